@@ -20,6 +20,8 @@ from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import options, registry
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.camera_files import CameraPath, read_camera_path
+from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
@@ -34,7 +36,7 @@ from .demo_scene import build_demo_scene
 from .importers import OpenedScene, choose_scene, read_scene
 from .jobs.composer import capture_scene, place_and_save, with_picture
 from .lifting import build_scene
-from .lifting.motion import move_object, move_scene_camera, parse_object_option
+from .lifting.motion import camera_path, follow_path, move_object, move_scene_camera, parse_object_option
 from .lifting.task import lift
 from .placement import place, save_copy
 from .properties.placement_options import PlacementOptions
@@ -82,8 +84,9 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
         OutputFolder.choose(values["out"], Path(), f"{_stem(values)}-{kind}", spec, values["force"]) as out,
         connect_with_options(values, settings.needs) as client,  # starts while the scene is read
     ):
+        path = _read_camera_path(values, report)
         opened = _open_scene(values, report)
-        _move(opened.scene, values)  # in memory; the file is never written
+        _move(opened.scene, values, path)  # in memory; the file is never written
 
         def place_result(result: JobResult) -> Generator[Progress, None, JobResult]:
             return place_and_save(result, opened.scene, PlacementOptions("both"))
@@ -224,6 +227,10 @@ def _make_scene(
     """Replace what is open by the scene of a photo or a video, and save it."""
     path = Path(values["out"] or f"{source.stem}.blend").absolute()
     _check_not_taken(values, path)
+    parse_camera_moves(values["camera_motion"] or "")  # a mistake is reported before anything is done
+    for motion in values.get("object_motion") or ():
+        parse_object_moves(parse_object_option(motion)[1])
+    followed = _read_camera_path(values, report)
     python = values["backend_python"] or current_prefs().python()
     with scene_properties():
         bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True, load_ui=False)
@@ -231,20 +238,38 @@ def _make_scene(
         scene.name = source.stem
 
         def build(lifted: LiftedScene) -> tuple[str, ...]:
-            build_scene(lifted, scene, frames, request)
-            return lifted.warnings
+            return build_scene(lifted, scene, frames, request)
 
         warnings = run_to_end(lift(source, request, python, build), report)
-        _move(scene, values)
+        _move(scene, values, followed)
         report(Progress("saving", str(path)))
         save_copy(path)
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(warnings)}
 
 
-def _move(scene: bpy.types.Scene, values: Mapping[str, Any]) -> None:
-    """Keyframe the camera and the objects of a scene as the options say."""
+def _read_camera_path(values: Mapping[str, Any], report: ReportProgress) -> CameraPath | None:
+    """Read the camera of another file, which replaces what is open if it is a scene file; None if there is none."""
+    if values.get("camera_path") is None:
+        return None
+    path = Path(values["camera_path"])
+    if path.suffix.lower() in (".npz", ".json"):
+        return read_camera_path(path)
+    if "scene" in values and values["scene"] is None:
+        raise UsageError(
+            "already-open",
+            f"{path.name} cannot be read beside the file that Blender has opened.",
+            "Name the scene after the command: ... render SCENE --camera-path FILE.",
+        )
+    report(Progress("opening", str(path)))
+    return camera_path(read_scene(path).scene)
+
+
+def _move(scene: bpy.types.Scene, values: Mapping[str, Any], path: CameraPath | None) -> None:
+    """Keyframe the camera and the objects of a scene as the options say, and by a camera path."""
+    if path is not None:
+        follow_path(scene, path, values["camera_mode"])
     if values.get("camera_motion") is not None:
-        move_scene_camera(scene, values["camera_motion"])
+        move_scene_camera(scene, values["camera_motion"], values["camera_mode"])
     for motion in values.get("object_motion") or ():
         move_object(scene, *parse_object_option(motion))
 

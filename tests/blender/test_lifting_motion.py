@@ -17,15 +17,19 @@ from trackshade.core.camera_motion import parse_camera_motion, parse_object_moti
 from trackshade.core.errors import UsageError
 from trackshade.core.geometry import camera_to_blender, world_to_camera
 from trackshade.shot.lifted import LiftedScene
+from trackshade_addon import commands
 from trackshade_addon.lifting import build_scene
 from trackshade_addon.lifting.motion import (
     apply_preset,
+    camera_path,
+    follow_path,
     move_object,
     move_scene_camera,
     parse_object_option,
     subject_distance,
 )
 from trackshade_addon.lifting.update import update_scene
+from trackshade_addon.placement import save_copy
 
 FRAMES = 9
 
@@ -144,3 +148,35 @@ def test_a_photo_gives_no_light_and_takes_it(scene: bpy.types.Scene, made: Lifte
     assert not stage.shoot(scene, 1).source["light"]["lit"]
     stage.add(scene, "Sun", bpy.data.lights.new("Sun", "SUN"))
     assert stage.shoot(scene, 1).source["light"]["lit"]
+
+
+def test_the_camera_follows_another_file(scene: bpy.types.Scene, made: LiftedScene, tmp_path: Path) -> None:
+    apply_preset(scene, "orbit", 20.0, 1, FRAMES)
+    scene.camera.data.lens *= 2  # another lens
+    scene.camera.data.keyframe_insert("lens", frame=1)
+    scene.camera.data.lens *= 2
+    scene.camera.data.keyframe_insert("lens", frame=FRAMES)
+    path = camera_path(scene)
+    wanted = [view(scene, frame) for frame in (1, 5, FRAMES)]
+    other = bpy.context.window_manager.windows[0].scene = bpy.data.scenes.new("Other")
+    build_scene(made, other, 2 * FRAMES - 1)
+    lens = other.camera.data.lens
+    follow_path(other, path)
+    for frame, matrix in zip((1, FRAMES, 2 * FRAMES - 1), wanted, strict=True):
+        np.testing.assert_allclose(view(other, frame), matrix, atol=1e-5)
+    assert other.camera.data.lens == pytest.approx(2 * lens, rel=1e-5)
+    follow_path(other, replace(path, intrinsics=None), "append")
+    np.testing.assert_allclose(view(other, 1), wanted[0], atol=1e-5)
+
+
+def test_a_camera_path_is_an_option(scene: bpy.types.Scene, made: LiftedScene, tmp_path: Path) -> None:
+    apply_preset(scene, "truck", 0.5, 1, FRAMES)
+    save_copy(tmp_path / "camera.blend")
+    np.savez(tmp_path / "camera.npz", world_to_camera=camera_path(scene).world_to_camera)
+    for name in ("camera.blend", "camera.npz"):
+        values = {"camera_path": str(tmp_path / name), "camera_mode": "override", "scene": "other.blend"}
+        path = commands._read_camera_path(values, lambda progress: None)
+        assert path is not None
+        assert np.ptp(path.world_to_camera[:, 0, 3]) == pytest.approx(1.5, rel=1e-4)
+    with pytest.raises(UsageError, match="cannot be read beside"):
+        commands._read_camera_path({**values, "camera_path": "camera.blend", "scene": None}, lambda progress: None)

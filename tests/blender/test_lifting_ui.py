@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import bpy
@@ -16,6 +16,8 @@ from mathutils import Matrix
 import trackshade_addon
 from tests.helpers import lifted_scenes as lifted
 from tests.helpers.backend_python import backend_python
+from trackshade.client.progress import Progress
+from trackshade.core.errors import ShotError
 from trackshade.core.images import write_png
 from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedScene
@@ -23,6 +25,7 @@ from trackshade_addon import commands
 from trackshade_addon.capture import first_frame
 from trackshade_addon.capture.given_image import read_image_file
 from trackshade_addon.lifting import build_scene
+from trackshade_addon.lifting import run as lift_run
 from trackshade_addon.lifting.task import lift
 from trackshade_addon.overlay.handles import PictureView, drag, draw_handles, handle_points
 
@@ -188,3 +191,52 @@ def trackshade_curves(obj: bpy.types.Object) -> list[bpy.types.FCurve]:
     from trackshade_addon.capture.animation import curves
 
     return [*curves(obj)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("lift", "gone.png"), 3, "gone.png does not exist"),
+        (("lift", "street.png", "--box", "1,2,3"), 2, "'1,2,3' is not a box"),
+        (("lift", "street.png", "--fov", "200"), 2, "field of view"),
+        (("lift", "street.png", "--out", "person.png"), 3, "person.png exists and was kept"),
+        (("lift", "street.png", "--camera-motion", "fly 1"), 2, "'fly'"),
+        (("track", "gone.mp4"), 3, "gone.mp4 does not exist"),
+        (("track", "gone.mp4", "--spacing", "0"), 2, "spacing"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_a_code(
+    with_depth: tuple[Path, Path, Path],
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(with_depth[0].parent)
+    assert commands.main("trackshade", [*arguments, "--backend-python", backend_python()]) == code
+    assert words in capfd.readouterr().err
+    assert not [*with_depth[0].parent.glob("*.blend")]
+
+
+def test_a_timer_follows_the_task_while_blender_is_free() -> None:
+    busy = [False]
+
+    def steps() -> Generator[Progress, None, None]:
+        yield Progress("lifting", "street.png", 1, 4)
+        raise ShotError("other-size", "It has another size.")
+
+    run = lift_run.begin(steps(), lambda: None, lambda: busy[0])
+    assert not bpy.ops.trackshade.lift_photo.poll()
+    assert run.advance()
+    assert run.factor == 0.25
+    busy[0] = True
+    assert run.advance()
+    assert run.factor == 0.25
+    busy[0] = False
+    assert not run.advance()
+    assert (run.progress, str(run.error)) == (None, "It has another size.")
+    assert bpy.ops.trackshade.lift_photo.poll()
+    run = lift_run.begin(steps(), lambda: None)
+    assert bpy.ops.trackshade.cancel_lift() == {"FINISHED"}
+    assert (run.progress, run.advance()) == (None, False)

@@ -83,7 +83,7 @@ def photo_scene(path: Path, pitch: float = 0.1, height: float = HEIGHT) -> Lifte
 
 
 FRAMES = 5
-COLOR = (0.5, 0.25, 0.125)  # of the footage
+COLOR = (0.8, 0.6, 0.4)  # of the last frame of the footage
 BEHIND = [19, 20, 27, 28]  # points of the wall that the person hides
 
 
@@ -110,11 +110,14 @@ def tracked_scene(path: Path, triangles: bool = False) -> LiftedScene:
     visible[:, BEHIND] = False
     faces = np.array([(48, 51, 49), (49, 51, 52)] if triangles else np.zeros((0, 3)), np.int32)
     mesh = LiftedMesh("Tracks", "points", positions.astype(np.float32), faces, visible, np.array([0.0, 5.0, 0.0]))
-    return LiftedScene(str(path), SIZE, 12.0, intrinsics(), np.array(views), (mesh,))
+    picture = path.with_suffix(".png")
+    photo(picture)
+    notes = {"picture": str(picture)}
+    return LiftedScene(str(path), SIZE, 12.0, intrinsics(), np.array(views), (mesh,), notes=notes)
 
 
 def write_video(path: Path) -> Path:
-    """Write footage of `FRAMES` plain frames by Blender."""
+    """Write footage of `FRAMES` plain frames, each brighter than the one before, by Blender."""
     import bpy
 
     scene = bpy.data.scenes.new("Footage")
@@ -122,7 +125,9 @@ def write_video(path: Path) -> Path:
     colors = (strips.strips if hasattr(strips, "strips") else strips.sequences).new_effect
     length = {"length": FRAMES} if bpy.app.version >= (5, 0, 0) else {"frame_end": FRAMES + 1}
     strip = colors(name="Color", type="COLOR", channel=1, frame_start=1, **length)
-    strip.color = COLOR
+    for t in range(FRAMES):
+        strip.color = np.array(COLOR) * (t + 1) / FRAMES
+        strip.keyframe_insert("color", frame=1 + t)
     scene.view_settings.view_transform = "Standard"
     render = scene.render
     render.resolution_x, render.resolution_y, render.fps = *SIZE, 12

@@ -3,7 +3,7 @@
 
 Tracked points are a surface whose vertices have an absolute shape key for each frame, and a Boolean attribute for each
 frame that says whether the vertex is seen then. Both are stored in the .blend file, play without scripts, and survive
-edits: vertices can be deleted, masked or smoothed. Faces with a vertex that is not seen are shrunk to a point by a
+edits: vertices can be deleted, masked or smoothed. Faces none of whose vertices are seen are shrunk to a point by a
 Geometry Nodes modifier, so that the topology stays the same in all frames.
 """
 
@@ -89,7 +89,7 @@ def _add_motion(obj: bpy.types.Object, positions: np.ndarray, first_frame: int) 
 
 
 def _add_visibility(obj: bpy.types.Object, visible: np.ndarray, first_frame: int) -> None:  # [T or 1, V]
-    """Store when each vertex is seen, and hide the faces of those that are not."""
+    """Store when each vertex is seen, and hide the faces none of whose vertices are."""
     mesh: Any = obj.data
     for t, seen in enumerate(visible):
         attribute = mesh.attributes.new(f"{SEEN}{first_frame + t}", "BOOLEAN", "POINT")
@@ -124,19 +124,19 @@ def _visibility_nodes(first: int, last: int) -> bpy.types.NodeTree:
     seen = make("GeometryNodeInputNamedAttribute")
     seen.data_type = "BOOLEAN"
     link(name.outputs[0], seen.inputs["Name"])
-    face = make("GeometryNodeFieldOnDomain")
-    face.data_type, face.domain = "BOOLEAN", "FACE"
-    link(_enabled(seen.outputs, "Attribute"), _enabled(face.inputs, "Value"))
-    hidden = make("FunctionNodeBooleanMath")
-    hidden.operation = "NOT"
-    link(_enabled(face.outputs, "Value"), hidden.inputs[0])
+    unseen = make("FunctionNodeBooleanMath")
+    unseen.operation = "NOT"
+    link(_enabled(seen.outputs, "Attribute"), unseen.inputs[0])
+    hidden = make("GeometryNodeFieldOnDomain")  # of a face: whether all of its vertices are not seen
+    hidden.data_type, hidden.domain = "BOOLEAN", "FACE"
+    link(unseen.outputs[0], _enabled(hidden.inputs, "Value"))
     center = make("GeometryNodeFieldOnDomain")
     center.data_type, center.domain = "FLOAT_VECTOR", "FACE"
     link(make("GeometryNodeInputPosition").outputs[0], _enabled(center.inputs, "Value"))
     split, place = make("GeometryNodeSplitEdges"), make("GeometryNodeSetPosition")
     link(source.outputs[0], split.inputs["Mesh"])
     link(split.outputs[0], place.inputs["Geometry"])
-    link(hidden.outputs[0], place.inputs["Selection"])
+    link(_enabled(hidden.outputs, "Value"), place.inputs["Selection"])
     link(_enabled(center.outputs, "Value"), place.inputs["Position"])
     link(place.outputs[0], target.inputs[0])
     for column, node in enumerate(tree.nodes):

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
+from trackshade.core.camera_files import CameraPath
 from trackshade.core.camera_motion import (
     camera_preset,
     move_camera,
@@ -25,12 +27,12 @@ from .meshes import KIND
 _DISTANCE = 5.0  # metres to the pivot of a preset where the scene shows nothing
 
 
-def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: str = "override") -> None:
+def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: Literal["override", "append"] = "override") -> None:
     """Keyframe the scene's camera by a motion over the scene's frame range; see `parse_camera_motion`.
 
     Args:
         scene: the scene.
-        motion: the motion's text.
+        motion: the motion's text, or the path of a .json or .npz file with a camera path.
         mode: "override" replaces the camera's motion, "append" moves it relative to where it is in each frame.
 
     Raises:
@@ -39,9 +41,47 @@ def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: str = "override
     camera, frames = _camera(scene), _frames(scene)
     matrices = parse_camera_motion(motion, len(frames))
     views = _views(scene, camera, frames if mode == "append" else frames[:1])
-    moved = move_camera(matrices, views, "append" if mode == "append" else "override")
+    moved = move_camera(matrices, views, mode)
     _clear(camera, "location", "rotation_euler", "rotation_quaternion")
     animate_camera(camera, moved, frames)
+
+
+def follow_path(scene: bpy.types.Scene, path: CameraPath, mode: Literal["override", "append"] = "override") -> None:
+    """Keyframe the scene's camera by another camera's path, spread over the scene's frame range.
+
+    The path is taken relative to its own first frame, so that the first frame stays as it is, and zooms as it does.
+
+    Args:
+        scene: the scene.
+        path: the other camera.
+        mode: as for `move_scene_camera`.
+
+    Raises:
+        UsageError: the scene has no camera.
+    """
+    camera, frames = _camera(scene), _frames(scene)
+    views = _views(scene, camera, frames if mode == "append" else frames[:1])
+    times = np.linspace(0, len(path.world_to_camera) - 1, len(frames))
+    _clear(camera, "location", "rotation_euler", "rotation_quaternion")
+    animate_camera(camera, move_camera(path.motion(len(frames)), views, mode), frames)
+    if path.intrinsics is not None and np.ptp(path.intrinsics[:, 0, 0]):
+        focal = np.interp(times, range(len(path.intrinsics)), path.intrinsics[:, 0, 0])
+        lens = camera.data.lens
+        _clear(camera.data, "lens")
+        animate(camera.data, "lens", (lens * focal / focal[0]).tolist(), frames)
+
+
+def camera_path(scene: bpy.types.Scene) -> CameraPath:
+    """Return the path of a scene's own camera over its frame range. Raise UsageError if it has no camera."""
+    frames = _frames(scene)
+    views, lenses = [], []
+    for frame in frames:
+        scene.frame_set(int(frame))
+        shown = _camera(scene)  # which markers may switch
+        views.append(world_to_camera(np.array(shown.matrix_world)))
+        lenses.append(np.diag([shown.data.lens, shown.data.lens, 1.0]))
+    scene.frame_set(int(frames[0]))
+    return CameraPath(np.array(views), np.array(lenses))
 
 
 def move_object(scene: bpy.types.Scene, name: str, motion: str) -> None:

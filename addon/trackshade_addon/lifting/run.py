@@ -22,16 +22,17 @@ class LiftRun:
     Args:
         steps: does the work; see `lifting.task.lift`.
         on_change: called when something has changed that panels show.
+        is_busy: whether Blender is busy, so that nothing can be done now.
 
     Attributes:
         progress: how far it is; None at its end.
         error: why it failed; None if it did not.
     """
 
-    def __init__(self, steps: Steps, on_change: Callable[[], None]) -> None:
+    def __init__(self, steps: Steps, on_change: Callable[[], None], is_busy: Callable[[], bool]) -> None:
         self.progress: Progress | None = Progress("starting")
         self.error: TrackshadeError | None = None
-        self._steps, self._on_change = steps, on_change
+        self._steps, self._on_change, self._is_busy = steps, on_change, is_busy
 
     @property
     def factor(self) -> float:
@@ -41,8 +42,8 @@ class LiftRun:
 
     def advance(self) -> bool:
         """Do the next bit of work; return whether there is more to do."""
-        if self.progress is None:
-            return False
+        if self.progress is None or self._is_busy():
+            return self.progress is not None
         try:
             self.progress = next(self._steps)
         except StopIteration:
@@ -68,11 +69,11 @@ def current() -> LiftRun | None:
     return _run
 
 
-def begin(steps: Steps, on_change: Callable[[], None]) -> LiftRun:
-    """Start a lifting, which a timer follows; one in progress is canceled."""
+def begin(steps: Steps, on_change: Callable[[], None], is_busy: Callable[[], bool] = lambda: False) -> LiftRun:
+    """Start a lifting, which a timer follows; one in progress is canceled. Nothing is done while `is_busy()`."""
     global _run
     close()
-    _run = LiftRun(steps, on_change)
+    _run = LiftRun(steps, on_change, is_busy)
     if not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
     return _run

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,12 @@ from trackshade.shot.lifted import LiftedMesh, LiftedScene
 from trackshade.shot.track_request import TrackRequest
 
 from ..capture.given_image import color_management, read_image_file
-from ..capture.render_guard import discard, image_format, keep_frames, own_render
 from ..placement.cameras import animate_camera
 from ..placement.collection import stored_path
 from ..placement.drivers import drive_by_frame
 from .material import load_picture, make_projection_material, pack_picture
 from .meshes import make_object
-from .triangles import triangulate
+from .triangles import make_backdrop, triangulate
 
 POSE = "trackshade_pose"  # on a camera: its matrix_world when it took the picture, row by row
 PHOTO_FRAMES = 49  # frames of the scene of a photo: what the published model takes
@@ -38,19 +36,19 @@ def build_scene(
     scene: bpy.types.Scene,
     frames: int = PHOTO_FRAMES,
     request: LiftRequest | TrackRequest | None = None,
-) -> bpy.types.Collection:
+) -> tuple[str, ...]:
     """Build a lifted scene in a scene of Blender, whose render settings are replaced.
 
     Renders of the first frame have the photo's size and its very pixels.
 
     Args:
-        lifted: the lifted scene.
+        lifted: the lifted scene. That of a video names in its notes, as "picture", an image of the picture's frame.
         scene: the scene, usually an empty one.
         frames: number of frames of a photo's scene; a video has its own.
         request: how it was lifted, which the scene remembers.
 
     Returns:
-        The collection of the meshes.
+        Warnings of the lifted scene and of building it.
 
     Raises:
         ShotError: the picture cannot be read.
@@ -62,17 +60,17 @@ def build_scene(
     collection = bpy.data.collections.new(scene.name)
     scene.collection.children.link(collection)
     materials = make_materials(lifted, image, scene)
-    for mesh in lifted.meshes:
+    backdrop = make_backdrop(lifted) if is_video else None
+    for mesh in (*lifted.meshes, *([backdrop] if backdrop is not None else [])):
         obj = make_object(with_surface(mesh, lifted), scene.frame_start, lifted.picture_frame)
         obj.data.materials.append(materials[mesh.one_sided])
         collection.objects.link(obj)
-    if is_video:
-        _show_footage(camera.data, lifted, scene)
+    warnings = (*lifted.warnings, *(_show_footage(camera.data, lifted, scene) if is_video else ()))
     _set_up_job(lifted, image, scene)
     if hasattr(scene, "trackshade_lift"):
-        scene.trackshade_lift.remember(lifted, request)
+        scene.trackshade_lift.remember(lifted, request, warnings)
     scene.frame_set(scene.frame_start)
-    return collection
+    return warnings
 
 
 def load_photo(lifted: LiftedScene, scene: bpy.types.Scene) -> bpy.types.Image:
@@ -153,14 +151,19 @@ def set_lens(camera: bpy.types.Camera, lifted: LiftedScene) -> None:
 def make_materials(
     lifted: LiftedScene, image: bpy.types.Image, scene: bpy.types.Scene
 ) -> dict[bool, bpy.types.Material]:
-    """Make the materials that project the picture, by whether they are one-sided; only those that meshes use."""
+    """Make the materials that project the picture, by whether they are one-sided."""
     matrix = lifted.intrinsics @ lifted.world_to_camera[lifted.picture_frame, :3]
     return {
         one_sided: make_projection_material(
-            f"{scene.name} wall" if one_sided else scene.name, image, matrix, lifted.size, scene, one_sided
+            material_name(scene, one_sided), image, matrix, lifted.size, scene, one_sided
         )
-        for one_sided in sorted({mesh.one_sided for mesh in lifted.meshes})
+        for one_sided in sorted({False, *(mesh.one_sided for mesh in lifted.meshes)})
     }
+
+
+def material_name(scene: bpy.types.Scene, one_sided: bool) -> str:
+    """Return the name of a scene's material that projects the picture."""
+    return f"{scene.name} wall" if one_sided else scene.name
 
 
 def with_surface(mesh: LiftedMesh, lifted: LiftedScene) -> LiftedMesh:
@@ -171,70 +174,37 @@ def with_surface(mesh: LiftedMesh, lifted: LiftedScene) -> LiftedMesh:
 
 
 def _load_footage(lifted: LiftedScene) -> bpy.types.Image:
-    """Return the first frame of the footage as an image that is stored in the file. Raise ShotError."""
-    movie = _load_movie(lifted)
+    """Return what the footage shows in the picture's frame, as an image that is stored in the file. Raise ShotError."""
+    picture = read_image_file(Path(lifted.notes["picture"]), None)
+    return pack_picture(f"{Path(lifted.picture).stem} first frame", picture.pixels[..., :3])
+
+
+def _show_footage(camera: bpy.types.Camera, lifted: LiftedScene, scene: bpy.types.Scene) -> Iterator[str]:
+    """Show the footage behind the points in the camera view, in each frame the picture that was tracked.
+
+    Yields:
+        A warning where Blender cannot show it as it was tracked.
+    """
+    path = Path(lifted.picture)
     try:
-        size, numbers = tuple(movie.size), _movie_frames(lifted)
-    finally:
-        bpy.data.images.remove(movie)
-    if not all(size):
-        raise ShotError("bad-video", f"Blender cannot read the video {lifted.picture}.", "Convert it to MP4.")
+        clip, movie = bpy.data.movieclips.load(lifted.picture), bpy.data.images.load(lifted.picture)
+    except RuntimeError:
+        yield f"Blender cannot read {path.name}, so the footage is not shown behind the points."
+        return
+    rate, size = clip.fps, tuple(clip.size)
+    bpy.data.movieclips.remove(clip)
     if size != tuple(lifted.size):
-        raise _other_size(lifted, size)
-    number = numbers[lifted.picture_frame] if numbers else 1 + lifted.picture_frame
-    return pack_picture(f"{Path(lifted.picture).stem} first frame", _movie_frame(lifted, number))
-
-
-def _load_movie(lifted: LiftedScene) -> bpy.types.Image:
-    try:
-        movie = bpy.data.images.load(lifted.picture, check_existing=False)
-    except RuntimeError as error:
-        raise ShotError("bad-video", f"Blender cannot read the video {lifted.picture}.", "Check the path.") from error
-    movie.source = "MOVIE"
-    return movie
-
-
-def _movie_frames(lifted: LiftedScene) -> list[int]:
-    """Return the number of the video's frame, from 1, that each frame shows; none where that is not known."""
-    clip = bpy.data.movieclips.load(lifted.picture)
-    try:
-        return [1 + round(time * clip.fps) for time in lifted.notes.get("times", ())]
-    finally:
-        bpy.data.movieclips.remove(clip)
-
-
-def _movie_frame(lifted: LiftedScene, number: int) -> np.ndarray:
-    """Read a frame of the video by a scene with a movie strip: [H, W, 3] uint8 sRGB."""
-    scene = bpy.data.scenes.new("Trackshade footage")
-    try:
-        editor: Any = scene.sequence_editor_create()
-        strips = editor.strips if hasattr(editor, "strips") else editor.sequences
-        strips.new_movie("Footage", lifted.picture, 1, 2 - number)
-        scene.frame_set(1)
-        _use_standard_view(scene)
-        render = scene.render
-        render.resolution_x, render.resolution_y = lifted.size
-        render.dither_intensity = 0.0
-        with tempfile.TemporaryDirectory(prefix="trackshade-") as folder, image_format(scene, "IMAGE", "PNG") as output:
-            output.color_mode, output.color_depth = "RGB", "8"
-            render.filepath = str(Path(folder) / "frame.png")
-            with own_render(), keep_frames(scene):
-                bpy.ops.render.render(write_still=True, scene=scene.name)
-            return read_image_file(Path(render.filepath), None).pixels[..., :3].copy()
-    finally:
-        discard(scene)
-
-
-def _show_footage(camera: bpy.types.Camera, lifted: LiftedScene, scene: bpy.types.Scene) -> None:
-    """Show the footage behind the points in the camera view, in each frame the picture that was tracked."""
+        bpy.data.images.remove(movie)
+        yield f"Blender shows {path.name} turned or stretched, so the footage is not shown behind the points."
+        return
+    movie.source, movie.filepath = "MOVIE", stored_path(path)
     background = camera.background_images.new()
-    background.image = _load_movie(lifted)
-    background.image.filepath = stored_path(Path(lifted.picture))
+    background.image = movie
     background.display_depth, background.alpha, background.frame_method = "BACK", 1.0, "FIT"
     user = background.image_user
     count = len(lifted.world_to_camera)
     user.frame_start, user.frame_duration, user.use_auto_refresh = scene.frame_start, count, True
-    numbers = _movie_frames(lifted)
+    numbers = [1 + round(time * rate) for time in lifted.notes.get("times", ())]  # of the video's frames
     if numbers and numbers != [*range(1, count + 1)]:
         offsets = {scene.frame_start + t: number - 1 - t for t, number in enumerate(numbers)}
         drive_by_frame(user, "frame_offset", offsets)

@@ -16,7 +16,7 @@ from trackshade.shot.lifted import LiftedScene
 from ..capture.animation import curves
 from ..capture.lights import PICTURE
 from .meshes import KIND, NAME, PIVOT, fill_object, make_object
-from .scene import POSE, load_photo, make_materials, set_lens, with_surface
+from .scene import POSE, load_photo, make_materials, material_name, set_lens, with_surface
 
 _TURNS = ("location", "rotation_euler", "rotation_quaternion", "rotation_axis_angle")
 
@@ -61,8 +61,10 @@ def update_scene(lifted: LiftedScene, scene: bpy.types.Scene, request: LiftReque
     for material in before_materials:
         if not material.users:
             bpy.data.materials.remove(material)
+    for one_sided, material in materials.items():
+        material.name = material_name(scene, one_sided)
     if hasattr(scene, "trackshade_lift"):
-        scene.trackshade_lift.remember(lifted, request)
+        scene.trackshade_lift.remember(lifted, request, lifted.warnings)
     scene.frame_set(frame)
 
 

@@ -29,7 +29,9 @@ class TrackshadeLift(bpy.types.PropertyGroup):
     is_video: bpy.props.BoolProperty()
     size: bpy.props.IntVectorProperty(size=2)
     request: bpy.props.StringProperty(description="Settings of lifting, as JSON")
-    found: bpy.props.StringProperty(description="Perspective as it was found, as JSON; empty where depth was given")
+    found: bpy.props.StringProperty(
+        description="Perspective as it was found at first, as JSON; empty where depth was given"
+    )
     notes: bpy.props.StringProperty(description="Warnings, one a line")
     show: bpy.props.BoolProperty(
         name="Handles",
@@ -87,11 +89,13 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         """Sentences about what is doubtful."""
         return tuple(self.notes.splitlines())
 
-    def remember(self, lifted: LiftedScene, request: Any) -> None:
-        """Takes over how a scene was lifted."""
+    def remember(self, lifted: LiftedScene, request: Any, warnings: tuple[str, ...]) -> None:
+        """Takes over how a scene was lifted, and sentences about what is doubtful."""
         self.source, self.is_video, self.size = lifted.picture, lifted.fps > 0, lifted.size
         self.request = "" if request is None else json.dumps(request.to_dict())
-        self.notes = "\n".join(lifted.warnings)
+        self.notes = "\n".join(warnings)
+        if self.found and getattr(request, "perspective", None) is not None:
+            return  # lifted again, by these handles
         perspective = lifted.perspective
         self.found = "" if perspective is None else json.dumps(perspective.to_dict())
         self.reset()

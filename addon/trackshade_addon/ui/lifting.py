@@ -16,6 +16,7 @@ from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 
 from ..backend.prefs import current_prefs
+from ..jobs.session import current
 from ..lifting import build_scene
 from ..lifting import run as lift_run
 from ..lifting.motion import apply_preset, move_object, move_scene_camera
@@ -80,7 +81,7 @@ class _LiftOperator(ActionOperator):
         if bpy.app.background:
             run_to_end(steps, lambda progress: None)
         else:
-            lift_run.begin(steps, redraw)
+            lift_run.begin(steps, redraw, lambda: current().holds_scene or bpy.app.is_job_running("RENDER"))
 
 
 class _ImportOperator(_LiftOperator):
@@ -175,7 +176,10 @@ class TRACKSHADE_OT_track_footage(_ImportOperator, bpy.types.Operator):
 
 
 class TRACKSHADE_FH_photo(bpy.types.FileHandler):
-    """Dropping a photo into a viewport makes a scene of it."""
+    """Dropping a photo onto the sidebar, the outliner or the properties editor makes a scene of it.
+
+    In the main region of a viewport, Blender's own operators come first, which make an image empty of it.
+    """
 
     bl_idname = "TRACKSHADE_FH_photo"
     bl_label = "Photo as Scene"
@@ -184,7 +188,7 @@ class TRACKSHADE_FH_photo(bpy.types.FileHandler):
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
+        return context.area is not None and context.area.type in ("VIEW_3D", "OUTLINER", "PROPERTIES")
 
 
 class _HandleOperator(_LiftOperator):

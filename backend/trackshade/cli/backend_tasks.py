@@ -19,6 +19,7 @@ it closes. It is part of the command line because it is a program of its own tha
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -35,6 +36,7 @@ from typing import Any
 from trackshade import __version__
 from trackshade.config import registry
 from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, UsageError
+from trackshade.core.images import write_png
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import PROTOCOL, json_lines
 from trackshade.ipc.locks import locked_environment
@@ -150,8 +152,13 @@ def lift(image: str, wanted: str, out: str) -> dict[str, Any]:
 
 
 def track(video: str, wanted: str, out: str) -> dict[str, Any]:
-    """Track a video. Raise as `trackshade.tracking.track_video`, and OutputError."""
+    """Track a video. Raise as `trackshade.tracking.track_video`, and OutputError.
+
+    What the video shows in the frame whose points the scene has is written beside the scene, as a PNG file that the
+    scene's notes name as "picture".
+    """
     from trackshade.tracking import track_video
+    from trackshade.tracking.footage import read_picture
 
     try:
         values = json.loads(wanted)
@@ -163,6 +170,9 @@ def track(video: str, wanted: str, out: str) -> dict[str, Any]:
         progress(round(1000 * fraction), 1000, message)
 
     scene = track_video(Path(video), TrackRequest.from_dict(values), report, _cancelled.is_set)
+    picture = Path(out).absolute().with_suffix(".png")
+    write_png(picture, read_picture(Path(video), scene.notes["times"][scene.picture_frame]))
+    scene = dataclasses.replace(scene, notes={**scene.notes, "picture": str(picture)})
     path = scene.save(out, force=True)
     return {"out": str(path), "frames": len(scene.world_to_camera), "warnings": list(scene.warnings),
             "notes": dict(scene.notes)}  # fmt: skip

@@ -69,6 +69,7 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
 GENERATE = "generate"  # instead of the path of a first frame
 DEPTH_KINDS = ("auto", "z", "distance", "inverse")  # as `trackshade.shot.lift_request` has them
 PLACES = ("auto", "indoors", "outdoors")
+CAMERA_MODES = ("override", "append")  # as `trackshade.core.camera_motion.move_camera` has them
 PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "image", "projected", "baked", "heat")
 
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
@@ -231,14 +232,18 @@ _CONTROL_COMMAND = (
 )
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
 
-_CAMERA_MOTION = Option(
-    "--camera-motion", "Motion of the camera, such as 'trans 0 0 -0.5; rot y 10 0 24'; see the cookbook.", "MOVES"
-)
+_CAMERA_MOTION = Option("--camera-motion", "Motion of the camera, such as 'trans 0 0 -0.5; rot y 10 0 24'.", "MOVES")
 _OBJECT_MOTION = Option(
     "--object-motion", "Motion of an object, such as 'Person: right 0.5'. Repeat it for more.", "NAME:MOVES",
     repeat=True,
 )  # fmt: skip
-_MOTION = (_CAMERA_MOTION, _OBJECT_MOTION)
+_CAMERA_PATH = Option(
+    "--camera-path", "File with a camera to follow: .npz, .json, or a scene file such as .blend, .fbx or .usd.", "FILE"
+)
+_CAMERA_MODE = _choice(
+    "--camera-mode", "Replace the camera's own motion, or move it relative to where it is.", CAMERA_MODES
+)
+_MOTION = (_CAMERA_MOTION, _CAMERA_PATH, _CAMERA_MODE, _OBJECT_MOTION)
 _FOV = Option("--fov", "Horizontal field of view, degrees. Default: that of the file, or found.", "DEG", kind=float)
 _MASKS = Option("--masks", "Mask of an object, white where it is seen. Repeat it for more.", "FILE", repeat=True)
 _SCENE_FILE = Option("--out", "Scene to write. Default: named after the source, in the current folder.",
@@ -294,7 +299,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "track": (
         "Turn footage into a scene of tracked points, whose motion another first frame follows.",
-        (*_TRACK, _CAMERA_MOTION, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
+        (*_TRACK, _CAMERA_MOTION, _CAMERA_PATH, _CAMERA_MODE, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
     ),
     "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
     "synthesise": (

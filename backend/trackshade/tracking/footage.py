@@ -150,6 +150,11 @@ def _take(
     )
 
 
+def read_picture(path: Path, time: float) -> np.ndarray:
+    """Return what a video shows at a time, seconds, at its own size: [H, W, 3] uint8 sRGB. Raise ShotError."""
+    return _take(path, np.array([time]), (1 << 16, 1 << 16), lambda _: None, lambda: False)[0]
+
+
 class _Video:
     """A video file that is decoded; `damage` says whether decoding ended before the file did."""
 
