@@ -32,8 +32,8 @@ READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 coverage bench lint docs mini \
-	extension clean
+.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
+	bench lint docs mini extension clean
 
 setup: $(READY)
 
@@ -66,7 +66,11 @@ demo: setup
 # piece; all of them run even where one fails.
 test: setup setup-5
 	@echo "Running the tests, three suites at a time; each tells at its end."
-	@$(MAKE) -k -j3 --output-sync=target test-integration test-bpy test-bpy-5.3 test-unit test-bpy-5.2
+	@$(MAKE) -k -j3 --output-sync=target compile test-bpy test-bpy-5.3 test-integration test-unit test-bpy-5.2
+
+# A test that compiles most kernels, for all suites: they keep compiled code beside the source.
+compile:
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit/test_propagation_frames.py -k test_same_as_rays
 
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"

@@ -12,7 +12,6 @@ import pytest
 
 from tests.blender.test_capture_see_through import (
     CELL,
-    EEVEE,
     WORKBENCH,
     Card,
     clear_material,
@@ -22,6 +21,7 @@ from tests.blender.test_capture_see_through import (
     set_up,
 )
 from tests.helpers import stage
+from tests.helpers.stage import EEVEE
 from trackshade.core.errors import ShotError
 from trackshade_addon.capture import capture
 from trackshade_addon.capture.warnings import WarningKind, Warnings, list_names
@@ -63,7 +63,7 @@ def place(picture: np.ndarray) -> float:
 def test_a_displacement_is_said_where_the_engine_makes_one(stand, tmp_path, engine):
     if engine != "CYCLES":
         needs_graphics()
-    stand.render.engine = engine
+    stage.use_engine(stand, engine)
     stand.display.shading.light, stand.display.shading.color_type = "FLAT", "MATERIAL"
     plain = stand.objects["Plain"]
     plain.hide_render = True

@@ -17,13 +17,13 @@ import pytest
 
 from tests.helpers import stage
 from tests.helpers.backend_python import run_in_backend
+from tests.helpers.stage import EEVEE
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 from trackshade_addon.capture import capture, first_frame
 
 CELL, COLUMNS = 24, 8
 RED, GREEN, BLACK = (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 0, 1)
-EEVEE = "BLENDER_EEVEE_NEXT" if bpy.app.version < (5, 0, 0) else "BLENDER_EEVEE"
 WORKBENCH = "BLENDER_WORKBENCH"
 _DRAW = """
 import sys, numpy as np
@@ -627,11 +627,10 @@ def clear_material() -> bpy.types.Material:
 
 
 def set_up(scene: bpy.types.Scene, engine: str, rows: int) -> None:
-    scene.render.engine = engine
+    stage.use_engine(scene, engine)
     scene.render.resolution_x, scene.render.resolution_y = COLUMNS * CELL, rows * CELL
     scene.view_settings.view_transform, scene.render.dither_intensity = "Standard", 0
     scene.cycles.samples, scene.cycles.device, scene.cycles.use_denoising = 16, "CPU", False
-    scene.eevee.taa_render_samples = 16
     scene.render.threads_mode, scene.render.threads = "FIXED", 1
     scene.cycles.pixel_filter_type, scene.render.filter_size = "BOX", 0
     scene.world = bpy.data.worlds.new("Black")

@@ -23,7 +23,6 @@ from trackshade.core.images import write_png
 from trackshade.ipc import json_lines
 from trackshade.shot import Shot
 from trackshade_addon import commands
-from trackshade_addon.demo_scene import build_demo_scene
 
 NOBODY = "ipc:///tmp/trackshade-nobody-listens-here"
 
@@ -36,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def demo(folder: Path) -> Path:
     """The demonstration scene, rendered quickly."""
-    build_demo_scene(folder / "demo.blend")
+    assert commands.main("trackshade", ["scene", f"--out={folder / 'demo.blend'}"]) == 0
     bpy.ops.wm.open_mainfile(filepath=str(folder / "demo.blend"))
     scene = bpy.context.scene
     scene.cycles.samples, scene.render.resolution_x, scene.render.resolution_y = 1, 144, 96

@@ -21,6 +21,7 @@ import pytest
 from tests.blender.test_first_frame_given import FILES
 from tests.helpers import support_cases as cases
 from tests.helpers.backend_python import backend_python
+from tests.helpers.stage import EEVEE
 
 PAGE = Path(__file__).resolve().parents[2] / "addon" / "guide" / "what-is-captured.md"
 TABLES = {
@@ -35,7 +36,6 @@ TABLES = {
 ROWS = [(table, name) for table, found in TABLES.items() for name in found]
 ALIKE = 0.97  # of the two silhouettes' union; the rest is pixels whose center lies on an edge
 CARRIED = re.compile(r"The topology of \S+ changes at frame .*? nearest surface point\.")
-EEVEE = "BLENDER_EEVEE_NEXT" if cases.bpy.app.version < (5, 0, 0) else "BLENDER_EEVEE"
 RENEW = f"Renew the page: python -m tests.blender.{Path(__file__).stem}"
 
 

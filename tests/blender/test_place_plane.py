@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mathutils import Vector
 
 from tests.helpers.place_results import levels, make_result, new_scene, numbered, render
+from tests.helpers.stage import EEVEE, use_engine
 from trackshade.core.fitting import SizeFit, fit_size
 from trackshade.core.geometry import intrinsics, orthographic_intrinsics, project, world_to_camera
 from trackshade_addon.placement import place
@@ -244,13 +245,7 @@ def test_far_from_the_origin_the_plate_keeps_still(folder: Path) -> None:
 
 def test_the_result_of_a_scene_shows_up_in_eevee_too(folder: Path, tmp_path: Path) -> None:
     scene = new_scene(PICTURE)
-    engines = {"BLENDER_EEVEE", "BLENDER_EEVEE_NEXT"}
-    for engine in engines:
-        try:
-            scene.render.engine = engine
-        except TypeError:
-            continue
-    assert scene.render.engine in engines
+    use_engine(scene, EEVEE)
     make_result(folder, numbered(2, PICTURE) + 80, [1, 2])
     place(folder, scene)
     scene.frame_set(2)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.backend_python import backend_python
+from tests.helpers.stage import EEVEE, use_engine
 from tests.helpers.texture_stage import (
     FRAMES,
     SIZE,
@@ -46,8 +47,7 @@ def stage(scene: bpy.types.Scene) -> bpy.types.Scene:
 def test_the_surface_wears_what_the_camera_saw(stage: bpy.types.Scene, tmp_path: Path, way: str, engine: str) -> None:
     folder = shade(stage, tmp_path)
     if engine == "EEVEE":
-        stage.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"
-        stage.eevee.taa_render_samples = 4
+        use_engine(stage, EEVEE)
     before = state(stage)
     front = render(stage, 3, tmp_path)
     truth_camera = stage.camera

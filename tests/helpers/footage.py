@@ -116,9 +116,9 @@ def render(cards: list[Card], cameras: np.ndarray, size: tuple[int, int] = (192,
                 u, v = _coordinates(item, s, world[hit])
                 th, tw = item.texture.shape[:2]
                 # In rows of at most 32,767 pixels, the most that OpenCV takes.
-                at = [np.resize(part, (-(-len(part) // 4096), 4096)).astype(np.float32)
+                x, y = [np.resize(part, (-(-len(part) // 4096), 4096)).astype(np.float32)
                       for part in (u * tw - 0.5, v * th - 0.5)]  # fmt: skip
-                found = cv2.remap(item.texture, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                found = cv2.remap(item.texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
                 color[hit] = found.reshape(-1, 3)[: hit.sum()]
         large = color.reshape(height * more, width * more, 3)
         images.append(np.round(cv2.resize(large, size, interpolation=cv2.INTER_AREA)).astype(np.uint8))

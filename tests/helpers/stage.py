@@ -14,6 +14,7 @@ from trackshade.shot import MeshTrack, Shot
 from trackshade_addon.capture import capture
 
 SIZE = (96, 64)
+EEVEE = "BLENDER_EEVEE_NEXT" if bpy.app.version < (5, 0, 0) else "BLENDER_EEVEE"
 
 
 def frames(count: int, start: float = 1, step: float = 1) -> FrameMap:
@@ -29,6 +30,12 @@ def fit(scene: bpy.types.Scene, size: tuple[int, int] = SIZE, mode: str = "pad")
 def shoot(scene: bpy.types.Scene, count: int = 3, **options: object) -> Shot:
     """Captures frames 1 to `count`."""
     return capture(scene, frame_map=frames(count), size_fit=fit(scene), **options)  # type: ignore[arg-type]
+
+
+def use_engine(scene: bpy.types.Scene, engine: str) -> None:
+    """Sets the render engine. Without graphics hardware the shadows of EEVEE take nearly all of its time."""
+    scene.render.engine = engine
+    scene.eevee.taa_render_samples, scene.eevee.use_shadows = 16, False
 
 
 def add(scene: bpy.types.Scene, name: str, data: bpy.types.ID | None) -> bpy.types.Object:

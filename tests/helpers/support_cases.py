@@ -617,7 +617,7 @@ def compare_through(build: Build, engine: str, glass: str = "opaque") -> Compari
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y = SIZE
-    scene.render.engine = engine
+    stage.use_engine(scene, engine)
     scene.view_settings.view_transform, scene.render.dither_intensity = "Standard", 0
     if engine == "CYCLES":
         scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.pixel_filter_type = 4, False, "BOX"

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers.picture_files import written
-from trackshade.cli.blender import run_addon
+from tests.helpers.shots import small_shot
+from tests.helpers.small_demo import write_small_demo
 from trackshade.cli.shade import add_pictures
 from trackshade.client import PrivateBackend, start_private
 from trackshade.config import options
@@ -52,8 +53,7 @@ def backend(home: Path) -> Iterator[PrivateBackend]:
 
 @pytest.fixture(scope="module")
 def demo(home: Path) -> Path:
-    run_addon(options.to_arguments("scene", {"out": str(home / "demo.blend")}), None, lambda message: None)
-    return home / "demo.blend"
+    return write_small_demo(home / "demo.blend")
 
 
 def run(*arguments: str | Path, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
@@ -92,6 +92,8 @@ def test_a_command_has_the_options_of_the_table(command: str) -> None:
         (("key", "nowhere.shot", "--frame", "3"), 3, "no file nowhere.shot"),
         (("models", "fetch", "nope"), 3, "no model named 'nope'"),
         (("models", "fetch", "das-cogvideox-5b"), 2, "license"),
+        (("export", "a.blend", "--points", "5"), 2, "--points does not go with --format shot"),
+        (("export", "a.shot", "--format", "npz", "--camera", "B"), 2, "--camera does not go with a.shot"),
         (("jobs", "--endpoint", "nonsense"), 2, "nonsense"),
         (("cancel", "0123456789abcdef"), 4, "0123456789abcdef"),
     ],
@@ -205,6 +207,23 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     assert (folder / "3.png").stat().st_size > 0
     done = run("key", tmp_path / "toys.shot", *address, TRACKSHADE_TOKEN=backend.info.token)
     assert (done.returncode, "No frame was given" in done.stderr) == (2, True)
+
+
+def test_a_scene_and_a_shot_are_exported_for_other_systems(demo: Path, tmp_path: Path) -> None:
+    done = run("export", demo, "--frames", "1-5:1", "--format", "npz", "--points", "30", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["files"] == {"npz": str(tmp_path / "demo-npz.npz")}
+    assert "exporting, 5 of 5" in done.stderr
+    with np.load(tmp_path / "demo-npz.npz", allow_pickle=False) as data:
+        assert data["tracks"].shape == (5, 30, 2)
+    assert list(tmp_path.iterdir()) == [tmp_path / "demo-npz.npz"]
+    small_shot(5).save(tmp_path / "small.shot")
+    done = run("export", tmp_path / "small.shot", "--format", "mp4", "--out", tmp_path / "passes")
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "passes" / "depth.mp4") in done.stdout
+    done = run("export", tmp_path / "small.shot", "--format", "mp4", "--out", tmp_path / "passes")
+    assert (done.returncode, "exists and was kept" in done.stderr) == (3, True)
 
 
 def test_light_is_shown_by_blender_as_the_scene_shows_it(demo: Path, tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers import result_shots
-from trackshade.cli.blender import run_addon
-from trackshade.config import options
+from tests.helpers.small_demo import write_small_demo
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
@@ -182,8 +181,7 @@ def test_unreadable_videos_raise_errors(tmp_path: Path):
 
 def test_a_scene_is_rendered_into_a_clip(tmp_path: Path):
     pytest.importorskip("bpy", reason="renders the scene")
-    scene = tmp_path / "demo.blend"
-    run_addon(options.to_arguments("scene", {"out": str(scene)}), None, lambda message: None)
+    scene = write_small_demo(tmp_path / "demo.blend")
     try:
         made = make(tmp_path / "data", scene, prompt="balls", scene_options={"model": "mini"})
     except TrackshadeError as error:

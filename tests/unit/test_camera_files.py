@@ -48,6 +48,21 @@ def test_frames_of_nerf_data_are_read(tmp_path: Path) -> None:
     assert read_camera_path(file).intrinsics is None
 
 
+def test_a_path_becomes_a_motion(tmp_path: Path) -> None:
+    start = camera_to_blender(np.eye(4))  # a camera that stands elsewhere in the world
+    np.savez(tmp_path / "a.npz", world_to_camera=PATH @ np.linalg.inv(start))
+    file = tmp_path / "a.npz"
+    np.testing.assert_allclose(read_camera_path(file).motion(5), PATH, atol=1e-12)
+    np.testing.assert_allclose(read_camera_path(file).motion(9)[::2], PATH, atol=1e-12)
+    np.testing.assert_allclose(read_camera_path(file).motion(1), np.eye(4)[None], atol=1e-12)
+    for matrix in read_camera_path(file).motion(8):
+        np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-12)
+    turn = parse_camera_motion("rot y 30", 3)
+    np.savez(tmp_path / "b.npz", world_to_camera=turn)
+    halves = read_camera_path(tmp_path / "b.npz").motion(5)
+    np.testing.assert_allclose(halves, parse_camera_motion("rot y 30", 5), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -128,13 +128,15 @@ def test_ati_reads_trajectories_of_121_frames(shot: Shot, tmp_path: Path) -> Non
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         array = archive["array"]
     assert array.shape == (30, 121, 1, 3)
-    assert set(np.unique(array[..., 2])) <= {0.0, 1.0}
     # The reader divides by 8, puts the center of the frame at 0, and takes 81 of the frames at 24 per second.
     points = (array[..., :2] / 8 - [416, 240]) / 240
+    visible = array[..., 2] / 8
     taken = [0, *(1 + (1 + 3 * k) // 2 for k in range(80))]
     assert taken[-1] == 120
     fitted = fit_to_format(shot, "ati").apply(shot)
-    expected = (sample_tracks(fitted, 30).pixels - [416, 240]) / 240
+    tracks = sample_tracks(fitted, 30)
+    assert np.array_equal(visible[..., 0].T, tracks.visible)
+    expected = (tracks.pixels - [416, 240]) / 240
     np.testing.assert_allclose(points[:, taken, 0].transpose(1, 0, 2), expected[taken], atol=1e-5)
 
 
@@ -200,8 +202,8 @@ def test_passes_are_written_as_exr(shot: Shot, tmp_path: Path) -> None:
     for t, passes in enumerate(frame_passes(shot)):
         file = f"{t + 1:04d}.exr"
         depth, names = exr(tmp_path / "out" / "depth" / file)
-        assert names == ("Z",)
-        assert np.array_equal(depth[..., 0], passes.depth)
+        assert names == ("Y",)  # Blender reads a single channel of no other name
+        assert np.array_equal(depth[..., 0], np.minimum(passes.depth, 1e10))
         assert np.array_equal(exr(tmp_path / "out" / "normal" / file)[0], passes.normal)
         assert np.array_equal(exr(tmp_path / "out" / "flow" / file)[0], passes.flow)
         assert np.array_equal(exr(tmp_path / "out" / "index" / file)[0][..., 0], passes.index)

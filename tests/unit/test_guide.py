@@ -142,7 +142,8 @@ def test_commands_are_those_that_there_are() -> None:
         if words[0] in options.COMMANDS:
             if "--blender" in words:
                 del words[words.index("--blender") : words.index("--blender") + 2]
-            options.build_parser(words[0], "trackshade").parse_args(words[1:])  # raises UsageError
+            taken = (*options.COMMANDS[words[0]][1], *(options.EXPORT if words[0] == "export" else ()))
+            options.parser_of("trackshade", "", taken).parse_args(words[1:])  # raises UsageError
         else:
             assert words[0] in (
                 "serve",

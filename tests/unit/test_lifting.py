@@ -215,6 +215,20 @@ def test_what_is_behind_objects_can_be_left_out(tmp_path: Path) -> None:
     assert covered["fill"] - covered["none"] == pytest.approx(22 * 22, abs=1)
 
 
+def test_a_mask_that_is_a_little_too_small_leaves_no_rim_behind(tmp_path: Path) -> None:
+    small = board()
+    small[BOX[0].stop - 1] = small[:, BOX[1].start] = False
+    scene = lift(
+        write_photo(tmp_path),
+        depth=write_depth(tmp_path, 1 / with_board(room())),
+        masks=(write_mask(tmp_path, small),),
+        fov=FOV,
+    )
+    background = mesh_of(scene, "Background").positions[0]
+    on_board = np.abs(background - mesh_of(scene, "board").positions[0].mean(axis=0)).max(axis=1) < 1.0
+    assert on_board.sum() == 0
+
+
 @pytest.mark.parametrize("kind", ["distance", "inverse", "png", "exr"])
 def test_kinds_of_depth_files(tmp_path: Path, kind: str) -> None:
     """All of them give the same shape; those without a unit get their scale from the camera's height."""
@@ -235,7 +249,7 @@ def test_kinds_of_depth_files(tmp_path: Path, kind: str) -> None:
 
         path = str(tmp_path / "depth.exr")
         spec = oiio.ImageSpec(WIDTH, HEIGHT, 1, oiio.FLOAT)
-        spec.channelnames = ["View Layer.Depth.Z"]
+        spec.channelnames = ("View Layer.Depth.Z",)
         output = oiio.ImageOutput.create(path)
         output.open(path, spec)
         output.write_image((1 / inverse).astype(np.float32)[..., None])
@@ -281,7 +295,7 @@ def test_a_card_stands_where_it_touches_the_ground(tmp_path: Path) -> None:
     card = mesh_of(scene, "board")
     assert areas(pixels_of(scene, card), card.triangles).sum() == pytest.approx(22 * 22, rel=0.05)
     assert card.pivot[2] == pytest.approx(0, abs=0.03)
-    assert np.ptp(card.positions[0][:, 1]) < 0.1  # upright, across the view
+    assert np.ptp(card.positions[0][:, 1]) < 0.2  # upright, across the view
     expected = EYE / math.tan(math.atan((49.5 - HEIGHT / 2) / FOCAL) - LOOKING_DOWN)
     assert card.pivot[1] == pytest.approx(expected, rel=0.02)
     moved = lift(write_photo(tmp_path, pixels), perspective=perspective,

@@ -112,7 +112,7 @@ def test_mini_follows_tracks_on_a_scene_it_never_saw():
             clip.caption,
             clip.video[0],
             tracking,
-            num_inference_steps=6,
+            num_inference_steps=2,
             guidance_scale=1.0,
             generator=torch.Generator().manual_seed(0),
             output_type="uint8",
@@ -122,8 +122,8 @@ def test_mini_follows_tracks_on_a_scene_it_never_saw():
     for clip, other in (clips, clips[::-1]):
         still = float(np.mean((clip.video[:1].astype(float) - clip.video[1:]) ** 2))
         right = error(clip, clip.tracking)
-        assert right < 0.6 * error(clip, other.tracking)
-        assert right < still
+        assert right < 0.4 * error(clip, other.tracking)
+        assert right < 0.4 * still
 
 
 def test_mini_starts_from_text_and_tracks_alone():

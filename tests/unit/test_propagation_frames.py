@@ -143,6 +143,25 @@ def test_the_picture_with_more_detail_is_used():
     assert np.median(np.abs(srgb_to_linear(frame.image) - truth)[surface]) < 0.05
 
 
+def test_frames_of_a_video_show_what_no_other_picture_does():
+    """Where the sharp picture does not show the surface; elsewhere the frame stays as it is."""
+    shot = reference.box_over_floor(2, travel=2.5)
+    grain = lambda mesh, points: reference.smooth_texture(mesh, 9 * points)  # noqa: E731
+    sharp, truth = reference.paint(shot, 0, grain), reference.paint(shot, 1, grain)
+    soft, errors, shown = KeyPicture(1, coded(truth), detail=False), [], np.zeros(0)
+    for keys in ([KeyPicture(0, coded(sharp))], [KeyPicture(0, coded(sharp)), soft]):
+        propagation = Propagation(shot, keys, threads=2)
+        propagation.prepare()
+        frame = propagation.frame(1)
+        shown = frame.shown if len(keys) == 1 else shown
+        errors.append(np.abs(srgb_to_linear(frame.image) - truth).max(axis=2))
+    hidden = shown == 0
+    assert hidden.mean() > 0.02
+    assert errors[1][hidden].mean() < 0.6 * errors[0][hidden].mean()
+    kept = errors[0][shown == 1].mean()
+    assert abs(errors[1][shown == 1].mean() - kept) < 0.3 * kept
+
+
 def test_cut_outs_show_what_is_behind():
     """A picture taken through a grating shows the floor behind its holes, and a frame sees through it as well."""
     alpha = np.zeros((8, 8), np.uint8)

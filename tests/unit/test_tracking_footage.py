@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def pan(count: int, texture: int = 0, speed: int = 2) -> np.ndarray:
     return np.stack([TEXTURES[texture][10:90, speed * t : speed * t + 128] for t in range(count)])
 
 
-def write_times(path: Path, images: np.ndarray, times: Sequence[float], aspect: Fraction = Fraction(1)) -> None:
+def write_times(path: Path, images: np.ndarray, times: np.ndarray, aspect: Fraction = Fraction(1)) -> None:
     """Write a video whose frames are shown at given times, seconds."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264rgb", rate=Fraction(1000), options={"qp": "0", "g": "1"})

@@ -32,7 +32,7 @@ def move_scene_camera(scene: bpy.types.Scene, motion: str, mode: Literal["overri
 
     Args:
         scene: the scene.
-        motion: the motion's text.
+        motion: the motion's text, or the path of a .json or .npz file with a camera path.
         mode: "override" replaces the camera's motion, "append" moves it relative to where it is in each frame.
 
     Raises:
@@ -62,9 +62,8 @@ def follow_path(scene: bpy.types.Scene, path: CameraPath, mode: Literal["overrid
     camera, frames = _camera(scene), _frames(scene)
     views = _views(scene, camera, frames if mode == "append" else frames[:1])
     times = np.linspace(0, len(path.world_to_camera) - 1, len(frames))
-    motion = _resample(path.world_to_camera, times) @ np.linalg.inv(path.world_to_camera[0])
     _clear(camera, "location", "rotation_euler", "rotation_quaternion")
-    animate_camera(camera, move_camera(motion, views, mode), frames)
+    animate_camera(camera, move_camera(path.motion(len(frames)), views, mode), frames)
     if path.intrinsics is not None and np.ptp(path.intrinsics[:, 0, 0]):
         focal = np.interp(times, range(len(path.intrinsics)), path.intrinsics[:, 0, 0])
         lens = camera.data.lens
@@ -83,19 +82,6 @@ def camera_path(scene: bpy.types.Scene) -> CameraPath:
         lenses.append(np.diag([shown.data.lens, shown.data.lens, 1.0]))
     scene.frame_set(int(frames[0]))
     return CameraPath(np.array(views), np.array(lenses))
-
-
-def _resample(views: np.ndarray, times: np.ndarray) -> np.ndarray:  # [T, 4, 4], [N] -> [N, 4, 4]
-    """Interpolate poses between whole times: places linearly, rotations on the shortest way."""
-    poses = [Matrix(pose.tolist()) for pose in np.linalg.inv(views)]
-    found = []
-    for time in times:
-        before = min(int(time), max(0, len(poses) - 2))
-        after, share = min(before + 1, len(poses) - 1), float(time - before)
-        turn = poses[before].to_quaternion().slerp(poses[after].to_quaternion(), share)
-        place = poses[before].translation.lerp(poses[after].translation, share)
-        found.append(np.array(Matrix.Translation(place) @ turn.to_matrix().to_4x4()))
-    return np.linalg.inv(np.array(found))
 
 
 def move_object(scene: bpy.types.Scene, name: str, motion: str) -> None:

@@ -43,11 +43,6 @@ class Texels(TargetPoints):
 
     shared: float
 
-    @property
-    def last(self) -> np.ndarray:
-        """Index of each target's point on the last triangle, [N] int64."""
-        return self.start[1:] - 1
-
 
 def find_texels(
     corners: np.ndarray,  # [F, 3, 2] float64 (x, y), texels
@@ -66,6 +61,22 @@ def find_texels(
     _fill(corners, width, height, cursor, triangle, weights)
     shared = float((inner[covered] > 1).mean()) if len(covered) else 0.0
     return Texels(covered, start, triangle, weights, shared)
+
+
+def draw_triangles(
+    corners: np.ndarray,  # [F, 3, 2] float64 (x, y), texels
+    numbers: np.ndarray,  # [F] int32
+    size: tuple[int, int],  # (width, height)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the last triangle that covers each texel's center, and the point's weights.
+
+    Returns:
+        [height, width] int32, -1 for none, and [height, width, 2] float64, barycentric, of the second and third corner.
+    """
+    width, height = size
+    owner, weights = np.full((height, width), -1, np.int32), np.zeros((height, width, 2))
+    _draw(corners, numbers, owner, weights)
+    return owner, weights
 
 
 @kernel
@@ -114,3 +125,17 @@ def _fill(corners, width, height, cursor, triangle, weights):
                     triangle[n] = f
                     weights[n, 0], weights[n, 1] = b, c
                     cursor[i * width + j] = n + 1
+
+
+@kernel
+def _draw(corners, numbers, owner, weights):
+    height, width = owner.shape
+    for f in range(corners.shape[0]):
+        left, right = _box(corners, f, 0, width)
+        top, bottom = _box(corners, f, 1, height)
+        for i in range(top, bottom + 1):
+            for j in range(left, right + 1):
+                b, c = _weights(corners, f, j + 0.5, i + 0.5)
+                if b >= 0.0 and c >= 0.0 and b + c <= 1.0:
+                    owner[i, j] = numbers[f]
+                    weights[i, j, 0], weights[i, j, 1] = b, c

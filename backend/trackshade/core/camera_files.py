@@ -40,6 +40,27 @@ class CameraPath:
     intrinsics: Matrix | None = None
     size: tuple[int, int] | None = None
 
+    def motion(self, frames: int) -> Matrix:
+        """Return the path relative to its first frame, spread evenly over a clip.
+
+        Between the path's frames, locations are interpolated linearly and rotations by the nearest one.
+
+        Args:
+            frames: number T of the clip's frames.
+
+        Returns:
+            [T, 4, 4] matrices on points in camera space, as those of `parse_camera_motion`.
+        """
+        poses = self.world_to_camera[0] @ np.linalg.inv(self.world_to_camera)
+        place = np.linspace(0, len(poses) - 1, frames)
+        before = np.floor(place).astype(int)
+        after = np.minimum(before + 1, len(poses) - 1)
+        mixed = poses[before] + (place - before)[:, None, None] * (poses[after] - poses[before])
+        between = np.flatnonzero(place - before)
+        u, _, v = np.linalg.svd(mixed[between, :3, :3])
+        mixed[between, :3, :3] = u @ v
+        return np.linalg.inv(mixed)
+
 
 def read_camera_path(path: Path) -> CameraPath:
     """Read a camera path. Raise ShotError if the file cannot be read or holds no camera path."""

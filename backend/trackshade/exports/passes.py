@@ -20,6 +20,7 @@ from trackshade.shot.track_colors import inverse_range, nearness
 
 PASSES = ("depth", "normal", "flow", "index")
 _RANGE_FRAMES = 9  # frames that the range of the pictures is measured on
+_NO_DEPTH = 1e10  # metres
 _BACKGROUND = 61  # gray of what nothing covers in clay pictures, as in Blender's viewport
 _CLAY_LIGHT = np.array([0.3, 0.5, 0.8]) / np.linalg.norm([0.3, 0.5, 0.8])  # direction to it, in the axes of normals
 
@@ -171,12 +172,16 @@ def clay_picture(passes: FramePasses) -> np.ndarray:
 
 
 def write_exr_passes(shot: Shot, folder: Path, report: Callable[[int], None] = lambda done: None) -> None:
-    """Write `depth/0001.exr` (channel Z), `normal/`, `flow/` and `index/` (Y) in 32-bit floats; see `FramePasses`."""
+    """Write `depth/0001.exr`, `normal/`, `flow/` and `index/` in 32-bit floats; see `FramePasses`.
+
+    Depth and index have the channel Y, as Blender reads a single channel of no other name. Depth is 1e10 where nothing
+    is, as in Blender's own pass.
+    """
     for name in PASSES:
         (folder / name).mkdir()
     for t, passes in enumerate(frame_passes(shot)):
         file = f"{t + 1:04d}.exr"
-        _write_exr(folder / "depth" / file, passes.depth[..., None], ("Z",))
+        _write_exr(folder / "depth" / file, np.minimum(passes.depth, _NO_DEPTH)[..., None], ("Y",))
         _write_exr(folder / "normal" / file, passes.normal, ("R", "G", "B"))
         _write_exr(folder / "flow" / file, passes.flow, ("R", "G", "B"))
         _write_exr(folder / "index" / file, passes.index[..., None].astype(np.float32), ("Y",))

@@ -20,7 +20,7 @@ from trackshade.control.video import choose_first_points
 from trackshade.control.visibility import is_visible
 from trackshade.shot import Shot
 
-ATI_SCALE = 8  # ATI's coordinates are stored in eighths of a pixel
+ATI_SCALE = 8  # that ATI divides all its values by
 LTX_TRAIL = 50  # frames before the current one that a trail shows
 LTX_RADII = (2.0, 8.0)  # pixels, of the oldest and the newest circle …
 LTX_SHORT_SIDE = 1080  # … in a drawing with this short side, which is then scaled
@@ -92,13 +92,13 @@ def write_wan_move(tracks: Tracks, folder: Path) -> None:
 def write_ati(tracks: Tracks, folder: Path) -> None:
     """Write `tracks.pth`: bytes of an .npz file, saved by torch, whose `array` is [N, 121, 1, 3] float32.
 
-    Its values are 8 x, 8 y and whether the point is visible.
+    Its values are x, y in pixels and whether the point is visible, all times 8.
 
     Source: ATI (arXiv 2505.22944), `wan/utils/motion.py` of bytedance/ATI.
     """
     import torch
 
-    values = np.concatenate([tracks.pixels * ATI_SCALE, tracks.visible[..., None]], axis=-1)
+    values = np.concatenate([tracks.pixels, tracks.visible[..., None]], axis=-1) * ATI_SCALE
     data = io.BytesIO()
     np.savez_compressed(data, array=values.transpose(1, 0, 2)[:, :, None].astype(np.float32))
     torch.save(data.getvalue(), folder / "tracks.pth")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from trackshade.shot.lifted import Rectangle
 
-_PIXELS = 250_000  # of the region that is cut, at most
+_PIXELS = 160_000  # of the region that is cut, at most
 _MARGIN = 0.5  # of the box's size, around it: what the background looks like
-_ROUNDS = 4
+_ROUNDS = 3
 _LEAST_SIDE = 4  # pixels of a box
 _EDGE_WEIGHT = 0.002  # squared levels (0 to 1) below which the guided filter takes differences for noise
 
@@ -45,7 +45,7 @@ def cut_out(colors: NDArray[np.uint8], box: Rectangle) -> NDArray[np.bool_] | No
     mask[rows, columns] = cv2.GC_PR_FGD
     if (mask == cv2.GC_BGD).any():
         cv2.setRNGSeed(0)
-        cv2.grabCut(small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(small, mask, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     seen = _largest(cv2.morphologyEx((mask == cv2.GC_PR_FGD).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3))))
     if not seen.any():
         return None

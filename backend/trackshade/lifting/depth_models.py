@@ -30,6 +30,7 @@ _DEFAULT_SIZE = {"depth_anything": (518, 14), "zoedepth": (512, 32), "dpt": (384
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FARTHEST = 0.01  # of the nearest inverse depth: what a relative model calls farther is the sky
 _WEIGHTS = "model.safetensors"
+_UNUSED = "fusion_stage.layers.0.residual_layer1"  # which published DPT checkpoints lack
 
 
 def estimate_depth(photo: Photo, name: str) -> Depth:
@@ -43,7 +44,6 @@ def estimate_depth(photo: Photo, name: str) -> Depth:
         ModelError: the model is not on this machine, is of another kind, or cannot be loaded.
     """
     import torch
-    import transformers
 
     folder = find_model(name)
     config = _read_json(folder / "config.json")
@@ -51,18 +51,10 @@ def estimate_depth(photo: Photo, name: str) -> Depth:
     if kind not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise ModelError("wrong-model", f"{name} is a model of the kind {kind!r}.", f"Depth models are {known}.")
-    try:
-        model = getattr(transformers, _CLASSES[kind]).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(
-            "damaged-model", f"The depth model {name} cannot be loaded: {reason}", "Fetch it again."
-        ) from error
+    model = _load(folder, _CLASSES[kind])
     pixels = torch.from_numpy(_prepared(photo.colors, folder, kind))
     with torch.inference_mode():
-        values = model.eval()(pixel_values=pixels).predicted_depth
+        values = model(pixel_values=pixels).predicted_depth
     depth = values.squeeze(0).float().numpy().astype(np.float64)
     is_metric = kind == "zoedepth" or config.get("depth_estimation_type") == "metric"
     inverse = _inverse(depth, is_metric)
@@ -70,6 +62,26 @@ def estimate_depth(photo: Photo, name: str) -> Depth:
         raise ModelError("no-depth", f"The depth model {name} returned no depth.", "Use another one.")
     x, y, inverse = on_lattice(inverse, photo.size, exact=False)
     return Depth(x, y, inverse, metric=is_metric, exact=False)
+
+
+def _load(folder: Path, class_name: str) -> Any:
+    """Load a model in evaluation mode. Raise ModelError if it is damaged or weights are missing."""
+    import transformers
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model, facts = getattr(transformers, class_name).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        missing = [key for key in facts["missing_keys"] if _UNUSED not in key]
+        if missing:
+            raise ValueError(f"its weights lack {missing[0]}")
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = f"The depth model {folder} cannot be loaded: " + str(error).partition("\n")[0]
+        raise ModelError("damaged-model", reason, "Fetch it again.") from error
+    return model.eval()
 
 
 def find_model(name: str) -> Path:
@@ -107,8 +119,10 @@ def _prepared(colors: NDArray[np.uint8], folder: Path, kind: str) -> NDArray[np.
     path = folder / "preprocessor_config.json"
     config = _read_json(path) if path.is_file() else {}
     side, multiple = _DEFAULT_SIZE[kind]
-    size = config.get("size") if isinstance(config.get("size"), dict) else {}
-    width, height = int(size.get("width", side)), int(size.get("height", side))
+    size = config.get("size")
+    width, height = (
+        (int(size.get(key, side)) for key in ("width", "height")) if isinstance(size, dict) else (side, side)
+    )
     multiple = int(config.get("ensure_multiple_of") or multiple)
     rows, columns = colors.shape[:2]
     if config.get("keep_aspect_ratio", kind != "dpt"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from trackshade.shot.lifted import LiftedMesh
 
 SKY_DISTANCE = 8.0  # times that of the farthest surface
 LEAST_SKY_DISTANCE = 300.0  # metres
+_RIM, _RIM_JUMP, _RIM_DEPTH = 2, 0.05, 0.1  # width in lattice points, and relative inverse depths
 _BACKGROUND, _SKY, _FIRST_OBJECT = 0, 1, 2  # labels
 
 
@@ -86,10 +88,11 @@ def build_depth_scene(
     surfaces = {_FIRST_OBJECT + index: Surface(item.name, "object") for index, item in enumerate(objects)}
     for label, item in zip(surfaces, objects, strict=True):
         labels[item.at(x, y, camera.size) & (inverse > 0) & (labels < _FIRST_OBJECT)] = label
-    in_object = labels >= _FIRST_OBJECT
     rear = inverse
-    if in_object.any() and fill == "fill":
-        rear = continue_behind(inverse, in_object, x, y)
+    if (labels >= _FIRST_OBJECT).any():
+        continued = _take_rims(labels, inverse, x, y)
+        rear = np.where(labels >= _FIRST_OBJECT, continued, inverse) if fill == "fill" else inverse
+    in_object = labels >= _FIRST_OBJECT
     nearest_sky = sky_inverse(camera, lattice, float(inverse[inverse > 0].min()))
     is_sky = rear < nearest_sky
     rear = np.where(is_sky, nearest_sky, rear)
@@ -105,6 +108,32 @@ def build_depth_scene(
         *build_meshes(camera, DepthLattice(x, y, rear, rear_labels), behind_objects, rule, stride, tolerance),
         *build_meshes(camera, DepthLattice(x, y, front, front_labels), surfaces, rule, stride, tolerance),
     ]
+
+
+def _take_rims(
+    labels: NDArray[np.int32], inverse: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Give objects the pixels beside their masks that have their depth, since masks are seldom exact.
+
+    Args:
+        labels: [h, w], changed in place.
+        inverse: [h, w] 1 / z.
+        x: [w] columns of the lattice.
+        y: [h] rows of the lattice.
+
+    Returns:
+        [h, w] the inverse depth with the background continued behind the objects and these pixels.
+    """
+    square = np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)
+    in_object = labels >= _FIRST_OBJECT
+    wide = cv2.dilate(in_object.astype(np.uint8), square) > 0
+    continued = continue_behind(inverse, wide, x, y)
+    of_object = cv2.dilate(np.where(in_object, inverse, 0.0), square)
+    rim = wide & ~in_object & (inverse > continued * (1 + _RIM_JUMP)) & (inverse > of_object * (1 - _RIM_DEPTH))
+    rim &= inverse < of_object * (1 + _RIM_DEPTH)
+    nearby = cv2.dilate(np.where(in_object, labels, 0).astype(np.float32), square).astype(np.int32)
+    labels[rim] = nearby[rim]
+    return continued
 
 
 def sky_inverse(camera: PhotoCamera, lattice: DepthLattice, farthest: float) -> NDArray[np.float64]:

@@ -12,9 +12,9 @@ _PLANES = 3  # most planes of a hole
 _TRIALS = 60
 _TOLERANCE = 0.02  # of the inverse depth: what lies on a plane
 _LEAST_SHARE = 0.15  # of the ring that a plane must explain
-_EXPLAINED = 0.9  # share of the ring above which the planes are all there is
+_EXPLAINED = 0.4  # share of the ring that the planes must explain together
+_RIM = 2  # lattice points around a hole that may show the object, where its mask is not exact
 _MOST_POINTS = 2000  # of the ring
-_STEEPEST = 1.5  # times the nearest point of the ring: the nearest that a plane is continued to
 
 
 def continue_behind(
@@ -22,11 +22,11 @@ def continue_behind(
 ) -> NDArray[np.float64]:
     """Fill holes in inverse depth.
 
-    The nearest of the surrounding planes is what is seen of floor and walls that meet; what no plane explains is
-    interpolated from the border.
+    The nearest of the surrounding planes that lie behind the object is what is seen of floor and walls that meet; what
+    no plane explains is interpolated from the border.
 
     Args:
-        inverse: [h, w] 1 / z; 0 in the sky.
+        inverse: [h, w] 1 / z, in the holes that of the objects; 0 in the sky.
         hole: [h, w] where objects stand.
         x: [w] columns of the lattice.
         y: [h] rows of the lattice.
@@ -35,6 +35,7 @@ def continue_behind(
         [h, w] with the holes filled; 0 where the sky is behind them.
     """
     result = inverse.copy()
+    close = cv2.dilate(hole.astype(np.uint8), np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)) > 0
     count, parts, boxes, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
     for index in range(1, count):
         left, top, width, height, _ = boxes[index]
@@ -42,7 +43,7 @@ def continue_behind(
         columns = slice(max(0, left - _RING), left + width + _RING)
         part = parts[rows, columns] == index
         near = cv2.dilate(part.astype(np.uint8), np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)) > 0
-        ring = near & ~hole[rows, columns]
+        ring = near & ~close[rows, columns]
         if ring.any():
             result[rows, columns][part] = _fill(inverse[rows, columns], part, ring, x[columns], y[rows])
     return result
@@ -60,9 +61,10 @@ def _fill(inverse: np.ndarray, part: np.ndarray, ring: np.ndarray, x: np.ndarray
     smooth = _interpolated(inverse, ring, part)
     if not planes:
         return smooth
-    predicted = np.max([grid[part] @ plane[:2] + plane[2] for plane in planes], axis=0)
-    predicted = np.clip(predicted, 0.0, values.max() * _STEEPEST)
-    return predicted if explained > _EXPLAINED else explained * predicted + (1 - explained) * smooth
+    predicted = np.array([grid[part] @ plane[:2] + plane[2] for plane in planes])
+    possible = predicted < inverse[part]
+    nearest = np.maximum(np.where(possible, predicted, 0.0).max(axis=0), 0.0)
+    return np.where(possible.any(axis=0) & (explained > _EXPLAINED), nearest, smooth)
 
 
 def _planes(points: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> tuple[list[np.ndarray], float]:

@@ -16,7 +16,7 @@ DEFAULT_FOCAL_ERROR = 0.4  # standard deviation of its natural logarithm
 # What a frame needs to be used, and to be called sure; and what its focal length needs to be trusted.
 _USED_SUPPORT, _USED_UPRIGHT, _USED_LEVEL = 0.3, 3, 6
 _SURE_SUPPORT, _SURE_UPRIGHT, _SURE_LEVEL, _SURE_ERROR = 0.4, 5, 6, math.radians(0.8)
-_TRUSTED_ERROR, _TRUSTED_POINTS = 0.05, 2
+_TRUSTED_SUPPORT, _TRUSTED_ERROR, _TRUSTED_LINES, _TRUSTED_POINTS = 0.58, 0.04, 2, 2
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,11 @@ def is_sure(frame: Frame) -> bool:
 
 def is_focal_trusted(frame: Frame) -> bool:
     """Return whether a frame's focal length can be relied on."""
-    return is_sure(frame) and frame.focal_error < _TRUSTED_ERROR and frame.finite >= _TRUSTED_POINTS
+    right, _, away = frame.counts
+    return (
+        is_sure(frame)
+        and frame.support > _TRUSTED_SUPPORT
+        and frame.line_error < _TRUSTED_ERROR
+        and min(right, away) >= _TRUSTED_LINES
+        and frame.finite >= _TRUSTED_POINTS
+    )

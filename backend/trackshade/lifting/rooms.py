@@ -54,13 +54,13 @@ def find_room(camera: PhotoCamera, frame: Frame, indoors: bool) -> Room:
     return Room((left, top, right, bottom), indoors)
 
 
-def _samples(camera: PhotoCamera, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+def _samples(camera: PhotoCamera, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return points on the segments as right / away and down / away [n, 2], their axes, and their weights."""
     segments = frame.segments
     places = segments.start[:, None] + (segments.end - segments.start)[:, None] * _SAMPLES[:, None]
     pixels = places.reshape(-1, 2) * max(camera.size) + np.array(camera.size) / 2
     rays = camera.scene_rays(*pixels.T)
-    axis, weight = (np.repeat(values, len(_SAMPLES)) for values in (frame.axis_of, segments.weight))
+    axis, weight = np.repeat(frame.axis_of, len(_SAMPLES)), np.repeat(segments.weight, len(_SAMPLES))
     used = (axis >= 0) & (rays[:, 2] > _NEAREST)
     return rays[used, :2] / rays[used, 2:], axis[used], weight[used]
 

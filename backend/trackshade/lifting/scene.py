@@ -67,7 +67,7 @@ def build_meshes(
         if planes is not None and label in planes:
             exact = camera.scene_rays(*part.points.T) @ planes[label]
             inverse = np.where(exact > 0, exact, inverse)
-        positions = camera.to_world(*part.points.T, inverse)
+        positions = camera.to_world(part.points[:, 0], part.points[:, 1], inverse)
         result.append(
             LiftedMesh(
                 name=surface.name,

@@ -145,9 +145,18 @@ def build_tour(
     meshes = build_meshes(camera, DepthLattice(x, y, inverse, labels), surfaces, None, _STRIDE,
                           planes=room.planes(camera.height))  # fmt: skip
     if named:
-        cut = DepthLattice(inner.x, inner.y, behind(behind_cards, front), owners)
+        used = np.ix_(*(_span((owners != NOTHING).any(axis=axis)) for axis in (1, 0)))
+        rows, columns = used[0].ravel(), used[1].ravel()
+        depth = behind(behind_cards[used], front[used])
+        cut = DepthLattice(inner.x[columns], inner.y[rows], depth, owners[used])
         meshes += build_meshes(camera, cut, named, None, _STRIDE // 4)
     return meshes, warnings
+
+
+def _span(used: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the indices from the first that is used to the last, and one more on each side where there is one."""
+    found = np.flatnonzero(used)
+    return np.arange(max(0, found[0] - 1), min(len(used), found[-1] + 2))
 
 
 def _card_depth(

@@ -30,7 +30,7 @@ _FOCAL, _FOCAL_SPREAD, _FOCAL_WEIGHT = 0.7, 0.4, 0.025  # the prior on its logar
 _PITCH_SPREAD, _ROLL_SPREAD, _TILT_WEIGHT = math.radians(15), math.radians(5), 0.01  # the prior on the camera's tilt
 _MOST_PITCH, _MOST_ROLL = math.radians(40), math.radians(15)
 _ANGLE_ERROR, _PIXEL_ERROR = math.sin(math.radians(0.5)), 1.5 / 800  # of a segment's direction, of its ends
-_GATE, _LOSS = 1.5, "soft_l1"  # of the least squares: tolerances within which segments are used
+_GATE = 1.5  # tolerances within which least squares use a segment
 _UPRIGHT = math.cos(math.radians(30))
 _ZENITHS, _KEPT_ZENITHS = 240, 6
 _AZIMUTHS = np.radians(np.arange(0.0, 90.0, 1.0))
@@ -102,6 +102,7 @@ class Frame:
         support: share of the segments' weight that points to a vanishing point.
         counts: number of segments along right, down and away.
         focal_error: standard deviation of the focal length's natural logarithm.
+        line_error: the same by the scatter of the lines alone, without other focal lengths that fit about as well.
         tilt_error: standard deviation of the direction down, radians.
         finite: number of vanishing points with segments that do not lie far outside the picture.
         segments: the segments.
@@ -113,6 +114,7 @@ class Frame:
     support: float
     counts: tuple[int, int, int]
     focal_error: float
+    line_error: float
     tilt_error: float
     finite: int
     segments: Segments
@@ -168,12 +170,13 @@ def find_frame(segments: Segments, focal: float | None = None) -> Frame | None:
     axis_of = np.where(hits.max(axis=0) > 0, hits.argmax(axis=0), -1)
     counts = tuple(int(np.count_nonzero(axis_of == axis)) for axis in range(3))
     axes, axis_of, counts = _facing(axes, axis_of, counts)
-    finite = sum(abs(axes[2, axis]) > 0.12 and counts[axis] >= 4 for axis in range(3))
+    finite = sum(bool(abs(axes[2, axis]) > 0.12 and counts[axis] >= 4) for axis in range(3))
     support = float((hits.max(axis=0) * segments.weight).sum() / segments.weight.sum())
     focal_error, tilt_error = _errors(profile, best[0], value, axes[:, 1], covariance)
+    line_error = math.sqrt(float(covariance[3, 3]))
     if focal is not None:
-        focal_error = 0.0
-    return Frame(value, axes, support, counts, focal_error, tilt_error, finite, segments, axis_of)
+        focal_error = line_error = 0.0
+    return Frame(value, axes, support, counts, focal_error, line_error, tilt_error, finite, segments, axis_of)
 
 
 def _errors(
@@ -269,7 +272,7 @@ def _refine(
         if np.count_nonzero(used) < 6:
             break
         residuals = functools.partial(_residuals, segments.chosen(used), axis_of[used], axes, focal, focal_is_known)
-        fit = least_squares(residuals, np.zeros(4), loss=_LOSS, max_nfev=30)
+        fit = least_squares(residuals, np.zeros(4), loss="soft_l1", max_nfev=30)
         axes, focal = cv2.Rodrigues(fit.x[:3])[0] @ axes, focal * math.exp(fit.x[3])
         covariance = np.linalg.inv(fit.jac.T @ fit.jac + 1e-9 * np.eye(4))
     return axes, focal, covariance

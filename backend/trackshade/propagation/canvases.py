@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from trackshade.control.scene import ShotRaster
-from trackshade.control.texels import find_texels
+from trackshade.control.texels import draw_triangles
 from trackshade.propagation.fills import Method, SurfacePoints, fill_canvas
 from trackshade.propagation.layout import Plane, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
@@ -405,12 +405,9 @@ class CanvasMaker:
 
 def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     """Return the triangle [h·S, w·S] of each sample of some rows of a canvas, -1 for none, and its weights [..., 2]."""
-    height, width = (rows.stop - rows.start) * _SAMPLES, canvas.size[0] * _SAMPLES
-    owner, weights = np.full(height * width, -1, np.int32), np.zeros((height * width, 2))
-    texels = find_texels((canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES, (width, height))
-    owner[texels.target] = canvas.faces[texels.triangle[texels.last]]
-    weights[texels.target] = texels.weights[texels.last]
-    return owner.reshape(height, width), weights.reshape(height, width, 2)
+    corners = (canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES
+    size = canvas.size[0] * _SAMPLES, (rows.stop - rows.start) * _SAMPLES
+    return draw_triangles(corners, canvas.faces.astype(np.int32), size)
 
 
 def _blocks(values: np.ndarray) -> np.ndarray:

@@ -43,6 +43,8 @@ from trackshade.shot import Shot
 BAND = 24  # rows of a frame that a thread takes at a time
 NEAREST = 6  # pictures that a frame reads, at most
 SMOOTH = 0.02  # of the longer side: spread of the low frequencies that are used of pictures without detail
+LEAST_SIZE = 1 / 3  # of a frame's, that pictures without detail must have to show what the others do not
+SOFT = 1e-5  # their weight beside that of the others
 STRONGEST = 4.0  # factor by which those change colors
 _DARK = 0.01  # linear light, added to both
 FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
@@ -55,7 +57,8 @@ class KeyPicture:
     Attributes:
         t: the sample that it shows.
         image: [h, w, 3] uint8 sRGB, or float32 sRGB-coded 0..1 (may exceed 1); any size of the camera's aspect.
-        detail: False if only its light and colors at low frequencies are used, as of the frames of a small video model.
+        detail: False if it is soft, as the frames of a video model are. Its light and colors at low frequencies are
+            used, and, unless it is much smaller than the frames, all of it where no other picture shows the surface.
     """
 
     t: int
@@ -144,6 +147,7 @@ class Propagation:
         self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._low: list[_Key] = []
+        self._soft: list[_Key] = []
         self._fills: Fills | None = None
         self._vertex_colors: VertexColors | None = None
 
@@ -163,6 +167,8 @@ class Propagation:
             keys.append(self._prepare_key(key))
         self._fills = self._fill(keys, lambda part, stage: progress(0.15 + 0.7 * part, stage))
         self._keys = keys
+        least = LEAST_SIZE * max(self.size)
+        self._soft = [self._prepare_key(key) for key in coarse if max(key.image.shape[:2]) >= least]
         low = []
         for index, key in enumerate(coarse):
             progress(0.85 + 0.15 * index / len(coarse), "light of the video")
@@ -242,7 +248,8 @@ class Propagation:
         width, height = size
         frame, starts = self._table.pose(t, size), self._table.face_starts(t)
         light = None if self._light is None else self._clay(t, self._light)
-        keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t)]
+        soft = [(key, SOFT * weight) for key, weight in self._around(t, self._soft)]
+        keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t) + soft]
         factors = [(key, self._key_pose(key, t), weight) for key, weight in self._around(t, low or ())]
         image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
         shown = np.empty((height, width), np.float32)

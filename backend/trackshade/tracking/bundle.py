@@ -171,8 +171,8 @@ def adjust(
         if free_focal:
             normal[-1, -1] += firm
             right[-1] -= firm * (np.log(now.focal) - prior)
-        improved = False
-        while damping < 1e6 and not improved:
+        trial, trial_error, trial_value = now, error, value
+        while damping < 1e6 and trial_value >= value:
             stiff = stiffness * (1 + damping) + 1e-12
             reduced = normal + np.diag(damping * np.diag(normal) + 1e-12) - (coupling.T / stiff) @ coupling
             step = np.zeros(size)
@@ -181,9 +181,8 @@ def adjust(
             trial = _moved(now, step, depth_step, free)
             trial_error = residuals(features, seen, trial)
             trial_value = _total(trial_error, trial, prior, firm)
-            improved = trial_value < value
-            damping *= 0.2 if improved else 5.0
-        if not improved:
+            damping *= 0.2 if trial_value < value else 5.0
+        if trial_value >= value:
             break
         gain = (value - trial_value) / max(value, 1e-12)
         now, error, value = trial, trial_error, trial_value

@@ -290,6 +290,6 @@ def _solve_pose(
     )
     if not found or inside is None or len(inside) < 8:
         return None
-    kept = inside[:, 0]
+    kept = inside[:, 0].astype(np.intp)
     turn, shift = cv2.solvePnPRefineLM(world[kept], pixels[kept], matrix, _NO_DISTORTION, turn, shift)
     return cv2.Rodrigues(turn)[0], shift[:, 0]

@@ -3,11 +3,11 @@
 
 Planes parallel to the first frame's image plane, evenly spaced in inverse depth, project every other frame into the
 first one (Collins, A Space-Sweep Approach to True Multi-Image Matching, 1996). How alike they are there is measured by
-the normalized cross-correlation of small windows, averaged over the better half of the frames, since what is hidden in
-some is seen in others. Semi-global matching (Hirschmüller, Stereo Processing by Semiglobal Matching, 2008) finds a
-depth that changes little from pixel to pixel, also where there is little texture. "Little" is relative to the slope of
-a smooth surface through the solved features (Scharstein et al., Semi-Global Matching with Surface Orientation Priors,
-2017), so that floors are not cut into steps.
+the normalized cross-correlation of small windows, averaged over the frames where they are most alike, since what is
+hidden in some is seen in others. Semi-global matching (Hirschmüller, Stereo Processing by Semiglobal Matching and
+Mutual Information, 2008) finds a depth that changes little from pixel to pixel, also where there is little texture.
+"Little" is relative to the slope of a smooth surface through the solved features (Scharstein et al., Semi-Global
+Matching with Surface Orientation Priors, 2017), so that floors are not cut into steps.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from trackshade.tracking.bundle import Solution
 PLANES = 96
 _HEIGHT = 240  # px: of the pictures that are swept
 _FRAMES = 10
+_SEEN = 0.4  # share of the frames that have to see a point
 _WINDOW = 5  # px
 _STEP = 1.3  # px: most that neighboring planes are apart in a swept frame
 _SMALL, _LARGE = 0.06, 0.5  # costs of a change of depth by one plane, and by more
@@ -79,7 +80,7 @@ def sweep_depth(
             )
             scores.append(_correlation(reference, mean, variance, warped, inside))
         ranked = np.sort(np.stack(scores), axis=0)[::-1]
-        volume[..., index] = 1 - ranked[: max(1, (len(chosen) + 1) // 2)].mean(axis=0)
+        volume[..., index] = 1 - ranked[: max(1, round(_SEEN * len(chosen)))].mean(axis=0)
 
     with ThreadPoolExecutor(threads) as pool:
         for number, _ in enumerate(pool.map(sweep, range(PLANES))):
@@ -116,7 +117,7 @@ def smooth_surface(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         width = max(bandwidth**2, float(np.partition(square, min(11, len(square) - 1))[min(11, len(square) - 1)]))
         near = np.exp(-0.5 * square / width)
         design = np.c_[np.ones(len(points)), offset / bandwidth]
-        robust = np.ones(len(points))
+        robust, plane = np.ones(len(points)), np.zeros(3)
         for _ in range(4):
             weight = near * robust
             normal = (design.T * weight) @ design + np.diag([1e-9, 1e-3 * weight.sum(), 1e-3 * weight.sum()])
@@ -148,8 +149,8 @@ def _choose_frames(
     usable = np.flatnonzero((np.arange(len(ranges)) > 0) & (ranges <= _STEP * PLANES) & (inside > 0.3))
     if len(usable) < 3:
         usable = 1 + np.argsort(ranges[1:])[: max(3, _FRAMES // 2)]
-    if len(usable) > _FRAMES:  # the farther half of them, evenly spaced
-        far = usable[np.argsort(ranges[usable])[len(usable) // 3 :]]
+    if len(usable) > _FRAMES:  # without the nearest ones, which show little parallax
+        far = usable[np.argsort(ranges[usable])[len(usable) // 6 :]]
         usable = np.sort(far)[np.unique(np.linspace(0, len(far) - 1, _FRAMES).round().astype(int))]
     return np.sort(usable)
 

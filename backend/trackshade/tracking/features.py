@@ -83,7 +83,7 @@ def _find_corners(gray: np.ndarray, present: np.ndarray, most: int) -> np.ndarra
         return np.zeros((0, 2), np.float32)
     mask = np.full(gray.shape, 255, np.uint8)
     for x, y in alive:
-        cv2.circle(mask, (round(float(x)), round(float(y))), _DISTANCE, 0, -1)
+        cv2.circle(mask, (round(float(x)), round(float(y))), _DISTANCE, (0,), -1)
     mask[:5], mask[-5:], mask[:, :5], mask[:, -5:] = 0, 0, 0, 0
     corners = cv2.goodFeaturesToTrack(gray, wanted, _QUALITY, _DISTANCE, mask=mask, blockSize=7)
     return np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)

@@ -170,8 +170,8 @@ class _Video:
         if not self._file.streams.video:
             has_sound = bool(self._file.streams.audio)
             self._file.close()
-            what = "has sound and no pictures" if has_sound else "has no pictures"
-            raise ShotError("no-video", f"{path.name} {what}.", "Choose a video file.")
+            message = f"{path.name} has sound and no pictures." if has_sound else f"{path.name} has no pictures."
+            raise ShotError("no-video", message, "Choose a video file.")
         self._stream = self._file.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.seconds = float(self._file.duration / av.time_base) if self._file.duration else None

@@ -170,11 +170,11 @@ def _refine_points(
     for n in range(points.shape[0]):
         rho0, a0, b0 = shape[n, 0], shape[n, 1], shape[n, 2]
         rho, a, b = rho0, a0, b0
+        scale = abs(rho0) + 1e-9
         for iteration in range(iterations):
             used = min(order.size, 2 + (order.size * (iteration + 1)) // max(1, iterations - 2))
             # The beginning counts as a measurement: what has no texture stays where it is.
             normal[:] = 0.0
-            scale = abs(rho0) + 1e-9
             normal[0, 0] = tightness / (scale * scale)
             normal[1, 1] = normal[2, 2] = 1.0 / (_SLOPE_SPREAD * scale) ** 2
             right[0], right[1], right[2] = normal[0, 0] * (rho0 - rho), normal[1, 1] * (a0 - a), normal[2, 2] * (b0 - b)

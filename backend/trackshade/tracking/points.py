@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from trackshade.tracking.bundle import Solution, host_rays
+from trackshade.tracking.bundle import Observations, Solution, depths_from_motion, host_rays, residuals
 from trackshade.tracking.camera import CameraSolve
 from trackshade.tracking.depth import sweep_depth
+from trackshade.tracking.features import Features
 from trackshade.tracking.photometric import Patches, patch_offsets, smoothed
 from trackshade.tracking.smoothing import fill_depth
 
 ALIKE = 0.5  # least correlation of a point that is seen
 _OFFSETS = patch_offsets(4, 2)
+_BLUR = 0.7  # px: of the pictures that are compared
 _COMPARED = 16  # frames that points are compared with
 _CAMERA_POINTS = 1500
 _CAMERA_ROUNDS = 2
@@ -77,7 +79,7 @@ def place_points(
     """
     size = (grays.shape[2], grays.shape[1])
     points, grid = point_grid(size, spacing)
-    levels = smoothed(grays, 0.7)
+    levels = smoothed(grays, _BLUR)
     patches = Patches(levels, points, _OFFSETS, threads=threads)
     solution, focal_error = camera.solution, camera.focal_error
     if camera.kind != "moves":
@@ -87,7 +89,7 @@ def place_points(
         return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, focal_error)
     known = first_frame_points(camera, size)
     depths = np.sort(1 / known[:, 2])
-    limits = 0.4 / np.percentile(depths, 98), 1.35 / np.percentile(depths, 1)
+    limits = 0.4 / float(np.percentile(depths, 98)), 1.35 / float(np.percentile(depths, 1))
     inverse = sweep_depth(grays, solution, limits, known, threads, lambda fraction: step(0.4 * fraction))
     shape = _shape_of(inverse, points, size)
     order = _by_parallax(solution)
@@ -118,6 +120,41 @@ def place_points(
     pixels, alike = patches.compare(solution, shape)
     step(1.0)
     return PointSolve(solution, points, grid, shape, pixels, alike, patches.contrast, focal_error)
+
+
+def with_depths_of_tracks(
+    grays: np.ndarray, solved: PointSolve, chosen: np.ndarray, pixels: np.ndarray, known: np.ndarray
+) -> tuple[PointSolve, float]:
+    """Give points the depths that their tracks have if they stand still.
+
+    Args:
+        grays: [T, H, W] uint8.
+        solved: the points.
+        chosen: [M] which of them.
+        pixels: [T, M, 2] their tracks.
+        known: [T, M] where these are known.
+
+    Returns:
+        The points, with new depths where their patches look more alike then, and the median over the chosen points of
+        how far their tracks are from those of any depth, pixels.
+    """
+    tracks = Features(np.zeros(len(chosen), np.intp), pixels, known)
+    seen = Observations.of(tracks)
+    rho, _ = depths_from_motion(tracks, seen, replace(solved.solution, inverse_depths=np.ones(len(chosen))))
+    typical = float(np.median(solved.shape[:, 0]))
+    rho = np.clip(rho, 0.02 * typical, 20 * typical)
+    error = residuals(tracks, seen, replace(solved.solution, inverse_depths=rho))
+    count = np.bincount(seen.points, minlength=len(chosen))
+    miss = np.bincount(seen.points, error, len(chosen))[count > 0] / count[count > 0]
+    patches = Patches(smoothed(grays, _BLUR), solved.points[chosen], _OFFSETS)
+    shape = np.c_[rho, np.zeros((len(chosen), 2))]
+    shape, _ = patches.refine(solved.solution, shape, _by_parallax(solved.solution), 8, 100.0)
+    places, alike = patches.compare(solved.solution, shape)
+    better = (alike * known).sum(axis=0) > (solved.alike[:, chosen] * known).sum(axis=0)
+    merged = {name: getattr(solved, name).copy() for name in ("shape", "pixels", "alike")}
+    merged["shape"][chosen[better]] = shape[better]
+    merged["pixels"][:, chosen[better]], merged["alike"][:, chosen[better]] = places[:, better], alike[:, better]
+    return replace(solved, **merged), float(np.median(miss)) if len(miss) else np.inf
 
 
 def first_frame_points(camera: CameraSolve, size: tuple[int, int]) -> np.ndarray:

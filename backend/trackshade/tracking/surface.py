@@ -83,10 +83,9 @@ def visibility(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) ->
         screen = to_screen(place, pose, matrix, False)
         half.clear()
         draw(half, screen, faces, 0)
-        nearest = cv2.erode(half.depth, np.ones((1, 1), np.uint8))
         x = np.clip(solved.pixels[t, :, 0] / 2, 0, half.depth.shape[1] - 1).astype(int)
         y = np.clip(solved.pixels[t, :, 1] / 2, 0, half.depth.shape[0] - 1).astype(int)
-        behind = screen[:, 3] > _HIDDEN * nearest[y, x]
+        behind = screen[:, 3] > _HIDDEN * half.depth[y, x]
         alike = solved.alike[t]
         # At the picture's rim, patches are not inside.
         looks = (alike > ALIKE) | plain | (alike <= -1)

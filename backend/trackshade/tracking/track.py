@@ -27,13 +27,14 @@ from trackshade.tracking.features import Features, correlation, follow_features
 from trackshade.tracking.flow import anchor, follow_by_flow
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import MovingPart, find_moving, follow_part, group_moving
-from trackshade.tracking.points import PointSolve, place_points
+from trackshade.tracking.points import PointSolve, place_points, with_depths_of_tracks
 from trackshade.tracking.surface import moving_mesh, static_mesh, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
-MIN_STATIC, MAX_ERROR, MAX_FOCAL_ERROR = 0.5, 1.0, 0.05
-"""Least share of points that stand still, largest mean reprojection error in pixels, and largest standard deviation of
-the focal length's logarithm of a result without a warning."""
+MIN_STATIC, MIN_TEXTURE, MAX_ERROR, MAX_FOCAL_ERROR = 0.65, 0.45, 1.0, 0.05
+"""Of a result without a warning: least share of textured points that the camera explains, least share of points with
+texture, largest mean reprojection error in pixels, and largest standard deviation of the focal length's logarithm."""
+STILL = 1.2  # px: median distance of tracks from those of points that stand still, up to which a part does
 _TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
 Report = Callable[[str, float], None]
 
@@ -87,7 +88,8 @@ def track_video(
     solved = place_points(
         footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
     )
-    parts = _find_parts(grays, solved, masks, threads, stage("Looking for what moves", 0.75, 0.92))
+    moves = camera.kind == "moves"
+    solved, parts = _find_parts(grays, solved, masks, moves, threads, stage("Looking for what moves", 0.75, 0.92))
     return _assemble(path, request, footage, camera, solved, parts, given is None, stage("Building", 0.92, 1.0))
 
 
@@ -113,14 +115,14 @@ def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
             raise ShotError("bad-mask", f"The mask {name} cannot be read.", "Give a PNG file.")
         if (image.shape[1], image.shape[0]) not in (footage.size, (width, height)):
             raise ShotError(
-                "bad-mask",
+                "mask-size",
                 f"The mask {name} has {image.shape[1]} × {image.shape[0]} pixels, the video "
                 f"{footage.size[0]} × {footage.size[1]}.",
                 "Give a mask of the video's size.",
             )
         mask = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) > 127
         if not mask.any():
-            raise ShotError("bad-mask", f"The mask {name} is empty.", "Paint what moves white.")
+            raise ShotError("empty-mask", f"The mask {name} is black everywhere.", "Paint what moves white.")
         masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
     return masks
 
@@ -144,9 +146,18 @@ def _no_camera(features: Features, count: int, size: tuple[int, int], focal: flo
 
 
 def _find_parts(
-    grays: np.ndarray, solved: PointSolve, masks: list[np.ndarray], threads: int, step: Callable[[float], None]
-) -> list[MovingPart]:
-    """Find what moves by itself, or follow what the masks say does."""
+    grays: np.ndarray,
+    solved: PointSolve,
+    masks: list[np.ndarray],
+    moves: bool,
+    threads: int,
+    step: Callable[[float], None],
+) -> tuple[PointSolve, list[MovingPart]]:
+    """Find what moves by itself, or follow what the masks say does.
+
+    Tracks that the camera explains at another depth are no motion: their points get this depth. `moves` says whether
+    the camera moves, so that there is such a depth.
+    """
     points = solved.points
     pixels, alive = follow_by_flow(grays, points, threads, lambda fraction: step(0.8 * fraction))
     if masks:
@@ -165,9 +176,15 @@ def _find_parts(
         alike = np.zeros(alive.shape)
         for t in range(len(grays)):
             alike[t, chosen] = correlation(grays[0], grays[t], points[chosen] - 0.5, better[t, chosen] - 0.5, 4)
+        if moves and not masks:
+            known = alive[:, chosen] & (alike[:, chosen] > 0.6) & (solved.contrast[chosen] > 4)
+            changed, miss = with_depths_of_tracks(grays, solved, chosen, better[:, chosen], known)
+            if miss < STILL:
+                solved = changed
+                continue
         parts.append(follow_part(chosen, points, solved.contrast, better, alive, alike))
     step(1.0)
-    return parts
+    return solved, parts
 
 
 def _assemble(
@@ -236,6 +253,11 @@ def _notes(
             warnings.append(
                 f"The camera is doubtful: it explains {static_share:.0%} of the textured points. Mask what moves, or "
                 "track a part with more texture."
+            )
+        if texture_share < MIN_TEXTURE:
+            warnings.append(
+                f"The camera is doubtful: {texture_share:.0%} of the points have texture, and the others only follow "
+                "the surfaces around them."
             )
         if camera.error > MAX_ERROR:
             warnings.append(f"The camera is doubtful: its mean reprojection error is {camera.error:.1f} px.")

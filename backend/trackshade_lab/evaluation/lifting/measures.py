@@ -15,8 +15,10 @@ from trackshade.shot.lifted import LiftedScene
 from ..camera import rotation_angle
 from .stages import Array, Stage, mesh_depth
 
-_SAME_DEPTH = 0.005  # relative: what is seen from two cameras
+_SAME_DEPTH = 0.01  # relative: what is seen from two cameras
+_EDGE = 0.1  # relative, between neighboring pixels
 _WRONG_DEPTH = 0.02  # relative
+_BETWEEN = (0.29, -0.17)  # pixels from the centers
 _ROUNDS = 3.0  # pixels of reprojection error of an inlier
 
 
@@ -52,19 +54,21 @@ def compare(stage: Stage, scene: LiftedScene, camera: Array, photo: NDArray[np.u
         camera: [4, 4] the moved camera, in the world of the stage.
         photo: [H, W, 3] what was lifted.
     """
-    true_first, true_moved = (np.asarray(stage.depth(view), np.float64) for view in (stage.world_to_camera, camera))
+    true_first, true_moved = stage.depth(stage.world_to_camera), stage.depth(camera)
     motion = camera @ np.linalg.inv(stage.world_to_camera)  # from the photo's camera axes to the moved camera's
-    meshes = [
-        (np.asarray(mesh.positions[0]), np.asarray(mesh.triangles)) for mesh in scene.meshes if mesh.kind != "sky"
-    ]
+    solid = [mesh for mesh in scene.meshes if mesh.kind != "sky"]
+    meshes = [(np.asarray(mesh.positions[0]), np.asarray(mesh.triangles)) for mesh in solid]
     first = scene.world_to_camera[0]
-    lifted = np.asarray(mesh_depth(stage.size, stage.intrinsics, first, meshes), np.float64)
-    moved = np.asarray(mesh_depth(stage.size, stage.intrinsics, motion @ first, meshes), np.float64)
-    seen = np.isfinite(true_first)
-    place, depth = _transfer(stage, true_first, motion)
-    visible = seen & _agrees(true_moved, place, depth)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found, _ = _transfer(stage, lifted, motion)
+    moved = mesh_depth(stage.size, stage.intrinsics, motion @ first, meshes).astype(np.float64)
+    # Points between pixel centers: vertices lie on those.
+    between = stage.intrinsics.copy()
+    between[:2, 2] -= _BETWEEN
+    truth = stage.draw(stage.world_to_camera, between).astype(np.float64)
+    lifted = mesh_depth(stage.size, between, first, meshes).astype(np.float64)
+    place, depth = _transfer(stage, truth, motion, between)
+    visible = np.isfinite(truth) & _agrees(true_moved, place, depth)
+    found, _ = _transfer(stage, lifted, motion, between)
+    with np.errstate(invalid="ignore"):
         error = np.linalg.norm(found - place, axis=-1)[visible]
     error = np.where(np.isfinite(error), error, np.inf)
     back, back_depth = _transfer(stage, true_moved, np.linalg.inv(motion))
@@ -83,10 +87,13 @@ def compare(stage: Stage, scene: LiftedScene, camera: Array, photo: NDArray[np.u
     )
 
 
-def _transfer(stage: Stage, depth: Array, motion: Array) -> tuple[Array, Array]:
-    """Return the pixels [H, W, 2] and the depth [H, W] at which another camera sees the points of a depth."""
+def _transfer(stage: Stage, depth: Array, motion: Array, intrinsics: Array | None = None) -> tuple[Array, Array]:
+    """Return the pixels [H, W, 2] and the depth [H, W] at which another camera sees the points of a depth.
+
+    `intrinsics` are those of the depth, if they differ from the stage's.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        points = (stage.rays() * depth[..., None]) @ motion[:3, :3].T + motion[:3, 3]
+        points = (stage.rays(intrinsics) * depth[..., None]) @ motion[:3, :3].T + motion[:3, 3]
         pixels = points @ stage.intrinsics.T
         return pixels[..., :2] / pixels[..., 2:], points[..., 2]
 
@@ -98,34 +105,40 @@ def _agrees(depth: Array, pixels: Array, expected: Array) -> NDArray[np.bool_]:
         inside = (expected > 0) & (pixels >= 0.5).all(axis=-1) & (pixels <= (width - 0.5, height - 0.5)).all(axis=-1)
     x, y = (np.where(inside, pixels[..., axis], 0.5) - 0.5 for axis in (0, 1))
     column, row = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
-    around = [depth[row + i, column + j] for i in (0, 1) for j in (0, 1)]
-    with np.errstate(invalid="ignore"):
-        near, far = np.minimum.reduce(around), np.maximum.reduce(around)
-        # A point in front of all is a thin thing that the samples missed; one behind any is not surely seen.
-        return inside & (expected < near * (1 + _SAME_DEPTH) + 0 * far) & (expected > near * (1 - 10 * _SAME_DEPTH))
+    with np.errstate(divide="ignore"):
+        around = [[1 / depth[row + i, column + j] for j in (0, 1)] for i in (0, 1)]
+    x, y = x - column, y - row
+    upper, lower = (one * (1 - x) + two * x for one, two in around)
+    nearest, farthest = (choose.reduce([*around[0], *around[1]]) for choose in (np.maximum, np.minimum))
+    # Between samples of one surface its depth is interpolated; at an edge only its nearer side is surely seen.
+    smooth = farthest > nearest * (1 - _EDGE)
+    shown = np.where(smooth, upper * (1 - y) + lower * y, nearest)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return inside & (np.abs(1 / expected / shown - 1) < _SAME_DEPTH)
 
 
-def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: np.ndarray) -> np.ndarray:
     """Return what a moved camera sees of the lifted scene, with the photo on it; black where nothing is."""
     first = scene.world_to_camera[0]
     meshes = [(np.asarray(mesh.positions[0]), np.asarray(mesh.triangles)) for mesh in scene.meshes]
-    depth = np.asarray(mesh_depth(stage.size, stage.intrinsics, motion @ first, meshes), np.float64)
+    depth = mesh_depth(stage.size, stage.intrinsics, motion @ first, meshes).astype(np.float64)
     back = np.linalg.inv(motion)
     pixels, back_depth = _transfer(stage, depth, back)
-    hidden = np.asarray(mesh_depth(stage.size, stage.intrinsics, first, meshes), np.float64)
+    hidden = mesh_depth(stage.size, stage.intrinsics, first, meshes).astype(np.float64)
     shown = np.isfinite(depth) & _agrees(hidden, pixels, back_depth)
     places = np.where(shown[..., None], pixels - 0.5, -10).astype(np.float32)
     return cv2.remap(photo, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderValue=(0, 0, 0))
 
 
 def _camera_error(
-    stage: Stage, photo: NDArray[np.uint8], depth: Array, view: NDArray[np.uint8], motion: Array
+    stage: Stage, photo: np.ndarray, depth: Array, view: np.ndarray, motion: Array
 ) -> tuple[float, float]:
     """Return the errors of the rotation and of the direction of motion (degrees) of the camera that a view shows."""
     shown = (view.max(axis=-1) > 0).astype(np.uint8) * 255
     shown = cv2.erode(shown, np.ones((9, 9), np.uint8))
     sift = cv2.SIFT.create(4000, contrastThreshold=0.015)
-    keys, features = sift.detectAndCompute(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), None)
+    everywhere = np.full_like(shown, 255)
+    keys, features = sift.detectAndCompute(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), everywhere)
     other_keys, other_features = sift.detectAndCompute(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), shown)
     if len(keys) < 8 or len(other_keys) < 8:
         return math.nan, math.nan
@@ -150,7 +163,7 @@ def _camera_error(
     )  # fmt: skip
     if not good or inliers is None or len(inliers) < 12:
         return math.nan, math.nan
-    kept = inliers[:, 0]
+    kept = inliers[:, 0].astype(np.intp)
     turn, shift = cv2.solvePnPRefineLM(points[kept], end[kept], stage.intrinsics, np.zeros(5), turn, shift)
     rotation = cv2.Rodrigues(turn)[0]
     true_center, center = -motion[:3, :3].T @ motion[:3, 3], -rotation.T @ shift[:, 0]

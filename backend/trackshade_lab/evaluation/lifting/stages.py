@@ -22,7 +22,6 @@ from trackshade.shot import Shot
 from ..propagation.dataset import RenderSettings, render_kind
 
 Array = NDArray[np.float64]
-SHOT_KINDS = ("orbit", "dolly", "instances", "leaves", "character")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,9 @@ class Stage:
         size: (width, height) of its pictures, pixels.
         intrinsics: [3, 3] pixels.
         world_to_camera: [4, 4] of the camera that takes the photo.
-        depth: returns the depth [H, W] along the axis of a camera [4, 4], metres; inf where nothing is.
+        draw: returns the depth [H, W] along the axis of a camera, metres, inf where nothing is, by the camera's
+            [4, 4] and its intrinsics [3, 3].
+        paint: returns the colors [..., 3] of world positions.
         objects: boxes around objects in the photo, as left, top, right, bottom.
         edges: of the back wall as left, top, right, bottom in scene coordinates; None if there is none.
     """
@@ -43,15 +44,20 @@ class Stage:
     size: tuple[int, int]
     intrinsics: Array
     world_to_camera: Array
-    depth: Callable[[Array], NDArray[np.float32]]
+    draw: Callable[[Array, Array], NDArray[np.float32]]
+    paint: Callable[[Array], NDArray[np.uint8]]
     objects: tuple[tuple[float, float, float, float], ...] = ()
     edges: tuple[float, float, float, float] | None = None
 
-    def rays(self) -> Array:
+    def depth(self, world_to_camera: Array) -> Array:
+        """Return the depth [H, W] at the pixel centers of a camera, metres; inf where nothing is."""
+        return self.draw(world_to_camera, self.intrinsics).astype(np.float64)
+
+    def rays(self, intrinsics: Array | None = None) -> Array:
         """Return the rays [H, W, 3] through pixel centers in camera axes, with z = 1."""
         width, height = self.size
         pixels = np.stack([*np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), np.ones((height, width))], -1)
-        return pixels @ np.linalg.inv(self.intrinsics).T
+        return pixels @ np.linalg.inv(self.intrinsics if intrinsics is None else intrinsics).T
 
     def points(self, depth: Array, world_to_camera: Array) -> Array:
         """Return the world positions [H, W, 3] of what a camera sees; not finite where nothing is."""
@@ -61,8 +67,8 @@ class Stage:
     def picture(self, world_to_camera: Array) -> NDArray[np.uint8]:
         """Return the picture [H, W, 3] that a camera takes, sRGB."""
         depth = self.depth(world_to_camera)
-        points = self.points(np.where(np.isfinite(depth), depth, 1e3).astype(np.float64), world_to_camera)
-        return np.where(np.isfinite(depth)[..., None], _solid_noise(points), 128).astype(np.uint8)
+        points = self.points(np.where(np.isfinite(depth), depth, 1e3), world_to_camera)
+        return np.where(np.isfinite(depth)[..., None], self.paint(points), 128).astype(np.uint8)
 
     def moves(self) -> dict[str, Array]:
         """Return cameras [4, 4] by the name of the motion, in proportion to the median depth."""
@@ -117,13 +123,14 @@ def shot_stage(data: Path, kind: str, seed: int, size: tuple[int, int], report: 
     scene = render_kind(data, kind, seed, RenderSettings(size, every=32, samples=1), report)
     shot: Shot = scene.shot
 
-    def depth(world_to_camera: Array) -> NDArray[np.float32]:
-        cameras = shot.camera.world_to_camera.copy()
-        cameras[0] = world_to_camera
-        moved = replace(shot, camera=replace(shot.camera, world_to_camera=cameras))
+    def draw_shot(world_to_camera: Array, intrinsics: Array) -> NDArray[np.float32]:
+        cameras, lenses = shot.camera.world_to_camera.copy(), shot.camera.intrinsics.copy()
+        cameras[0], lenses[0] = world_to_camera, intrinsics
+        moved = replace(shot, camera=replace(shot.camera, world_to_camera=cameras, intrinsics=lenses))
         return ShotRaster(moved).draw(0, into=Buffers.empty(shot.size)).depth
 
-    return Stage(f"{kind}-{seed}", shot.size, shot.camera.intrinsics[0], shot.camera.world_to_camera[0], depth)
+    return Stage(f"{kind}-{seed}", shot.size, shot.camera.intrinsics[0], shot.camera.world_to_camera[0], draw_shot,
+                 _solid_noise)  # fmt: skip
 
 
 def room_stage(seed: int, size: tuple[int, int]) -> Stage:
@@ -133,10 +140,10 @@ def room_stage(seed: int, size: tuple[int, int]) -> Stage:
     left, right, top = -rng.uniform(1.8, 3), rng.uniform(1.8, 3), rng.uniform(2.4, 3.2)
     back, eye = rng.uniform(5, 8), rng.uniform(1.4, 1.7)
     meshes = [_box((left, -4.0, 0.0), (right, back, top), 0.0)]
-    places = rng.permutation([-0.6, 0.0, 0.6])
+    places = rng.permutation([-0.45, 0.0, 0.45])
     for place in places[: rng.integers(2, 4)]:
         half, tall = rng.uniform(0.2, 0.35), rng.uniform(0.5, 1.6)
-        at = np.array([place * (right - left) / 2 + (left + right) / 2, rng.uniform(0.45, 0.75) * back])
+        at = np.array([place * (right - left) / 2 + (left + right) / 2, rng.uniform(0.6, 0.8) * back])
         meshes.append(_box((-half, -half, 0.0), (half, half, tall), rng.uniform(-0.5, 0.5), at))
     camera = np.eye(4)
     turn = (
@@ -153,17 +160,27 @@ def room_stage(seed: int, size: tuple[int, int]) -> Stage:
         low, high = screen[:, :2].min(axis=0) - 3, screen[:, :2].max(axis=0) + 3
         if (screen[:, 3] > 0.5).all() and (low >= 0).all() and (high <= size).all():
             frames.append((float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+
+    def paint(points: Array) -> NDArray[np.uint8]:
+        """Gray walls and colored boxes, so that boxes can be cut out."""
+        x, y, z = np.moveaxis(points, -1, 0)
+        distances = [np.abs(x - left), np.abs(x - right), np.abs(y - back), np.abs(z), np.abs(z - top)]
+        on_wall = np.minimum.reduce(distances) < 1e-3
+        noise = _solid_noise(points).astype(np.float64)
+        gray = 100 + 0.4 * noise.mean(axis=-1, keepdims=True) * np.ones(3)
+        return np.where(on_wall[..., None], gray, noise * (0.6, 0.25, 0.1) + (80, 20, 0)).astype(np.uint8)
+
     edges = (left / back, (eye - top) / back, right / back, eye / back)
     return Stage(
         f"room-{seed}", size, intrinsics, camera,
-        lambda world_to_camera: mesh_depth(size, intrinsics, world_to_camera, meshes),
+        lambda view, lens: mesh_depth(size, lens, view, meshes), paint,
         tuple(frames), edges,
     )  # fmt: skip
 
 
 def _box(
     low: tuple[float, float, float], high: tuple[float, float, float], turn: float, at: Array | None = None
-) -> tuple[Array, NDArray[np.int32]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions [8, 3] and triangles [12, 3] of a box that is turned about the vertical and moved."""
     corners = np.array([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i, j, k in np.ndindex(2, 2, 2)])
     c, s = math.cos(turn), math.sin(turn)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lifts crops of panoramas, scenes with true depth, and rooms by their handles, and measures the results.
+
+OUT/pictures/    photo, result and truth from a camera that orbits, for each scene
+OUT/report.json  all figures
+OUT/report.md    tables
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackshade.cli.image_decoder import decode
+from trackshade.core.images import write_png
+from trackshade.lifting import lift_image
+from trackshade.lifting.camera import PhotoCamera, axes_of_perspective, perspective_of
+from trackshade.lifting.perspective import is_focal_trusted, is_sure
+from trackshade.lifting.vanishing import find_frame, find_segments
+from trackshade.shot.lift_request import LiftRequest, ObjectBox
+from trackshade.shot.lifted import LiftedScene
+
+from ..store import to_json, write_bytes, write_json
+from .measures import DepthFigures, compare, lifted_view
+from .panoramas import make_crops
+from .stages import Stage, room_stage, shot_stage
+
+_TO_SCENE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # x, y, z of the world -> right, down, away
+_FOCAL_GOAL = 0.1  # relative
+
+OnMessage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LiftingConfig:
+    """What to evaluate.
+
+    Attributes:
+        parts: "crops", "depth" or "tours".
+        data: folder that Blender scenes are rendered to.
+        kinds: kinds of held-out Blender scenes whose depth is used.
+        scenes: scenes of each kind, and rooms.
+        crops: crops of each panorama.
+        seed: of the crops and of the first scene.
+        size: (width, height) of the pictures, pixels.
+    """
+
+    parts: tuple[str, ...]
+    data: Path
+    kinds: tuple[str, ...]
+    scenes: int
+    crops: int
+    seed: int
+    size: tuple[int, int]
+
+
+def evaluate_lifting(config: LiftingConfig, out: Path, on_message: OnMessage) -> tuple[str, dict[str, Any]]:
+    """Measure what is wanted. Return the report as Markdown, and its figures."""
+    figures: dict[str, Any] = {}
+    seeds = range(config.seed, config.seed + config.scenes)
+    texts = []
+    if "crops" in config.parts:
+        figures["crops"] = measure_crops(config.crops, config.seed, on_message)
+        texts.append(_crops_table(figures["crops"]))
+    if "depth" in config.parts:
+        stages = [lambda seed=seed: room_stage(seed, config.size) for seed in seeds]
+        stages += [
+            lambda kind=kind, seed=seed: shot_stage(config.data, kind, seed, config.size, on_message)
+            for kind in config.kinds
+            for seed in seeds
+        ]
+        rows = [measure_stage(make(), _by_depth, out, on_message) for make in stages]
+        figures["depth"] = rows
+        texts.append(_stage_table("With true depth", rows))
+    if "tours" in config.parts:
+        rows = [measure_stage(room_stage(seed, config.size), _by_handles, out, on_message) for seed in seeds]
+        figures["tours"] = rows
+        texts.append(_stage_table("Without depth, by the right handles", rows))
+    text = "\n\n".join(texts)
+    settings = {**dataclasses.asdict(config), "data": str(config.data)}
+    write_json(out / "report.json", to_json({"settings": settings, **figures}))
+    write_bytes(out / "report.md", text.encode())
+    return text, figures
+
+
+def measure_crops(count: int, seed: int, on_message: OnMessage) -> list[dict[str, Any]]:
+    """Find the horizon and the focal length of crops of panoramas."""
+    rows = []
+    for crop in make_crops(count, seed):
+        side = max(crop.colors.shape[:2])
+        segments = find_segments(crop.colors)
+        frame, known = find_frame(segments), find_frame(segments, crop.focal / side)
+        row: dict[str, Any] = {"name": crop.name, "sure": False, "trusted": False}
+        if frame is not None and known is not None:
+            row |= {
+                "sure": is_sure(frame),
+                "trusted": is_focal_trusted(frame),
+                "horizon": _angle(frame.axes[:, 1], crop.down),
+                "focal": math.log(frame.focal * side / crop.focal),
+                "sure_by_focal": is_sure(known),
+                "horizon_by_focal": _angle(known.axes[:, 1], crop.down),
+            }
+        on_message(f"{crop.name}: {row.get('horizon', math.nan):.2f}°")
+        rows.append(row)
+    return rows
+
+
+def _angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return math.degrees(math.acos(max(-1.0, min(1.0, float(one @ other)))))
+
+
+def measure_stage(
+    stage: Stage, lift: Callable[[Stage, Path], LiftedScene], out: Path, on_message: OnMessage
+) -> dict[str, Any]:
+    """Lift a scene's photo and compare the result from cameras that move."""
+    photo = stage.picture(stage.world_to_camera)
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+        path = Path(folder) / "photo.png"
+        write_png(path, photo)
+        scene = lift(stage, path)
+    result: dict[str, Any] = {
+        "name": stage.name,
+        "triangles": sum(len(mesh.triangles) for mesh in scene.meshes),
+        "moves": {},
+    }
+    for name, camera in stage.moves().items():
+        result["moves"][name] = figures = dataclasses.asdict(compare(stage, scene, camera, photo))
+        on_message(f"{stage.name}, {name}: {figures['error_99']:.3f} px")
+        if name == "orbit":
+            motion = camera @ np.linalg.inv(stage.world_to_camera)
+            views = [photo, lifted_view(stage, scene, motion, photo), stage.picture(camera)]
+            how = "depth" if lift is _by_depth else "tour"
+            write_png(out / "pictures" / f"{stage.name}-{how}.png", np.concatenate(views, axis=1))
+    return result
+
+
+def _by_depth(stage: Stage, photo: Path) -> LiftedScene:
+    """Lift with the true depth and field of view."""
+    depth = photo.with_suffix(".npy")
+    np.save(depth, stage.depth(stage.world_to_camera))
+    fov = 2 * math.degrees(math.atan(stage.size[0] / 2 / stage.intrinsics[0, 0]))
+    return lift_image(photo, LiftRequest(depth=str(depth), fov=fov), decode=decode)
+
+
+def _by_handles(stage: Stage, photo: Path) -> LiftedScene:
+    """Lift without depth, with the true back wall, horizon and field of view, and boxes around the objects."""
+    assert stage.edges is not None
+    axes = stage.world_to_camera[:3, :3] @ _TO_SCENE.T
+    center = -stage.world_to_camera[:3, :3].T @ stage.world_to_camera[:3, 3]
+    camera = PhotoCamera(stage.size, float(stage.intrinsics[0, 0]), axes, float(center[2]))
+    handles = perspective_of(camera, camera.rectangle_of(stage.edges), indoors=True)
+    assert np.allclose(axes_of_perspective(handles, stage.size), axes, atol=1e-6)
+    boxes = tuple(ObjectBox(box) for box in stage.objects)
+    request = LiftRequest(perspective=handles, boxes=boxes, camera_height=float(center[2]))
+    return lift_image(photo, request, decode=decode)
+
+
+def _crops_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| crops of panoramas | number | horizon, median ° | ≤ 1° | ≤ 2° | focal within 10 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    solved = [row for row in rows if "horizon" in row]
+    groups = (
+        ("all", solved, "horizon"),
+        ("sure", [row for row in solved if row["sure"]], "horizon"),
+        ("trusted focal length", [row for row in solved if row["trusted"]], "horizon"),
+        ("sure, focal length given", [row for row in solved if row["sure_by_focal"]], "horizon_by_focal"),
+    )
+    for title, chosen, key in groups:
+        if not chosen:
+            lines.append(f"| {title} | 0 of {len(rows)} | – | – | – | – |")
+            continue
+        errors, focals = np.array([row[key] for row in chosen]), np.array([row["focal"] for row in chosen])
+        within = "–" if key != "horizon" else f"{(np.abs(focals) <= math.log1p(_FOCAL_GOAL)).mean():.0%}"
+        shares = f"{(errors <= 1).mean():.0%} | {(errors <= 2).mean():.0%}"
+        lines.append(f"| {title} | {len(chosen)} of {len(rows)} | {np.median(errors):.2f} | {shares} | {within} |")
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _stage_table(title: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Return the worst figures of each scene's moves."""
+    titles = (title, "triangles", "error, median px", "99 % px", "> .5 px", "wrong depth", "holes", "rotation °",
+              "direction °")  # fmt: skip
+    lines = [_line(titles), "|---" * len(titles) + "|"]
+    for row in rows:
+        worst = {
+            key: float(np.nanmax([move[key] for move in row["moves"].values()] or [math.nan]))
+            for key in DepthFigures.__dataclass_fields__
+        }
+        lines.append(
+            f"| {row['name']} | {row['triangles']:,} | {worst['error']:.3f} | {worst['error_99']:.2f} "
+            f"| {worst['beyond']:.2%} | {worst['wrong']:.2%} | {worst['holes']:.2%} "
+            f"| {worst['rotation']:.2f} | {worst['direction']:.2f} |"
+        )
+    return "\n".join(lines)
