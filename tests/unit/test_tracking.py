@@ -75,20 +75,19 @@ def test_what_moves_keeps_its_own_tracks(clip: Truth, tracked: LiftedScene) -> N
 
 def test_an_unknown_focal_length_is_solved_with_its_uncertainty(clip: Truth, tmp_path: Path) -> None:
     path = tmp_path / "room.mp4"
-    write_video(path, clip.images, 24, lossless=True)
-    scene = track_video(path, TrackRequest(spacing=6))
+    write_video(path, clip.images[:11:2], 24, lossless=True)
+    scene = track_video(path, TrackRequest(spacing=8))
     found = scene.intrinsics[0, 0] / clip.intrinsics[0, 0]
     assert abs(np.log(found)) < 3 * scene.notes["focal_error"]
     assert found == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("frames", [(0, 5), (0, 2, 4, 6, 8, 10)])
-def test_near_and_far_are_not_exchanged(clip: Truth, tmp_path: Path, frames: tuple[int, ...]) -> None:
-    """Few frames with little parallax, which a wrong camera explains nearly as well."""
+def test_near_and_far_are_not_exchanged(clip: Truth, tmp_path: Path) -> None:
+    """Two frames with little parallax, which a wrong camera explains nearly as well."""
     path = tmp_path / "room.mp4"
-    write_video(path, clip.images[list(frames)], 24, lossless=True)
+    write_video(path, clip.images[:6:5], 24, lossless=True)
     scene = track_video(path, TrackRequest(focal=clip.intrinsics[0, 0], spacing=8))
-    assert measure_camera(scene.world_to_camera, clip.cameras[list(frames)])["direction"] < 1
+    assert measure_camera(scene.world_to_camera, clip.cameras[:6:5])["direction"] < 1
 
 
 def test_a_camera_that_turns_or_stands_is_said(tmp_path: Path) -> None:
@@ -117,11 +116,11 @@ def test_flat_footage_is_doubtful(tmp_path: Path) -> None:
 
 def test_masks_say_what_moves(clip: Truth, tmp_path: Path) -> None:
     path, mask = tmp_path / "room.mp4", tmp_path / "board.png"
-    write_video(path, clip.images, 24, lossless=True)
+    write_video(path, clip.images[:4], 24, lossless=True)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     _, _, card = clip.tracks(np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5)
     cv2.imwrite(str(mask), np.where(card == 4, 255, 0).astype(np.uint8).reshape(SIZE[::-1]))
-    scene = track_video(path, TrackRequest(focal=clip.intrinsics[0, 0], masks=(str(mask),), spacing=6))
+    scene = track_video(path, TrackRequest(focal=clip.intrinsics[0, 0], masks=(str(mask),), spacing=8))
     assert [mesh.name for mesh in scene.meshes] == ["Static", "Moving 1"]
     for image in (np.zeros((10, 10), np.uint8), np.zeros(SIZE[::-1], np.uint8)):
         cv2.imwrite(str(mask), image)
