@@ -82,6 +82,15 @@ def test_an_unknown_focal_length_is_solved_with_its_uncertainty(clip: Truth, tmp
     assert found == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.parametrize("frames", [(0, 5), (0, 2, 4, 6, 8, 10)])
+def test_near_and_far_are_not_exchanged(clip: Truth, tmp_path: Path, frames: tuple[int, ...]) -> None:
+    """Few frames with little parallax, which a wrong camera explains nearly as well."""
+    path = tmp_path / "room.mp4"
+    write_video(path, clip.images[list(frames)], 24, lossless=True)
+    scene = track_video(path, TrackRequest(focal=clip.intrinsics[0, 0], spacing=8))
+    assert measure_camera(scene.world_to_camera, clip.cameras[list(frames)])["direction"] < 1
+
+
 def test_a_camera_that_turns_or_stands_is_said(tmp_path: Path) -> None:
     wall = [Card(np.array([-4.0, -3.0, 5.0]), np.array([8.0, 0, 0]), np.array([0, 6.0, 0]), noise(7, (400, 300)))]
     turning = np.repeat(np.eye(4)[None], 6, axis=0)

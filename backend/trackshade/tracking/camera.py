@@ -88,20 +88,48 @@ def solve_camera(
     candidates = []
     for number, item in enumerate(focals):
         begun = _begin(trial, replace(turned, focal=item), center)
-        for one in begun:
-            candidates += [_robustly(trial, one, focal is None, 12, 1e-3)]
+        found = [_robustly(trial, one, focal is None, 12, 1e-3) for one in begun]
+        for one, *_ in sorted(found, key=lambda candidate: candidate[1])[:1]:
+            reversed_one = _reversed(trial, one, turned)
+            if reversed_one is not None:
+                found.append(_robustly(trial, reversed_one, focal is None, 12, 1e-3))
+        candidates += found
         step(0.1 + 0.6 * (number + 1) / len(focals))
     turn_error = residuals(trial, Observations.of(trial), turned)
     if not candidates:
         return _finish("turns", features, _with_depths(turned, features, 1e-9), 1.0 if focal is None else 0.0)
     best, best_cost, _ = min(candidates, key=lambda item: item[1])
-    turn_cost = float(np.minimum(np.square(turn_error / INLIER), 1).mean())
+    turn_cost = _unexplained(turn_error, turned)
     if np.median(turn_error) < _TURNING and best_cost > 0.5 * turn_cost:
         return _finish("turns", features, _with_depths(turned, features, 1e-9), 1.0 if focal is None else 0.0)
     full = features.take(_spread_choice(features, size, _FEATURES))
     solution, _, focal_error = _robustly(full, best, focal is None, 30, 1e-4)
     step(1.0)
     return _finish("moves", full, solution, focal_error)
+
+
+def _reversed(features: Features, solution: Solution, turned: Solution) -> Solution | None:
+    """Return a solution with what is far and what is near exchanged, and the cameras that see it so.
+
+    Where parallax is small against the angle of view, both explain the pictures nearly equally (Necker reversal), and
+    adjustment does not lead from one to the other.
+    """
+    chosen = np.flatnonzero(features.seen[0] & (features.hosts == 0))
+    if len(chosen) < 12:
+        return None
+    rho = solution.inverse_depths[chosen]
+    middle = float(np.median(rho))
+    world = solution.rays(features.pixels[0, chosen]) / np.clip(2 * middle - rho, 0.2 * middle, 5 * middle)[:, None]
+    matrix = np.array([[solution.focal, 0, solution.center[0]], [0, solution.focal, solution.center[1]], [0, 0, 1]])
+    rotations, translations = turned.rotations.copy(), np.zeros_like(solution.translations)
+    for t in range(1, len(rotations)):
+        used = features.seen[t, chosen]
+        translations[t] = translations[t - 1]
+        if used.sum() >= 8:
+            pose = _solve_pose(world[used], features.pixels[t, chosen[used]], matrix, rotations[t], translations[t])
+            if pose is not None:
+                rotations[t], translations[t] = pose
+    return replace(solution, rotations=rotations, translations=translations)
 
 
 def _robustly(
@@ -117,8 +145,9 @@ def _robustly(
     now = _triangulated(features, everything, start)
     for _ in range(2):
         error = residuals(features, everything, now)
-        misses = _mean_of(np.minimum(error, 5 * INLIER), everything, features)
-        fits = np.flatnonzero(misses < max(1.0, 2.5 * float(np.median(misses))))
+        tolerance_px = _tolerance(now)
+        misses = _mean_of(np.minimum(error, 5 * tolerance_px), everything, features)
+        fits = np.flatnonzero(misses < max(0.5 * tolerance_px, 2.5 * float(np.median(misses))))
         if len(fits) < 12:
             fits = np.arange(len(features.hosts))
         some = features.take(fits)
@@ -126,7 +155,17 @@ def _robustly(
         now, _, spread = adjust(some, Observations.of(some), begin, free_focal, steps, tolerance)
         now = _triangulated(features, everything, now)
     error = residuals(features, everything, now)
-    return now, float(np.minimum(np.square(error / INLIER), 1).mean()), spread
+    return now, _unexplained(error, now), spread
+
+
+def _tolerance(solution: Solution) -> float:
+    """Return the reprojection error, pixels, up to which a feature counts as explained: 2 px in a picture of 720."""
+    return float(np.clip(INLIER * 2 * solution.center.max() / 720, 0.7, 3.0))
+
+
+def _unexplained(error: np.ndarray, solution: Solution) -> float:
+    """Return the share of what errors in pixels leave unexplained, from 0 to 1."""
+    return float(np.minimum(np.square(error / _tolerance(solution)), 1).mean())
 
 
 def _triangulated(features: Features, everything: Observations, solution: Solution) -> Solution:
@@ -204,7 +243,7 @@ def _begin(features: Features, turned: Solution, center: np.ndarray) -> list[Sol
     count = len(features.seen)
     pairs = []
     for first in {0, count // 4}:
-        for t in range(first + 2, count):
+        for t in range(first + min(2, count - 1), count):
             both = np.flatnonzero(features.seen[first] & features.seen[t])
             if len(both) < 16:
                 continue
@@ -217,18 +256,21 @@ def _begin(features: Features, turned: Solution, center: np.ndarray) -> list[Sol
     out = []
     far = [pair for pair in pairs if pairs and abs(pair[2] - pairs[0][2]) + abs(pair[1] - pairs[0][1]) > count // 5]
     for _, first, t, both in [*pairs[:1], *far[:1]]:
-        solution = _from_pair(features, turned, first, t, both)
-        if solution is not None:
-            out.append(solution)
+        for threshold in (0.3, 1.0):
+            solution = _from_pair(features, turned, first, t, both, threshold)
+            if solution is not None:
+                out.append(solution)
     return out
 
 
-def _from_pair(features: Features, turned: Solution, first: int, second: int, both: np.ndarray) -> Solution | None:
+def _from_pair(
+    features: Features, turned: Solution, first: int, second: int, both: np.ndarray, threshold: float
+) -> Solution | None:
     """Solve two frames by their essential matrix, and extend the solution to all others."""
     matrix = np.array([[turned.focal, 0, turned.center[0]], [0, turned.focal, turned.center[1]], [0, 0, 1]])
     one, other = (np.ascontiguousarray(features.pixels[t, both]) for t in (first, second))
     cv2.setRNGSeed(0)
-    essential, inside = cv2.findEssentialMat(one, other, matrix, cv2.RANSAC, 0.999, 1.0, 2000)
+    essential, inside = cv2.findEssentialMat(one, other, matrix, cv2.RANSAC, 0.999, threshold, 2000)
     if essential is None or essential.shape != (3, 3):
         return None
     good, rotation, translation, _ = cv2.recoverPose(essential, one, other, matrix, mask=inside.copy())

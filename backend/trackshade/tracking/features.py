@@ -71,7 +71,7 @@ def follow_features(grays: np.ndarray, most: int, step: Callable[[float], None])
     for t, track in enumerate(tracks):
         pixels[t, : len(track)] = track + 0.5  # OpenCV's pixels have their centers at whole numbers
     seen = np.isfinite(pixels).all(axis=2)
-    long = seen.sum(axis=0) >= 3
+    long = seen.sum(axis=0) >= min(3, count)
     return Features(host[long], np.where(seen[..., None], pixels, 0)[:, long], seen[:, long])
 
 

@@ -100,7 +100,9 @@ def place_points(
     def refine(shape: np.ndarray) -> np.ndarray:
         shape, deviations = patches.refine(solution, shape, order, 8, 100.0)
         shape = fill_depth(shape[:, 0], deviations, colors, grid, distance)
-        return patches.refine(solution, shape, order, 4, 1000.0)[0]
+        shape = patches.refine(solution, shape, order, 4, 1000.0)[0]
+        shape[:, 0] = np.clip(shape[:, 0], 0.5 * limits[0], 2 * limits[1])  # of the sky there is no depth
+        return shape
 
     shape = refine(shape)
     step(0.55)
@@ -108,7 +110,7 @@ def place_points(
     for number in range(_CAMERA_ROUNDS):
         _, alike = patches.compare(solution, shape)
         seen = alike > 0.6
-        chosen = np.flatnonzero((patches.contrast > 3) & (seen[1:].sum(axis=0) > min(5, len(grays) // 2)))
+        chosen = np.flatnonzero((patches.contrast > 3) & (seen[1:].sum(axis=0) >= min(6, len(grays) // 2)))
         if len(chosen) < 50:
             break
         chosen = np.sort(rng.permutation(chosen)[:_CAMERA_POINTS])
@@ -135,17 +137,15 @@ def with_depths_of_tracks(
         known: [T, M] where these are known.
 
     Returns:
-        The points, with new depths where their patches look more alike then, and the median over the chosen points of
-        how far their tracks are from those of any depth, pixels.
+        The points, with new depths where their patches look more alike then, and the median distance of the tracks from
+        those of any depth, pixels.
     """
     tracks = Features(np.zeros(len(chosen), np.intp), pixels, known)
     seen = Observations.of(tracks)
     rho, _ = depths_from_motion(tracks, seen, replace(solved.solution, inverse_depths=np.ones(len(chosen))))
     typical = float(np.median(solved.shape[:, 0]))
     rho = np.clip(rho, 0.02 * typical, 20 * typical)
-    error = residuals(tracks, seen, replace(solved.solution, inverse_depths=rho))
-    count = np.bincount(seen.points, minlength=len(chosen))
-    miss = np.bincount(seen.points, error, len(chosen))[count > 0] / count[count > 0]
+    miss = residuals(tracks, seen, replace(solved.solution, inverse_depths=rho))
     patches = Patches(smoothed(grays, _BLUR), solved.points[chosen], _OFFSETS)
     shape = np.c_[rho, np.zeros((len(chosen), 2))]
     shape, _ = patches.refine(solved.solution, shape, _by_parallax(solved.solution), 8, 100.0)

@@ -34,7 +34,10 @@ MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
 MIN_STATIC, MIN_TEXTURE, MAX_ERROR, MAX_FOCAL_ERROR = 0.65, 0.45, 1.0, 0.05
 """Of a result without a warning: least share of textured points that the camera explains, least share of points with
 texture, largest mean reprojection error in pixels, and largest standard deviation of the focal length's logarithm."""
-STILL = 1.2  # px: median distance of tracks from those of points that stand still, up to which a part does
+STILL, STILL_SHARE = 1.2, 0.08
+"""Median distance of a part's tracks from those of points that stand still, pixels, or as a share of how far they lead,
+up to which the part stands still."""
+_EARLY = 16  # frames of each track that decide
 _TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
 Report = Callable[[str, float], None]
 
@@ -178,8 +181,10 @@ def _find_parts(
             alike[t, chosen] = correlation(grays[0], grays[t], points[chosen] - 0.5, better[t, chosen] - 0.5, 4)
         if moves and not masks:
             known = alive[:, chosen] & (alike[:, chosen] > 0.6) & (solved.contrast[chosen] > 4)
+            known &= np.cumsum(known, axis=0) <= _EARLY  # before what drifts or is hidden counts
             changed, miss = with_depths_of_tracks(grays, solved, chosen, better[:, chosen], known)
-            if miss < STILL:
+            moved = np.linalg.norm(better[:, chosen] - points[chosen], axis=2)[known]
+            if miss < max(STILL, STILL_SHARE * float(np.median(moved)) if len(moved) else np.inf):
                 solved = changed
                 continue
         parts.append(follow_part(chosen, points, solved.contrast, better, alive, alike))
