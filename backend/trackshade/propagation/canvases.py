@@ -35,6 +35,7 @@ MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
 SMALLEST = 12  # texels along a side
 OTHERS = 20_000  # points of a mesh beside an atlas that its fill takes into account
+LIT_SHARE = 0.03  # of the pixels of all surveyed frames, from which on a plane shows outlines of shadows
 KNOWN_SHARE = 0.3  # see `pictures.read`
 _BAND = 64  # rows of a canvas at a time
 _SAMPLES = 2
@@ -57,6 +58,8 @@ class Canvas:
         doubtful: [h, w] bool, texels of a plane that are shown, but at rims of light; see `light.doubt_light_rims`.
         inside: [h, w] bool, texels that belong to the surface.
         light: [h, w, 3] float32, light that the colors were divided by, or None.
+        is_lit: whether it is a plane so large that outlines of shadows would be seen on it; see
+            `light.doubt_light_rims`.
         detail: [h, w] float32, pixels of the pictures along a side of each known texel.
     """
 
@@ -70,6 +73,7 @@ class Canvas:
     doubtful: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     light: np.ndarray | None = None
+    is_lit: bool = False
     detail: np.ndarray | None = None
 
 
@@ -340,12 +344,13 @@ class CanvasMaker:
             return None
         density = min(density, scale * LARGEST[kind] / extent.max())
         width, height = (max(SMALLEST, int(np.ceil(side * density))) for side in extent)
-        return Canvas(part.mesh, kind, part.faces, (uv * density).astype(np.float32), (width, height))
+        is_lit = kind == "plane" and len(part.points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
+        return Canvas(part.mesh, kind, part.faces, (uv * density).astype(np.float32), (width, height), is_lit=is_lit)
 
     def gather(self, canvas: Canvas) -> Canvas:
         """Return the canvas with the colors that the pictures show, and a plane with their light."""
         color, share, inside, detail = self._read(canvas, self._pictures)
-        known = inside & (share >= KNOWN_SHARE if canvas.kind == "plane" else share > 0)
+        known = inside & (share >= KNOWN_SHARE if canvas.is_lit else share > 0)
         light = self._read(canvas, self._shades)[0] if self._shades and canvas.kind == "plane" else None
         doubtful = inside & ~known & (share > 0)
         return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light, detail=detail)

@@ -14,7 +14,7 @@ from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import Pose
 from trackshade.propagation.surface import Points
 
-CHANGED = (0.05, 0.3)  # change of the light's logarithm from which and to which a doubtful color is replaced
+CHANGED = (0.1, 0.35)  # change of the light's logarithm from which and to which a doubtful color is replaced
 TRUSTED = 0.33  # of what `pictures.read` returns, from which a picture is used alone
 NO_LIGHT = SurfacePicture(
     np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
