@@ -19,7 +19,7 @@ from trackshade.shot import Shot
 from trackshade.shot.lifted import LiftedScene
 from trackshade_addon.capture.given_image import read_image_file
 from trackshade_addon.lifting import build_scene
-from trackshade_addon.lifting.meshes import SEEN
+from trackshade_addon.lifting.meshes import UNSEEN
 from trackshade_addon.placement import save_copy
 
 
@@ -211,9 +211,9 @@ def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) ->
     bpy.ops.mesh.delete(type="VERT")
     bpy.ops.object.mode_set(mode="OBJECT")
     assert len(tracks.data.vertices) == 9
-    seen = np.empty(9, np.bool_)
-    tracks.data.attributes[f"{SEEN}3"].data.foreach_get("value", seen)
-    assert not seen.any()
+    unseen = np.empty(9, np.bool_)
+    tracks.data.attributes[f"{UNSEEN}3"].data.foreach_get("value", unseen)
+    assert unseen.all()
     faces = np.array([face.vertices[:] for face in tracks.data.polygons]) + 48
     shown = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
     np.testing.assert_allclose(shown, expected_pixels(made, 0, 4)[faces], atol=2e-3)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.propagation_reference import box_over_floor
+from tests.helpers.shots import changing_shot
 from trackshade.config.export_formats import EXPORT_FORMATS
 from trackshade.core.camera_files import read_camera_path
 from trackshade.core.errors import OutputError, ShotError, UsageError
@@ -188,6 +189,14 @@ def test_passes_equal_the_geometry(orthographic: bool) -> None:
             assert not (seen & ~inside).any()
             assert (covered & inside & ~seen).any()  # what the box covers next
             assert seen[covered & inside].mean() > 0.9
+
+
+def test_flow_follows_a_mesh_that_changes_its_topology() -> None:
+    shot = changing_shot()  # in sample 1, a fan with a new vertex in the middle; it moves by 1 m to the right
+    first = next(frame_passes(shot))
+    covered = first.index > 0
+    assert covered.any()
+    np.testing.assert_allclose(first.flow[covered][:, :2], [[90 / 5, 0]] * covered.sum(), atol=1e-3)
 
 
 def test_directions_of_flow_have_the_colors_of_the_wheel() -> None:

@@ -2,7 +2,7 @@
 """The objects of a lifted scene: surfaces that stand still, and tracked points that move with the footage.
 
 Tracked points are a surface whose vertices have an absolute shape key for each frame, and a Boolean attribute for each
-frame that says whether the vertex is seen then. Both are stored in the .blend file, play without scripts, and survive
+frame that says whether the vertex is hidden then. Both are stored in the .blend file, play without scripts, and survive
 edits: vertices can be deleted, masked or smoothed. Faces none of whose vertices are seen are shrunk to a point by a
 Geometry Nodes modifier, so that the topology stays the same in all frames.
 """
@@ -22,7 +22,7 @@ from .material import REST
 KIND = "trackshade_lifted"  # on an object: the kind of its lifted mesh
 NAME = "trackshade_lifted_name"  # on an object: the name of its lifted mesh
 PIVOT = "trackshade_pivot"  # on a mesh: where its origin was in the world
-SEEN = "seen_"  # followed by a frame number: name of the attribute of that frame's visibility
+UNSEEN = "unseen_"  # followed by a frame number: name of the attribute of the points that are not seen in that frame
 
 
 def make_object(lifted: LiftedMesh, first_frame: int, picture_frame: int) -> bpy.types.Object:
@@ -92,8 +92,8 @@ def _add_visibility(obj: bpy.types.Object, visible: np.ndarray, first_frame: int
     """Store when each vertex is seen, and hide the faces none of whose vertices are."""
     mesh: Any = obj.data
     for t, seen in enumerate(visible):
-        attribute = mesh.attributes.new(f"{SEEN}{first_frame + t}", "BOOLEAN", "POINT")
-        attribute.data.foreach_set("value", np.ascontiguousarray(seen))
+        attribute = mesh.attributes.new(f"{UNSEEN}{first_frame + t}", "BOOLEAN", "POINT")
+        attribute.data.foreach_set("value", np.ascontiguousarray(~seen))
     modifier: Any = obj.modifiers.get("Visibility") or obj.modifiers.new("Visibility", "NODES")
     modifier.node_group = _visibility_nodes(first_frame, first_frame + len(visible) - 1)
     modifier.show_expanded = False
@@ -117,19 +117,16 @@ def _visibility_nodes(first: int, last: int) -> bpy.types.NodeTree:
         make("FunctionNodeInputString"),
         make("GeometryNodeStringJoin"),
     )
-    prefix.string = SEEN
+    prefix.string = UNSEEN
     link(frame, number.inputs[0])
     link(number.outputs[0], name.inputs["Strings"])
     link(prefix.outputs[0], name.inputs["Strings"])  # the latest link comes first
-    seen = make("GeometryNodeInputNamedAttribute")
-    seen.data_type = "BOOLEAN"
-    link(name.outputs[0], seen.inputs["Name"])
-    unseen = make("FunctionNodeBooleanMath")
-    unseen.operation = "NOT"
-    link(_enabled(seen.outputs, "Attribute"), unseen.inputs[0])
-    hidden = make("GeometryNodeFieldOnDomain")  # of a face: whether all of its vertices are not seen
+    unseen = make("GeometryNodeInputNamedAttribute")
+    unseen.data_type = "BOOLEAN"
+    link(name.outputs[0], unseen.inputs["Name"])
+    hidden = make("GeometryNodeFieldOnDomain")  # of a face: whether all of its vertices are
     hidden.data_type, hidden.domain = "BOOLEAN", "FACE"
-    link(unseen.outputs[0], _enabled(hidden.inputs, "Value"))
+    link(_enabled(unseen.outputs, "Attribute"), _enabled(hidden.inputs, "Value"))
     center = make("GeometryNodeFieldOnDomain")
     center.data_type, center.domain = "FLOAT_VECTOR", "FACE"
     link(make("GeometryNodeInputPosition").outputs[0], _enabled(center.inputs, "Value"))

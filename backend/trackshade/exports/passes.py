@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trackshade.control.locate import Follower, points_at
-from trackshade.control.raster import to_screen
+from trackshade.control.locate import Follower
+from trackshade.control.raster import barycentric, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.visibility import is_visible
 from trackshade.core.colors import to_uint8
@@ -74,15 +74,17 @@ def _normals(raster: ShotRaster, t: int) -> np.ndarray:
     to_camera = shot.camera.world_to_camera[t]
     for mesh in np.unique(buffers.label[buffers.label >= 0]).tolist():
         here = buffers.label == mesh
-        faces, place = np.unique(buffers.triangle[here], return_inverse=True)
-        geometry = shot.geometry_of(mesh, t)
+        geometry, place = shot.geometry_of(mesh, t), buffers.triangle[here]
+        faces = np.arange(len(geometry.triangles))
+        if len(faces) > len(place):
+            faces, place = np.unique(place, return_inverse=True)
         matrix = to_camera @ shot.meshes[mesh].matrix_world[t]
         corners = geometry.at(t)[geometry.triangles[faces]].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
         ray = np.array([0.0, 0.0, 1.0]) if shot.camera.orthographic[t] else corners[:, 0]
         normal *= np.where((normal * ray).sum(axis=1, keepdims=True) > 0, -1.0, 1.0)
-        out[here] = (normal * (1.0, -1.0, -1.0))[place.ravel()]
+        out[here] = (normal * (1.0, -1.0, -1.0)).astype(np.float32)[place.ravel()]
     return out
 
 
@@ -90,25 +92,34 @@ def _add_flow(current: ShotRaster, following: ShotRaster, t: int, out: np.ndarra
     """Write the flow from sample `t`, which `current` has drawn, to the next one, which `following` has drawn."""
     shot, camera = current.shot, current.shot.camera
     width, (near, far) = shot.size[0], (float(limit) for limit in camera.clip[t + 1])
-    pixels = np.flatnonzero(current.buffers.label.ravel() >= 0)
-    pixels = pixels[np.argsort(current.buffers.label.ravel()[pixels], kind="stable")]
-    points = points_at(current, t, pixels)
-    for mesh in np.unique(points.mesh).tolist():
-        own = points.mesh == mesh
-        track = shot.meshes[mesh]
-        follower = Follower(shot, mesh, points.geometry[own], points.corners[own], points.weights[own])
+    labels = current.buffers.label.ravel()
+    for mesh in np.unique(labels[labels >= 0]).tolist():
+        track, pixels = shot.meshes[mesh], np.flatnonzero(labels == mesh)
         vertices = to_screen(
-            follower.positions(t + 1),
+            _positions_next(current, mesh, t, pixels),
             camera.world_to_camera[t + 1] @ track.matrix_world[t + 1],
             camera.intrinsics[t + 1],
             bool(camera.orthographic[t + 1]),
         )
         exists = np.isfinite(vertices).all(axis=1) & (vertices[:, 2] > 0)
         seen = is_visible(vertices, following.buffers.depth, near, far) & track.visible[t + 1]
-        rows, columns = np.divmod(pixels[own], width)
+        rows, columns = np.divmod(pixels, width)
         moved = vertices[:, :2] - np.stack([columns + 0.5, rows + 0.5], axis=1)
         values = np.column_stack([np.where(exists[:, None], moved, 0.0), seen & exists])
         out[rows, columns] = values
+
+
+def _positions_next(raster: ShotRaster, mesh: int, t: int, pixels: np.ndarray) -> np.ndarray:
+    """Return where the points of a mesh at pixels are in sample t + 1, [P, 3] object space; NaN where they are not."""
+    shot, index = raster.shot, raster.shot.meshes[mesh].geometry_at(t)
+    geometry = shot.geometries[index]
+    corners, weights = barycentric(raster.buffers, pixels, raster.vertices(mesh, t), geometry.triangles)
+    if shot.meshes[mesh].geometry_at(t + 1) != index:
+        return Follower(shot, mesh, index, corners, weights).positions(t + 1)
+    positions, moved = geometry.at(t + 1), np.zeros((len(pixels), 3))
+    for corner in range(3):
+        moved += weights[:, corner, None] * positions[corners[:, corner]]
+    return moved
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from trackshade.lifting.depth_files import Depth, looks_inverted
 from trackshade.lifting.ground import find_ground, level_of_ground
 from trackshade.lifting.holes import continue_behind
 from trackshade.lifting.meshing import EXACT, NOTHING, SOFT, DepthLattice
+from trackshade.lifting.perspective import FoundCamera
 from trackshade.lifting.scene import Surface, behind, bordered, build_meshes, tolerance_of
 from trackshade.shot.lift_request import CAMERA_HEIGHT, Behind
 from trackshade.shot.lifted import LiftedMesh
 
 SKY_DISTANCE = 8.0  # times that of the farthest surface
 LEAST_SKY_DISTANCE = 300.0  # metres
+_LOWEST, _HIGHEST = 0.05, 1000.0  # metres above the ground: a camera's height that is credible
 _RIM, _RIM_JUMP, _RIM_DEPTH = 2, 0.05, 0.1  # width in lattice points, and relative inverse depths
 _BACKGROUND, _SKY, _FIRST_OBJECT = 0, 1, 2  # labels
 
@@ -40,23 +42,23 @@ class ObjectMask:
         return self.seen[np.ix_(rows, columns)]
 
 
-def stand_camera(
-    camera: PhotoCamera, depth: Depth, height: float | None, level_is_known: bool
-) -> tuple[PhotoCamera, Depth, list[str]]:
+def stand_camera(found_camera: FoundCamera, depth: Depth, height: float | None) -> tuple[PhotoCamera, Depth, list[str]]:
     """Find how the camera stands over the ground that the depth shows, and give depth its scale.
 
     Args:
-        camera: the camera, as the picture or the user tells it.
+        found_camera: the camera, and how well its axes are known. Those that the user placed are kept, and sure ones if
+            the depth is that of a network or a picture, which may add a constant to it.
         depth: the depth.
         height: of the camera above the ground, metres; None for that of metric depth, otherwise `CAMERA_HEIGHT`.
-        level_is_known: whether the camera's axes are known well, so that they are kept.
 
     Returns:
         The camera, the depth in metres, and warnings.
     """
+    camera = found_camera.camera
     rays = camera.rays(depth.x, depth.y[:, None]).reshape(-1, 3)
     inverse = depth.inverse.ravel()
-    ground = None if level_is_known else find_ground(inverse, rays)
+    keep = found_camera.given or (found_camera.horizon_sure and not depth.metric)
+    ground = None if keep else find_ground(inverse, rays)
     warnings = []
     if ground is not None:
         down, found = ground
@@ -72,6 +74,9 @@ def stand_camera(
         warnings.append("The depth seems to be inverted: it falls towards the horizon. Name its kind.")
     if found is None:
         found = 1 / np.median(inverse[inverse > 0]) / 3 if not depth.metric else (height or CAMERA_HEIGHT)
+    if depth.metric and not _LOWEST < found < _HIGHEST:
+        where = f"{found:.3g} m above the ground"
+        warnings.append(f"The depth may not be in metres: the camera would be {where}. Set its unit.")
     wanted = height if height is not None else (float(found) if depth.metric else CAMERA_HEIGHT)
     return camera.with_height(wanted), replace(depth, inverse=depth.inverse * (found / wanted)), warnings
 

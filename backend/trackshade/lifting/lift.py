@@ -63,12 +63,11 @@ def lift_image(
     found = find_camera(photo, request)
     step("cutting out the objects", 0.3)
     cards, warnings = _find_objects(photo, request, decode, cancelled)
-    warnings = [*found.warnings, *warnings]
     step("estimating the depth" if request.depth_model and not request.depth else "reading the depth", 0.5)
     depth, source = _find_depth(photo, request, found, decode)
     camera, perspective, metric = found.camera, None, False
     if depth is not None:
-        camera, depth, more = stand_camera(camera, depth, request.camera_height, found.given)
+        camera, depth, more = stand_camera(found, depth, request.camera_height)
         warnings += [*depth.warnings, *more]
         step("building the meshes", 0.7)
         meshes = build_depth_scene(camera, depth, [card.mask for card in cards], request.stride, request.behind)
@@ -88,8 +87,14 @@ def lift_image(
         sky &= not room.indoors
         meshes, more = build_tour(camera, room, sky, cards, request.behind)
         warnings += more
+    is_as_found = np.array_equal(camera.axes, found.camera.axes)
+    warnings = [*([found.horizon_warning] * is_as_found), found.focal_warning, *warnings]
     step("done", 1.0)
-    notes: dict[str, Any] = {"source": source, "warnings": list(dict.fromkeys(warnings)), "metric": metric}
+    notes: dict[str, Any] = {
+        "source": source,
+        "warnings": list(dict.fromkeys(filter(None, warnings))),
+        "metric": metric,
+    }
     return LiftedScene(
         picture=str(photo.path),
         size=photo.size,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from trackshade.lifting.camera import PhotoCamera, axes_of_perspective, level_axes
 from trackshade.lifting.pictures import Photo
@@ -19,6 +19,11 @@ _SURE_SUPPORT, _SURE_UPRIGHT, _SURE_LEVEL, _SURE_ERROR = 0.4, 5, 6, math.radians
 _TRUSTED_SUPPORT, _TRUSTED_ERROR, _TRUSTED_LINES, _TRUSTED_POINTS = 0.58, 0.04, 2, 2
 
 
+_NO_HORIZON = "No horizon was found: the camera is taken to be level. Drag the horizon to where it is."
+_DOUBTFUL_HORIZON = "The horizon is not sure: few lines agree with it. Check it, and drag it to where it is."
+_NO_FOCAL = "The field of view could not be found: that of a phone's camera is used. Set it if known."
+
+
 @dataclass(frozen=True)
 class FoundCamera:
     """A camera, and how far it can be trusted.
@@ -30,7 +35,8 @@ class FoundCamera:
         focal_error: standard deviation of the focal length's natural logarithm.
         frame: the picture's lines, where they show how the camera stands.
         given: whether the user placed it.
-        warnings: sentences about what is doubtful.
+        horizon_warning: sentence about a horizon that is doubtful; empty if it is not.
+        focal_warning: sentence about a focal length that is doubtful; empty if it is not.
     """
 
     camera: PhotoCamera
@@ -39,7 +45,8 @@ class FoundCamera:
     focal_error: float
     frame: Frame | None = None
     given: bool = False
-    warnings: list[str] = field(default_factory=list)
+    horizon_warning: str = ""
+    focal_warning: str = ""
 
 
 def find_camera(photo: Photo, request: LiftRequest) -> FoundCamera:
@@ -54,21 +61,25 @@ def find_camera(photo: Photo, request: LiftRequest) -> FoundCamera:
     frame = find_frame(find_segments(photo.colors), None if focal is None else focal / side)
     if frame is None or not is_used(frame):
         known = focal or DEFAULT_FOCAL * side
-        warnings = ["No horizon was found: the camera is taken to be level. Drag the horizon to where it is."]
-        if focal is None:
-            warnings.append("The field of view could not be found: that of a phone's camera is used. Set it if known.")
-        camera = PhotoCamera(photo.size, known, level_axes(), height)
-        error = 0.0 if focal else DEFAULT_FOCAL_ERROR
-        return FoundCamera(camera, False, focal is not None, error, warnings=warnings)
+        return FoundCamera(
+            PhotoCamera(photo.size, known, level_axes(), height),
+            horizon_sure=False,
+            focal_sure=focal is not None,
+            focal_error=0.0 if focal else DEFAULT_FOCAL_ERROR,
+            horizon_warning=_NO_HORIZON,
+            focal_warning="" if focal else _NO_FOCAL,
+        )
     horizon_sure, focal_sure = is_sure(frame), focal is not None or is_focal_trusted(frame)
-    warnings = []
-    if not horizon_sure:
-        warnings.append("The horizon is not sure: few lines agree with it. Check it, and drag it to where it is.")
-    if not focal_sure:
-        fov = 2 * math.degrees(math.atan(photo.size[0] / 2 / (frame.focal * side)))
-        warnings.append(f"The field of view is not sure: {fov:.0f}° was found. Set it if it is known.")
-    camera = PhotoCamera(photo.size, frame.focal * side, frame.axes, height)
-    return FoundCamera(camera, horizon_sure, focal_sure, frame.focal_error, frame, warnings=warnings)
+    fov = 2 * math.degrees(math.atan(photo.size[0] / 2 / (frame.focal * side)))
+    return FoundCamera(
+        PhotoCamera(photo.size, frame.focal * side, frame.axes, height),
+        horizon_sure,
+        focal_sure,
+        frame.focal_error,
+        frame,
+        horizon_warning="" if horizon_sure else _DOUBTFUL_HORIZON,
+        focal_warning="" if focal_sure else f"The field of view is not sure: {fov:.0f}° was found. Set it if known.",
+    )
 
 
 def is_used(frame: Frame) -> bool:

@@ -54,9 +54,9 @@ def find_sky(colors: NDArray[np.uint8], above_horizon: NDArray[np.float64]) -> N
     return follow_edges(sky, colors) & (above_horizon > 0)
 
 
-def _without_walls(candidates: NDArray[np.bool_], height_above: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _without_walls(candidates: np.ndarray, height_above: np.ndarray) -> NDArray[np.bool_]:
     """Return the parts that touch the top border and do not continue below the horizon, as walls and ceilings do."""
-    labels = cv2.connectedComponents(candidates.astype(np.uint8))[1]
+    labels = np.asarray(cv2.connectedComponents(candidates.astype(np.uint8))[1], np.intp)
     area = np.bincount(labels.ravel())
     below = np.bincount(labels.ravel(), weights=(height_above < -_BELOW).ravel())
     is_sky = below < _MOST_BELOW * area

@@ -118,12 +118,13 @@ def build_tour(
     labels[wide_sky & above & (labels != GROUND)] = SKY
     labels[inverse <= 0] = SKY
     lattice = DepthLattice(x, y, inverse, labels)
-    surfaces = dict(_SURFACES)
+    surfaces = {label: surface for label, surface in _SURFACES.items() if label != SKY}
     if room.edges is None:
         surfaces[BACK] = Surface("Backdrop", "background")
     solid = labels != SKY
     farthest = float(inverse[solid].min()) if solid.any() else 1.0
-    inverse = np.where(solid, inverse, sky_inverse(camera, lattice, farthest))
+    far = sky_inverse(camera, lattice, farthest)
+    inverse = np.where(solid, inverse, far)
 
     inner = bordered(DepthLattice(photo_x, photo_y, np.ones((height, width)), np.zeros((height, width), np.int32)),
                      camera.size)  # fmt: skip
@@ -144,6 +145,9 @@ def build_tour(
         labels[rows, columns][owners[1:-1, 1:-1] != NOTHING] = NOTHING
     meshes = build_meshes(camera, DepthLattice(x, y, inverse, labels), surfaces, None, _STRIDE,
                           planes=room.planes(camera.height))  # fmt: skip
+    if (labels == SKY).any():  # behind everything, since a camera that moves sees past the walls
+        everywhere = np.where(above | (labels == SKY), SKY, NOTHING).astype(np.int32)
+        meshes += build_meshes(camera, DepthLattice(x, y, far, everywhere), {SKY: _SURFACES[SKY]}, None, _STRIDE)
     if named:
         used = np.ix_(*(_span((owners != NOTHING).any(axis=axis)) for axis in (1, 0)))
         rows, columns = used[0].ravel(), used[1].ravel()

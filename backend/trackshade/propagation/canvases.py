@@ -233,6 +233,7 @@ class CanvasMaker:
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
         self._shown: dict[int, ShownPoints] = {}
+        self._surroundings: SurfacePoints | None = None  # what pictures show of all meshes, world space
         self.unmapped: set[int] = {mesh for mesh, track in enumerate(self._shot.meshes) if track.changes}
 
     def plan(self) -> list[Canvas]:
@@ -245,7 +246,25 @@ class CanvasMaker:
             canvases = [canvas for part in parts if (canvas := self._place(part, scale)) is not None]
         atlases = {canvas.mesh for canvas in canvases if canvas.kind == "atlas"}
         self._shown = shown_points(self._table, [(picture, pose.t) for picture, pose in self._pictures], atlases)
+        if atlases - self._shown.keys():
+            self._surroundings = self._find_surroundings()
         return canvases
+
+    def _find_surroundings(self) -> SurfacePoints | None:
+        """Return what pictures show of all meshes, in world space at the first picture's sample; None if nothing."""
+        picture, t, parts = self._pictures[0][0], self._pictures[0][1].t, []
+        for mesh, shown in shown_points(self._table, [(picture, t)], range(len(self._shot.meshes))).items():
+            chosen = slice(None, None, max(1, len(shown.faces) // OTHERS))
+            geometry, matrix = self._shot.geometry_of(mesh, t), self._shot.meshes[mesh].matrix_world[t]
+            normals, _ = face_normals(geometry.first.astype(np.float64), geometry.triangles)
+            parts.append(
+                (
+                    _moved(shown.positions[chosen], matrix),
+                    _turned(normals[shown.faces[chosen]], matrix),
+                    shown.colors[chosen],
+                )
+            )
+        return SurfacePoints(*map(np.concatenate, zip(*parts, strict=True))) if parts else None
 
     def _parts(self) -> list[_Part]:
         found, parts = self._found, []
@@ -273,7 +292,7 @@ class CanvasMaker:
             rest = np.flatnonzero(part_of_face < 0)
             own = points[part_of_face[found.face[points]] < 0]
             unseen = self._most_unseen(own)
-            if unseen >= LEAST_PIXELS and found.shown[points].any():
+            if unseen >= LEAST_PIXELS:
                 parts.append(_Part(mesh, None, rest, own, unseen))
         return parts
 
@@ -371,7 +390,9 @@ class CanvasMaker:
         if canvas.kind == "atlas":
             positions, normals = self._places(canvas)
             others = self.others(canvas)
-            if method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
+            if canvas.mesh not in self._shown:
+                method = "push-pull"  # the surroundings' colors, but not their texture
+            elif method == "auto":  # patches of one part of a body, such as a sign, are wrong on another
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
@@ -381,10 +402,20 @@ class CanvasMaker:
         return filled.color, filled.healed
 
     def others(self, canvas: Canvas) -> SurfacePoints | None:
-        """Return what the pictures show of a canvas's mesh beside the canvas."""
+        """Return what the pictures show of a canvas's mesh beside the canvas; of a mesh that none shows, around it."""
         shown = self._shown.get(canvas.mesh)
         if shown is None:
-            return None
+            around = self._surroundings
+            if around is None:
+                return None
+            to_object = np.linalg.inv(self._shot.meshes[canvas.mesh].matrix_world[self._pictures[0][1].t])
+            places = _moved(around.positions, to_object)
+            first = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry].first
+            low, high = first.min(axis=0), first.max(axis=0)
+            reach = float(np.linalg.norm(high - low))  # what is far away, as the sky, tells nothing
+            near = ((places > low - reach) & (places < high + reach)).all(axis=1)
+            near = near if near.any() else np.ones_like(near)
+            return SurfacePoints(places[near], _turned(around.normals[near], to_object), around.colors[near])
         geometry = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry]
         normals, _ = face_normals(geometry.first.astype(np.float64), geometry.triangles)
         on_canvas = np.zeros(len(normals), np.bool_)
@@ -415,6 +446,17 @@ class CanvasMaker:
             positions[has] = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
             normals[has] = flat[face[has]]
         return positions, normals
+
+
+def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return points [N, 3] moved by a matrix [4, 4]; float32."""
+    return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+
+
+def _turned(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return unit normals [N, 3] of surfaces that a matrix [4, 4] moves; float32."""
+    turned = normals @ np.linalg.inv(matrix[:3, :3])
+    return (turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
