@@ -35,7 +35,7 @@ def test_figures_tell_a_right_scene_from_a_wrong_one(tmp_path: Path) -> None:
     mesh = max(scene.meshes, key=lambda mesh: len(mesh.triangles))
     nearer = dataclasses.replace(mesh, positions=mesh.positions * np.float32(0.9))
     wrong = compare(stage, dataclasses.replace(scene, meshes=(nearer,)), camera, photo)
-    assert wrong.wrong > 0.9
+    assert wrong.wrong > 0.7
 
 
 def test_crops_have_the_camera_that_they_were_made_with() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class LiftingConfig:
     """What to evaluate.
 
     Attributes:
-        parts: "crops", "depth" or "tours".
+        parts: "crops", "depth", "tours" or "speed".
         data: folder that Blender scenes are rendered to.
         kinds: kinds of held-out Blender scenes whose depth is used.
         scenes: scenes of each kind, and rooms.
@@ -84,11 +85,38 @@ def evaluate_lifting(config: LiftingConfig, out: Path, on_message: OnMessage) ->
         rows = [measure_stage(room_stage(seed, config.size), _by_handles, out, on_message) for seed in seeds]
         figures["tours"] = rows
         texts.append(_stage_table("Without depth, by the right handles", rows))
+    if "speed" in config.parts:
+        figures["speed"] = measure_speed(on_message)
+        lines = [_line(("lifting 1920×1280", "CPU seconds")), "|---|---|"]
+        texts.append("\n".join(lines + [_line((name, f"{value:.1f}")) for name, value in figures["speed"].items()]))
     text = "\n\n".join(texts)
     settings = {**dataclasses.asdict(config), "data": str(config.data)}
     write_json(out / "report.json", to_json({"settings": settings, **figures}))
     write_bytes(out / "report.md", text.encode())
     return text, figures
+
+
+def measure_speed(on_message: OnMessage) -> dict[str, float]:
+    """Return the CPU seconds of lifting a picture of 1920×1280: without depth, with one object, and with depth."""
+    size = (1920, 1280)
+    crop = next(make_crops(1, 0, size))
+    stage = room_stage(0, size)
+    times = {}
+    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+        photo, depth = Path(folder) / "photo.png", Path(folder) / "depth.npy"
+        write_png(photo, crop.colors)
+        np.save(depth, stage.depth(stage.world_to_camera))
+        requests = {
+            "without depth": LiftRequest(),
+            "without depth, one object": LiftRequest(boxes=(ObjectBox((600, 500, 1100, 1150)),)),
+            "with depth": LiftRequest(depth=str(depth)),
+        }
+        for name, request in requests.items():
+            start = time.process_time()
+            lift_image(photo, request, decode=decode)
+            times[name] = time.process_time() - start
+            on_message(f"{name}: {times[name]:.1f} s")
+    return times
 
 
 def measure_crops(count: int, seed: int, on_message: OnMessage) -> list[dict[str, Any]]:
