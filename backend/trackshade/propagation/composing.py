@@ -223,7 +223,7 @@ def _compose(
                         now = LUMINANCE[0] * lr + LUMINANCE[1] * lg + LUMINANCE[2] * lb
                         change = abs(math.log(now / max(then, 1e-3)))
                         share = 1.0 - min(max((change - CHANGED[0]) / (CHANGED[1] - CHANGED[0]), 0.0), 1.0)
-                    elif weight > 0.0 and (is_doubtful or better < 0.0):
+                    elif weight > 0.0 and (better < 0.0 or (is_doubtful and mesh >= 0)):
                         share = 1.0
                     share *= 1.0 - max(better, 0.0)
                     rest = 1.0 - share

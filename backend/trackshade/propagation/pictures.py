@@ -23,6 +23,7 @@ from trackshade.shot import Shot
 
 SNAP = 1e-3  # pixels: a position nearer to a pixel's center is the center
 LEAST_SHARE = 0.25  # of a bilinear sample that must show the surface
+_OUTLINE = 3  # pixels of the background beside meshes: outlines that were painted there belong to the meshes
 _ROUNDS = 2  # of replacing rim pixels by their neighbors
 
 
@@ -103,6 +104,10 @@ def picture_from_buffers(
     trust[_dilated(mixed)] = 170
     trust[mixed] = 85
     trust[[0, -1]] = trust[:, [0, -1]] = 85
+    beside = label >= 0
+    for _ in range(_OUTLINE if rim else 0):
+        beside = _dilated(beside)
+    trust[beside & (label < 0)] = 1
     return SurfacePicture(clean, label, buffers.triangle.copy(), level, tolerance, trust, inner)
 
 

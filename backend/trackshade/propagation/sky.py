@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from trackshade.control.compiling import kernel
 from trackshade.propagation.fills.push_pull import push_pull
 from trackshade.propagation.pictures import SurfacePicture, read
 from trackshade.propagation.poses import Pose
 
+RIM = 4  # pixels of the panorama beside meshes, where a picture's outlines may lie on the background
 HIGHEST = 720  # rows, from straight up to straight down
 
 
@@ -36,6 +37,8 @@ def make_panorama(pictures: Sequence[tuple[SurfacePicture, Pose]]) -> np.ndarray
     if not known.any():
         return np.zeros((0, 0, 3), np.float32)
     color = total[..., :3] / np.where(known, total[..., 3], 1)[..., None]
+    inner = binary_erosion(known, iterations=RIM)
+    known = inner if inner.any() else known
     rows = np.flatnonzero(known.any(axis=1))
     means = np.stack([color[row][known[row]].mean(axis=0) for row in rows])
     every = np.stack([np.interp(np.arange(height), rows, means[:, k]) for k in range(3)], axis=1)[:, None]
