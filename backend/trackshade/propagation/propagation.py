@@ -220,8 +220,9 @@ class Propagation:
         def work(index: int) -> np.ndarray:
             canvas = maker.gather(canvases[index])
             color, healed = maker.fill(canvas, lambda part: None)
-            is_lit = canvas.is_lit and canvas.light is not None
-            light = canvas.light @ LUMINANCE if is_lit else np.full(healed.shape, -1, np.float32)
+            light = np.full(healed.shape, -1, np.float32)
+            if canvas.is_lit and canvas.light is not None:
+                light = canvas.light @ LUMINANCE
             channels = [color, healed[..., None], light[..., None]]
             return np.concatenate(channels, axis=2, dtype=np.float32).reshape(-1, 5)
 

@@ -37,7 +37,7 @@ def make_panorama(pictures: Sequence[tuple[SurfacePicture, Pose]]) -> np.ndarray
     if not known.any():
         return np.zeros((0, 0, 3), np.float32)
     color = total[..., :3] / np.where(known, total[..., 3], 1)[..., None]
-    inner = binary_erosion(known, iterations=RIM)
+    inner = np.asarray(binary_erosion(known, iterations=RIM), np.bool_)
     known = inner if inner.any() else known
     rows = np.flatnonzero(known.any(axis=1))
     means = np.stack([color[row][known[row]].mean(axis=0) for row in rows])
