@@ -24,8 +24,6 @@ from trackshade.propagation.fills import (
     fill_canvas,
 )
 from trackshade.propagation.fills.lattice import find_lattice
-from trackshade.propagation.fills.patch_match import patch_sources
-from trackshade.propagation.fills.push_pull import push_pull
 from trackshade.propagation.fills.symmetry import find_symmetries
 
 
@@ -202,17 +200,6 @@ def test_patches_in_a_plane_have_the_level_of_what_is_beside_them() -> None:
     )
     assert (copied.method[:, :40] == PATCH_MATCH).mean() > 0.9
     assert abs(copied.color[:, :40].mean() / smooth.color[:, :40].mean() - 1) < 0.05
-
-
-def test_patches_are_copied_from_where_the_picture_is_sharp() -> None:
-    color, known = canvases.render("gravel", 96), np.ones((96, 96), bool)
-    known[60:] = False
-    detail = np.where(np.arange(96) < 48, 0.2, 1.0).astype(np.float32)[None].repeat(96, 0)
-    source = patch_sources(color, known, np.ones_like(known), push_pull(color, known), detail=detail)
-    assert source is not None
-    copied = source[60:, :, 1][source[60:, :, 0] >= 0]
-    # Patches reach three texels beyond their middle.
-    assert copied.min() >= 45
 
 
 def test_patches_have_the_grain_of_the_texture() -> None:
