@@ -30,7 +30,6 @@ LEAST_PIXELS = 60.0  # of a frame that a part must leave unseen to get a canvas
 LEAST_KNOWN = 0.08  # of a flat part that pictures must show for a plane
 LEAST_SHARE = 0.02  # of a frame's pixels that a flat part must cover, all surveyed frames together, for a plane
 LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side
-SHARP = {"plane": 75, "atlas": 95}  # percentage of the unseen pixels that have no more pixels than the canvas texels
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
 SMALLEST = 12  # texels along a side
@@ -60,7 +59,6 @@ class Canvas:
         light: [h, w, 3] float32, light that the colors were divided by, or None.
         is_lit: whether it is a plane so large that outlines of shadows would be seen on it; see
             `light.doubt_light_rims`.
-        detail: [h, w] float32, pixels of the pictures along a side of each known texel.
     """
 
     mesh: int
@@ -74,7 +72,6 @@ class Canvas:
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     light: np.ndarray | None = None
     is_lit: bool = False
-    detail: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,8 +309,7 @@ class CanvasMaker:
         geometry = self._shot.geometries[track.geometry]
         first = geometry.first.astype(np.float64)
         hidden = part.points[~found.shown[part.points]]
-        kind: Literal["plane", "atlas"] = "atlas" if part.plane is None else "plane"
-        density = float(np.percentile(found.density[hidden], SHARP[kind])) * scale
+        density = float(np.percentile(found.density[hidden], 75 if part.plane else 95)) * scale
         if not density > 0:
             return None
         if part.plane is not None:
@@ -340,6 +336,7 @@ class CanvasMaker:
             covered = float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2)
             side = float(np.sqrt(areas.sum() / max(covered, 1e-6)))
             uv, extent = unit * side, unit.reshape(-1, 2).max(axis=0) * side
+        kind: Literal["plane", "atlas"] = "atlas" if part.plane is None else "plane"
         if not extent.max() > 0:
             return None
         density = min(density, scale * LARGEST[kind] / extent.max())
@@ -349,24 +346,17 @@ class CanvasMaker:
 
     def gather(self, canvas: Canvas) -> Canvas:
         """Return the canvas with the colors that the pictures show, and a plane with their light."""
-        color, share, inside, detail = self._read(canvas, self._pictures)
+        color, share, inside = self._read(canvas, self._pictures)
         known = inside & (share >= KNOWN_SHARE if canvas.is_lit else share > 0)
         light = self._read(canvas, self._shades)[0] if self._shades and canvas.kind == "plane" else None
         doubtful = inside & ~known & (share > 0)
-        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light, detail=detail)
+        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light)
 
-    def _read(
-        self, canvas: Canvas, pictures: Sequence[Picture]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return what pictures show on a canvas.
-
-        Returns:
-            Colors [h, w, 3], how far pictures show them [h, w], which texels the canvas covers [h, w], and pixels along
-            a side of the texels [h, w].
-        """
+    def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the colors [h, w, 3] that pictures show on a canvas, how far they show them, and what it covers."""
         width, height = canvas.size
         color, share = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
-        inside, detail = np.zeros((height, width), np.bool_), np.zeros((height, width), np.float32)
+        inside = np.zeros((height, width), np.bool_)
         starts = self._table.face_starts(0)
         for row in range(0, height, _BAND):
             rows = slice(row, min(row + _BAND, height))
@@ -383,11 +373,7 @@ class CanvasMaker:
                 pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
             color[rows], share[rows] = _reduce(out, whole)
             inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-            # The weight of a reading is the fourth power of its resolution, times how far it shows the point.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scale = np.nan_to_num(out[..., 3] / out[..., 4], posinf=0.0) ** 0.25
-            detail[rows] = _blocks(scale).max(axis=(1, 3))
-        return color, share, inside, detail
+        return color, share, inside
 
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
@@ -402,7 +388,7 @@ class CanvasMaker:
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
             method=method, light=canvas.light, doubtful=canvas.doubtful, positions=positions, normals=normals,
-            others=others, detail=canvas.detail,
+            others=others,
         )  # fmt: skip
         return filled.color, filled.healed
 

@@ -71,7 +71,6 @@ def fill_canvas(
     heal: bool = True,
     light: np.ndarray | None = None,  # [h, w, 3] float32
     doubtful: np.ndarray | None = None,  # [h, w] bool
-    detail: np.ndarray | None = None,  # [h, w] float32
 ) -> FilledCanvas:
     """Fill the unknown texels of a canvas.
 
@@ -89,7 +88,6 @@ def fill_canvas(
         heal: whether known texels that disagree with a repeating pattern may be replaced.
         doubtful: unknown texels in narrow bands between known ones, which are filled smoothly where no lattice tells.
         light: light that the colors were divided by. In its shadows, disagreement is believed to be left-over light.
-        detail: pixels along a side of each known texel, in the picture that shows it; blurred texels are not copied.
 
     Raises:
         UsageError: the arrays do not fit together, or a known color is not a finite number.
@@ -133,7 +131,7 @@ def fill_canvas(
         if method in ("auto", "patch-match") and rest.any():
             drawn = inside if kind == "plane" else _known_charts(done, inside)
             source = patch_sources(
-                _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind], detail=detail,
+                _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind],
                 progress=lambda part: progress(0.3 + 0.7 * part),
             )  # fmt: skip
             if source is not None:

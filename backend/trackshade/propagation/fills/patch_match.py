@@ -27,8 +27,6 @@ RADIUS = 3  # texels; patches are 7 × 7
 REPEAT = 0.5  # by how much of its difference a patch that is used as often as the average is worse than an unused one
 _MOST_REPEATS = 20.0  # times the average use, beyond which it gets no worse
 MIN_SOURCES = 20  # known patches, below which there is nothing to choose from
-ENOUGH = 0.75  # pixels along a side of a texel, from which it is sharp
-BLURRED = 60  # percentage of the known texels that are not copied, if they are less sharp than that
 _SMALLEST = 40  # texels along the shorter side of the coarsest level
 _FADE = 1.15  # factor by which the weight of an unknown texel in a patch falls for each texel to the known
 _MIN_WEIGHT = 0.1
@@ -40,7 +38,6 @@ class _Level:
     known: np.ndarray  # [h, w] bool
     inside: np.ndarray  # [h, w] bool
     smooth: np.ndarray  # [h, w, 3] float32, the smooth fill
-    sharp: np.ndarray  # [h, w] float32, share of each texel that is sharp enough to be copied
 
 
 def patch_sources(
@@ -51,7 +48,6 @@ def patch_sources(
     *,
     seed: int = 0,
     guide: float = 1.0,
-    detail: np.ndarray | None = None,  # [h, w] float32
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> np.ndarray | None:
     """Find a known texel for every unknown one.
@@ -63,8 +59,6 @@ def patch_sources(
         smooth: the smooth fill that the result follows at large scale.
         seed: seed of the random search.
         guide: weight of the difference between means of patches and the smooth fill; 0 ignores it.
-        detail: number of pixels along a side of each known texel, in the picture that shows it. Texels of few are
-            blurred, and not copied where there are others. None if all are sharp.
         progress: called with the fraction that is done; what it raises ends the search.
 
     Returns:
@@ -72,10 +66,7 @@ def patch_sources(
         that no patch reaches. None where the known part holds too few whole patches.
     """
     known = known & inside
-    sharp = np.ones(known.shape, np.float32)
-    if detail is not None and known.any():
-        sharp = (detail >= min(ENOUGH, float(np.percentile(detail[known], BLURRED)))).astype(np.float32)
-    levels = [_Level(np.where(known[..., None], image, 0).astype(np.float32), known, inside, smooth, sharp)]
+    levels = [_Level(np.where(known[..., None], image, 0).astype(np.float32), known, inside, smooth)]
     while min(levels[-1].known.shape) >= 2 * _SMALLEST and len(levels) < 6:
         coarser = _halved(levels[-1])
         if _sources(coarser).sum() < MIN_SOURCES:
@@ -176,17 +167,13 @@ def _halved(level: _Level) -> _Level:
     count = blocks(level.known)[..., 0]
     inside = blocks(level.inside)[..., 0]
     image = blocks(level.image * level.known[..., None]) / np.maximum(count, 1)[..., None]
-    smooth, sharp = blocks(level.smooth) / 4, blocks(level.sharp)[..., 0] / 4
-    return _Level(
-        image.astype(np.float32), (count == inside) & (inside > 0), inside > 0, smooth.astype(np.float32), sharp
-    )
+    smooth = blocks(level.smooth) / 4
+    return _Level(image.astype(np.float32), (count == inside) & (inside > 0), inside > 0, smooth.astype(np.float32))
 
 
 def _sources(level: _Level) -> np.ndarray:
-    """Return the middles of patches that are wholly known, and of these the sharp ones if enough, [h, w] bool."""
-    known = minimum_filter(level.known, 2 * RADIUS + 1, mode="constant", cval=0).astype(bool)
-    sharp = known & (level.sharp >= 0.5)
-    return sharp if sharp.sum() >= MIN_SOURCES else known
+    """Return the middles of patches that are wholly known, [h, w] bool."""
+    return minimum_filter(level.known, 2 * RADIUS + 1, mode="constant", cval=0).astype(bool)
 
 
 @kernel
