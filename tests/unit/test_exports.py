@@ -124,7 +124,7 @@ def test_wan_move_reads_tracks_of_81_frames(shot: Shot, picture: np.ndarray, tmp
 
 def test_ati_reads_trajectories_of_121_frames(shot: Shot, tmp_path: Path) -> None:
     written(shot, "ati", tmp_path / "out", points=30)
-    data = torch.load(tmp_path / "out" / "tracks.pth")  # which unpickles plain values only
+    data = torch.load(tmp_path / "out" / "tracks.pth", weights_only=True)
     assert isinstance(data, bytes)
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         array = archive["array"]

@@ -115,6 +115,24 @@ def test_unseen_surface_keeps_its_color():
     assert np.abs(frames[0].image[both] - coded(reference.paint(shot, 2, reference.smooth_texture))[both]).mean() < 0.1
 
 
+def test_unseen_meshes_take_the_colors_around_them():
+    """Also one that grows from nothing, beside a flattened one."""
+    shot = reference.still(reference.box_over_floor(3))
+    box = next(index for index, mesh in enumerate(shot.meshes) if mesh.geometry == 1)
+    matrices = [mesh.matrix_world.copy() for mesh in shot.meshes]
+    matrices[box][0, :3, :3] = 0
+    matrices[1 - box][:, 2, 2] = 0
+    meshes = tuple(replace(mesh, matrix_world=matrix) for mesh, matrix in zip(shot.meshes, matrices, strict=True))
+    shot = replace(shot, meshes=meshes)
+    color = np.array([0.2, 0.5, 0.1])
+    label = reference.look(shot, 0, shot.size).mesh
+    picture = np.where(label[..., None] >= 0, color, [0.9, 0.1, 0.9])
+    frame = srgb_to_linear(prepared(shot, {0: picture}).frame(2).image)
+    grown = reference.look(shot, 2, shot.size).mesh == box
+    assert grown.sum() > 100
+    np.testing.assert_allclose(np.median(frame[grown], axis=0), color, atol=0.02)
+
+
 def test_two_pictures_blend_without_a_jump():
     """As the camera passes from one picture to another of other brightness, no pixel changes much in a frame."""
     shot = reference.box_over_floor(25, travel=0.02)

@@ -397,9 +397,11 @@ class CanvasMaker:
         shown = self._shown.get(canvas.mesh)
         if shown is None:
             around = self._surroundings
-            if around is None:
+            matrices = self._shot.meshes[canvas.mesh].matrix_world  # some may have a scale of 0
+            usable = next((matrix for matrix in matrices if np.linalg.cond(matrix[:3, :3]) < 1e6), None)
+            if around is None or usable is None:
                 return None
-            to_object = np.linalg.inv(self._shot.meshes[canvas.mesh].matrix_world[self._pictures[0][1].t])
+            to_object = np.linalg.inv(usable)
             places = _moved(around.positions, to_object)
             first = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry].first
             low, high = first.min(axis=0), first.max(axis=0)
@@ -446,7 +448,9 @@ def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def _turned(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return unit normals [N, 3] of surfaces that a matrix [4, 4] moves; float32."""
-    turned = normals @ np.linalg.inv(matrix[:3, :3])
+    x, y, z = matrix[:3, :3].T
+    cofactors = np.stack([np.cross(y, z), np.cross(z, x), np.cross(x, y)])  # exists for flattened objects, too
+    turned = normals @ cofactors * (-1 if np.linalg.det(matrix[:3, :3]) < 0 else 1)
     return (turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
