@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from trackshade.control.compiling import inlined
 from trackshade.control.locate import locate
 from trackshade.core.errors import UsageError
-from trackshade.shot import Geometry, Shot
+from trackshade.shot import Geometry, Shot, fitting
 
 NOWHERE = np.iinfo(np.int64).min  # of a mesh without vertices in a sample
 _ASPECT = 0.02  # relative difference of aspect up to which a picture is one of the camera's
@@ -171,8 +171,7 @@ def resize_shot(shot: Shot, size: tuple[int, int]) -> Shot:
             f"{shot.size[0]} × {shot.size[1]}.",
             "Crop or render it with the aspect of the camera.",
         )
-    intrinsics = np.diag([sx, sy, 1.0]) @ shot.camera.intrinsics
-    return replace(shot, size=(int(size[0]), int(size[1])), camera=replace(shot.camera, intrinsics=intrinsics))
+    return fitting.resize_shot(shot, (int(size[0]), int(size[1])))
 
 
 @inlined

@@ -4,8 +4,8 @@
 The header holds only maps, lists, strings and numbers; an array stands in it as its index in the list, beside its dtype
 and shape, so that a reader knows what to expect before it has a single byte of it.
 
-Version 2 adds optional keys (`_ADDED`). A header that needs none of them is written as version 1, so that a shot
-without changes of topology keeps the bytes and the digest that it had before.
+Version 2 adds optional keys (`_ADDED`), version 3 several cameras. A header is written in the oldest version that has
+all of its keys, so that a shot without changes of topology keeps the bytes and the digest that it had before.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 from trackshade.core.errors import ShotError
 from trackshade.shot.parts import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Surfaces
 
-VERSION = 2
+VERSION = 3
 DTYPES = {"<f4", "<f8", "<i4", "|b1", "|u1"}
 _MAX_BYTES = 1 << 40
 # Keys that version 2 has and version 1 has not; they are left out where they have their default values.
-_ADDED = {"origins", "births", "start", "changes", "materials", "more_uv", "surfaces"}
+_ADDED = {"origins", "births", "start", "changes", "materials", "more_uv", "surfaces", "views"}
 
 ShotType = TypeVar("ShotType")
 GetArray = Callable[[Any], np.ndarray]
@@ -68,7 +68,7 @@ _PARTS: dict[type, dict[str, Reader]] = {
     },
     Geometry: {
         "positions": _array, "triangles": _array, "uv": _optional(_array), "origins": _array, "births": _array,
-        "start": _INTEGER, "materials": _array, "more_uv": _tuple(_array),
+        "start": _INTEGER, "materials": _array, "more_uv": _tuple(_array), "views": _INTEGER,
     },
     MeshTrack: {
         "name": _TEXT, "geometry": _INTEGER, "matrix_world": _array, "visible": _array, "holdout": _FLAG,
@@ -80,7 +80,10 @@ _PARTS: dict[type, dict[str, Reader]] = {
 }  # fmt: skip
 _SHARED = {"triangles", "uv", "origins", "births"}  # geometries that a mesh has again and again share these
 _ALWAYS = {"geometries", "meshes", "objects"}  # lists that stand in every header
-_LISTS = {"geometries": Geometry, "meshes": MeshTrack, "objects": ObjectTrack, "surfaces": Surfaces, "cutouts": Cutout}
+_LISTS = {
+    "geometries": Geometry, "meshes": MeshTrack, "objects": ObjectTrack, "surfaces": Surfaces, "cutouts": Cutout,
+    "more_cameras": CameraTrack,
+}  # fmt: skip
 
 
 def encode_shot(shot: Any) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -127,6 +130,10 @@ def encode_shot(shot: Any) -> tuple[dict[str, Any], list[np.ndarray]]:
         if items or key in _ALWAYS:
             header[key] = [put_part(item) for item in items]
     if any(_ADDED & item.keys() for item in (*header["geometries"], *header["meshes"])):
+        header["version"] = 2
+    if shot.views > 1:
+        header["views"] = shot.views
+    if shot.views > 1 or shot.more_cameras:
         header["version"] = VERSION
     header["arrays"] = [{"dtype": array.dtype.str, "shape": list(array.shape)} for array in arrays]
     return header, arrays
@@ -187,6 +194,7 @@ def decode_shot(kind: Callable[..., ShotType], header: Mapping[str, Any], arrays
             view_layer=_TEXT(header["view_layer"], get_array),
             source=_plain(dict)(header["source"], get_array),
             camera=get_part(CameraTrack, header["camera"]),
+            views=_INTEGER(header.get("views", 1), get_array),
             **{
                 key: tuple(get_part(part, item) for item in _dicts(header, key))
                 for key, part in _LISTS.items()

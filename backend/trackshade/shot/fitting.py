@@ -81,8 +81,10 @@ class ShotFit:
         if not same_size or not source.get("size_fit"):
             before = size_fit_of(shot)
             source["size_fit"] = (self.size_fit if before is None else before.then(self.size_fit)).to_dict()
-        camera = replace(fitted.camera, intrinsics=self.size_fit.apply(fitted.camera.intrinsics))
-        return replace(fitted, size=self.size_fit.size, camera=camera, source=source)
+        camera, *more = (
+            replace(camera, intrinsics=self.size_fit.apply(camera.intrinsics)) for camera in fitted.cameras
+        )
+        return replace(fitted, size=self.size_fit.size, camera=camera, more_cameras=tuple(more), source=source)
 
     def fit_image(
         self,
@@ -174,6 +176,7 @@ def sample_shot(
         frame_numbers=frame_numbers,
         fps=shot.fps if fps is None else fps,
         camera=sampler.camera(shot.camera),
+        more_cameras=tuple(sampler.camera(camera) for camera in shot.more_cameras),
         geometries=tuple(sampler.geometry(shot.geometries[index], int(first_shown[index])) for index in used),
         meshes=tuple(
             sampler.mesh(mesh, [numbers[index] for index in indices])
@@ -189,8 +192,8 @@ def resize_shot(shot: Shot, size: tuple[int, int]) -> Shot:
     if size == shot.size:
         return shot
     scale = np.diag([size[0] / shot.size[0], size[1] / shot.size[1], 1.0])
-    camera = replace(shot.camera, intrinsics=scale @ shot.camera.intrinsics)
-    return replace(shot, size=size, camera=camera)
+    camera, *more = (replace(camera, intrinsics=scale @ camera.intrinsics) for camera in shot.cameras)
+    return replace(shot, size=size, camera=camera, more_cameras=tuple(more))
 
 
 class _Sampler:

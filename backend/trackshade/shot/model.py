@@ -22,10 +22,15 @@ from trackshade.shot.parts import CameraTrack, Cutout, Float32, Float64, Geometr
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """An animated scene, seen through one camera over T samples.
+    """An animated scene, seen through one or several cameras over T samples.
+
+    A capture has one sample for each frame, its first camera in `camera` and the others in `more_cameras`.
+    `trackshade.shot.cameras` makes two other forms of it: the same shot through another camera, and the shot with a
+    sample for each pair of a frame and a camera.
 
     Attributes:
-        frame_numbers: [T] scene frame numbers, ascending; sub-frames are allowed.
+        frame_numbers: [T] scene frame numbers, ascending; sub-frames are allowed. With several views, each stands
+            `views` times.
         fps: rate at which the samples play, frames per second.
         size: (width, height) of the image that the intrinsics belong to, pixels.
         camera: the camera of each sample.
@@ -36,6 +41,8 @@ class Shot:
         source: where the shot came from, as plain JSON values: file, scene, frame map, size fit, warnings.
         surfaces: what the meshes name.
         cutouts: what the surfaces name.
+        more_cameras: further cameras, which see the same samples at the same size.
+        views: number of consecutive samples that show the same frame through different cameras.
 
     Raises:
         ShotError: the parts do not fit together. Values are checked by `check_values`.
@@ -52,12 +59,15 @@ class Shot:
     source: Mapping[str, Any] = field(default_factory=dict)
     surfaces: tuple[Surfaces, ...] = ()
     cutouts: tuple[Cutout, ...] = ()
+    more_cameras: tuple[CameraTrack, ...] = ()
+    views: int = 1
 
     def __post_init__(self) -> None:
         freeze(self, "frame_numbers", np.float64, (None,))
         _check_timing_and_size(self)
         count = len(self.frame_numbers)
-        _check_count("the camera", len(self.camera.sources), count)
+        for camera in self.cameras:
+            _check_count("the camera", len(camera.sources), count)
         for index, geometry in enumerate(self.geometries):
             _check_samples(index, geometry, count)
         for mesh in self.meshes:
@@ -66,6 +76,11 @@ class Shot:
             _check_surfaces(self, index, surfaces)
         for item in self.objects:
             _check_count(f"object '{item.name}'", len(item.matrix_world), count)
+
+    @property
+    def cameras(self) -> tuple[CameraTrack, ...]:
+        """All cameras, `camera` first."""
+        return self.camera, *self.more_cameras
 
     @property
     def nbytes(self) -> int:
@@ -94,11 +109,11 @@ class Shot:
 
     def check_values(self) -> None:
         """Raise ShotError, which says where, if a value is not finite or an index names something that is not there."""
-        camera = self.camera
-        for name in ("intrinsics", "world_to_camera", "clip"):
-            _check_finite(self, getattr(camera, name), f"The {name.replace('_', ' ')} of camera '{camera.name}'")
-        if np.any(camera.intrinsics[:, [0, 1], [0, 1]] <= 0):
-            raise ShotError("bad-camera", f"Camera '{camera.name}' has a focal length that is not above 0.")
+        for camera in self.cameras:
+            for name in ("intrinsics", "world_to_camera", "clip"):
+                _check_finite(self, getattr(camera, name), f"The {name.replace('_', ' ')} of camera '{camera.name}'")
+            if np.any(camera.intrinsics[:, [0, 1], [0, 1]] <= 0):
+                raise ShotError("bad-camera", f"Camera '{camera.name}' has a focal length that is not above 0.")
         for item in (*self.meshes, *self.objects):
             _check_finite(self, item.matrix_world, f"The transform of '{item.name}'")
         for index, geometry in enumerate(self.geometries):
@@ -141,8 +156,16 @@ def _to_world(
 def _check_timing_and_size(shot: Shot) -> None:
     if len(shot.frame_numbers) < 1:
         raise ShotError("empty-shot", "The shot has no frames.", "Choose a range of at least one frame.")
-    if not np.all(np.isfinite(shot.frame_numbers)) or np.any(np.diff(shot.frame_numbers) <= 0):
+    views = shot.views
+    if not 1 <= views <= len(shot.frame_numbers) or len(shot.frame_numbers) % views:
+        raise ShotError(
+            "bad-views", f"{len(shot.frame_numbers)} samples cannot show each frame through {views} cameras."
+        )
+    numbers = shot.frame_numbers.reshape(-1, views)
+    if not np.all(np.isfinite(numbers)) or np.any(np.diff(numbers[:, 0]) <= 0):
         raise ShotError("bad-frames", "The shot's frame numbers must be finite and ascend.")
+    if np.any(numbers != numbers[:, :1]) or any(geometry.views != views for geometry in shot.geometries):
+        raise ShotError("bad-views", f"The samples of a frame and the geometries must have {views} cameras.")
     if not (isinstance(shot.fps, (int, float)) and math.isfinite(shot.fps) and shot.fps > 0):
         raise ShotError("bad-rate", f"The shot's rate is {shot.fps} frames per second; it must be above 0.")
     if len(shot.size) != 2 or any(not isinstance(n, int) or not 1 <= n <= 65536 for n in shot.size):
@@ -156,7 +179,7 @@ def _check_count(what: str, actual: int, expected: int) -> None:
 
 def _check_samples(index: int, geometry: Geometry, count: int) -> None:
     samples = len(geometry.positions)
-    start = geometry.start
+    start, count = geometry.start, count // geometry.views
     if not 0 <= start < count:
         raise ShotError("bad-index", f"Geometry {index} starts at sample {start}; the shot has {count} samples.")
     if not 1 <= samples <= count - start:
@@ -186,11 +209,11 @@ def _check_mesh(shot: Shot, mesh: MeshTrack) -> None:
         )
     for index, (begin, end) in zip(shown, itertools.pairwise(times), strict=True):
         item = shot.geometries[index]
-        last = item.start + len(item.positions)
-        if item.deforms and (mesh.visible[begin : item.start].any() or mesh.visible[max(begin, last) : end].any()):
+        first, last = item.start * item.views, (item.start + len(item.positions)) * item.views
+        if item.deforms and (mesh.visible[begin:first].any() or mesh.visible[max(begin, last) : end].any()):
             raise ShotError(
                 "bad-shape",
-                f"Geometry {index} has the samples {item.start} to {last - 1}, but '{name}' shows it in the "
+                f"Geometry {index} has the samples {first} to {last - 1}, but '{name}' shows it in the "
                 f"samples {begin} to {end - 1}; the shot has {count}.",
                 "Store 1 sample where nothing deforms, else one for each frame that shows the geometry.",
             )

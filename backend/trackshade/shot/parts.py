@@ -44,6 +44,8 @@ class Geometry:
             first of `positions`.
         births: [V] sample in which each vertex's surface point was first there; None for `start`.
         start: sample that `positions` begin with.
+        views: number of cameras of the shot (`Shot.views`). With more than one, `start` and `births` count frames, and
+            each row of `positions` is that of all samples of a frame.
     """
 
     positions: Float32
@@ -54,6 +56,7 @@ class Geometry:
     origins: Float32 | None = None
     births: Int32 | None = None
     start: int = 0
+    views: int = 1
 
     def __post_init__(self) -> None:
         freeze(self, "positions", np.float32, (None, None, 3))
@@ -85,7 +88,7 @@ class Geometry:
 
     def row(self, t: int) -> int:
         """Return the index into `positions` of sample `t`."""
-        return min(max(t - self.start, 0), len(self.positions) - 1)
+        return min(max(t // self.views - self.start, 0), len(self.positions) - 1)
 
     def same_points(self, other: Geometry) -> bool:
         """Return whether vertex i of both is the same point: they have the same faces and the same origins."""

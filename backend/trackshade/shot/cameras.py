@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Forms of a shot with several cameras: through one of them, and with a sample for each frame and camera.
+
+Everything that reads a shot sees one camera in each sample. So a shot that is *unrolled* to one sample for each pair of
+a frame and a camera, a *cell*, can be drawn and propagated like any other. Its positions are not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from trackshade.shot.model import Shot
+from trackshade.shot.parts import CameraTrack
+
+
+def through_camera(shot: Shot, view: int) -> Shot:
+    """Return a shot through one of its cameras alone.
+
+    Args:
+        shot: a shot as it was captured.
+        view: index into `Shot.cameras`.
+    """
+    return replace(shot, camera=shot.cameras[view], more_cameras=())
+
+
+def unroll_cameras(shot: Shot) -> Shot:
+    """Return a shot that has a sample for each frame and camera.
+
+    Args:
+        shot: a shot of T samples and V cameras, as it was captured.
+
+    Returns:
+        The shot of T * V samples; sample `t * V + v` shows frame t through camera v. It is `shot` itself if that has
+        one camera.
+    """
+    count = len(shot.cameras)
+    if count == 1:
+        return shot
+
+    def repeated(array: np.ndarray) -> np.ndarray:
+        return np.repeat(array, count, axis=0)
+
+    return replace(
+        shot,
+        frame_numbers=repeated(shot.frame_numbers),
+        camera=_interleave(shot.cameras),
+        geometries=tuple(replace(geometry, views=count) for geometry in shot.geometries),
+        meshes=tuple(
+            replace(
+                mesh,
+                matrix_world=repeated(mesh.matrix_world),
+                visible=repeated(mesh.visible),
+                changes=tuple((t * count, geometry) for t, geometry in mesh.changes),
+            )
+            for mesh in shot.meshes
+        ),
+        objects=tuple(replace(item, matrix_world=repeated(item.matrix_world)) for item in shot.objects),
+        surfaces=tuple(
+            item if len(item.front) == 1 else replace(item, front=repeated(item.front), back=repeated(item.back))
+            for item in shot.surfaces
+        ),
+        more_cameras=(),
+        views=count,
+    )
+
+
+def _interleave(cameras: Sequence[CameraTrack]) -> CameraTrack:
+    """Return one camera that is each of the cameras in turn in every sample."""
+
+    def mixed(name: str) -> np.ndarray:
+        arrays = np.stack([getattr(camera, name) for camera in cameras], axis=1)
+        return arrays.reshape(-1, *arrays.shape[2:])
+
+    return CameraTrack(
+        name=", ".join(camera.name for camera in cameras),
+        sources=tuple(
+            source for sample in zip(*(camera.sources for camera in cameras), strict=True) for source in sample
+        ),
+        intrinsics=mixed("intrinsics"),
+        world_to_camera=mixed("world_to_camera"),
+        orthographic=mixed("orthographic"),
+        clip=mixed("clip"),
+    )

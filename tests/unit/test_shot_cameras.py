@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shots with several cameras: each cell of the unrolled shot is a frame of the shot through that camera."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.helpers import propagation_reference as reference
+from tests.helpers.shots import changing_shot, small_shot
+from trackshade.control.scene import ShotRaster
+from trackshade.core.colors import linear_to_srgb
+from trackshade.core.errors import ShotError
+from trackshade.propagation import KeyPicture, Propagation
+from trackshade.shot import Shot
+from trackshade.shot.cameras import through_camera, unroll_cameras
+from trackshade.shot.fitting import sample_shot
+
+
+def seen_by(shot: Shot, *moves: tuple[float, float, float]) -> Shot:
+    """The shot with more cameras, each moved by so many metres along its own axes."""
+    camera = shot.camera
+    more = []
+    for number, move in enumerate(moves):
+        shift = np.eye(4)
+        shift[:3, 3] = -np.array(move)
+        more.append(replace(camera, name=f"Beside {number}", world_to_camera=shift @ camera.world_to_camera))
+    return replace(shot, more_cameras=tuple(more))
+
+
+@pytest.mark.parametrize("make", [small_shot, changing_shot], ids=["deforming", "changing topology"])
+def test_cells_are_the_frames_of_each_camera(make) -> None:
+    shot = seen_by(make(), (0.2, 0, 0), (0, 0.1, 0.3))
+    unrolled = unroll_cameras(shot)
+    unrolled.check_values()
+    assert unrolled.views == 3
+    assert all(
+        np.shares_memory(a.positions, b.positions) for a, b in zip(shot.geometries, unrolled.geometries, strict=True)
+    )
+    cells = ShotRaster(unrolled)
+    for view in range(3):
+        single = through_camera(shot, view)
+        frames = ShotRaster(single)
+        for t in range(len(shot.frame_numbers)):
+            assert unrolled.frame_numbers[t * 3 + view] == shot.frame_numbers[t]
+            cell, frame = cells.draw(t * 3 + view), frames.draw(t)
+            for name in ("label", "triangle", "depth"):
+                np.testing.assert_array_equal(getattr(cell, name), getattr(frame, name))
+
+
+@pytest.mark.parametrize("form", [lambda shot: shot, unroll_cameras], ids=["captured", "unrolled"])
+def test_header_and_arrays(form, tmp_path) -> None:
+    shot = form(seen_by(small_shot(), (0.2, 0, 0)))
+    header, arrays = shot.encode()
+    assert header["version"] == 3
+    loaded = Shot.load(shot.save(tmp_path / "shot.tshot"))
+    assert [camera.name for camera in loaded.cameras] == [camera.name for camera in shot.cameras]
+    assert (loaded.views, loaded.geometries[0].views) == (shot.views, shot.views)
+    assert loaded.encode()[0] == header
+    for a, b in zip(loaded.encode()[1], arrays, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_camera_stays_as_it_was() -> None:
+    shot = small_shot()
+    assert unroll_cameras(shot) is shot
+    assert shot.encode()[0]["version"] < 3
+
+
+def test_samples_of_all_cameras() -> None:
+    shot = seen_by(small_shot(), (0.2, 0, 0))
+    some = sample_shot(shot, [0, 2])
+    for sampled, camera in zip(some.cameras, shot.cameras, strict=True):
+        np.testing.assert_array_equal(sampled.world_to_camera, camera.world_to_camera[[0, 2]])
+
+
+def test_samples_that_do_not_fit_the_views() -> None:
+    shot = unroll_cameras(seen_by(small_shot(), (0.2, 0, 0)))
+    with pytest.raises(ShotError, match="cameras"):
+        replace(shot, geometries=tuple(replace(geometry, views=1) for geometry in shot.geometries))
+    with pytest.raises(ShotError, match="cameras"):
+        replace(shot, views=4)
+    numbers = shot.frame_numbers.copy()
+    numbers[1] += 0.5
+    with pytest.raises(ShotError, match="cameras"):
+        replace(shot, frame_numbers=numbers)
+
+
+def test_a_key_picture_is_carried_to_the_other_cameras() -> None:
+    """What two cameras see of one texture agrees, though only one of them has a key picture."""
+    shot = reference.box_over_floor(2, False)
+    shot = seen_by(shot, (0.3, 0, 0), (-0.2, 0.2, 0))
+    unrolled = unroll_cameras(shot)
+    key = reference.paint(unrolled, 0, reference.smooth_texture, shot.size)
+    image = linear_to_srgb(key).astype(np.float32)
+    propagation = Propagation(unrolled, [KeyPicture(0, image)], samples=1, threads=2)
+    propagation.prepare()
+    for cell in (1, 2, 4, 5):
+        _, right, hidden = reference.carry(unrolled, key, 0, cell, shot.size)
+        frame = propagation.frame(cell)
+        assert (frame.shown[right] == 1).all()
+        assert (frame.shown[hidden] == 0).all()
