@@ -25,12 +25,14 @@ from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
+from trackshade.shot.cameras import camera_file_names
 from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 
 from .backend.prefs import current_prefs
+from .capture.orbit import Orbit, add_orbit
 from .capture.request import ModelFit, ShotRequest
 from .demo_scene import build_demo_scene
 from .importers import OpenedScene, choose_scene, read_scene
@@ -87,6 +89,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
         path = _read_camera_path(values, report)
         opened = _open_scene(values, report)
         _move(opened.scene, values, path)  # in memory; the file is never written
+        request = _with_orbit(request, opened.scene, values)
 
         def place_result(result: JobResult) -> Generator[Progress, None, JobResult]:
             return place_and_save(result, opened.scene, PlacementOptions("both"))
@@ -113,12 +116,19 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
         mode, size = options.parse_size(values["size"])
         request = replace(request, fit=ModelFit(values["model"], values["frame_rule"], mode, size))
     opened = _open_scene(values, report)
+    request = _with_orbit(request, opened.scene, values)
     captured = run_to_end(capture_scene(replace(request, remarks=opened.warnings), opened.scene), report)
     captured.shot.save(path, force=values["force"])
     files = {"shot": str(path)}
     if captured.first_frame is not None:
         write_png(picture, captured.keys.get(0, captured.first_frame))
         files["first_frame"] = str(picture)
+    names = camera_file_names(captured.shot.cameras)
+    for view in range(1, len(names)):
+        if view in captured.keys:
+            other = picture.with_suffix(f".{names[view]}.png")
+            write_png(other, captured.keys[view])
+            files[f"first_frame.{names[view]}"] = str(other)
     if captured.input_render is not None:
         _write_frames(renders, captured.input_render)
         files["input_render"] = str(renders)
@@ -339,12 +349,19 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
     first = values.get("first_frame", "none")
+    camera, *more = options.parse_cameras(values.get("cameras")) or [values["camera"]]
+    keys = [
+        (None if name == camera else name, frame, picture)
+        for name, frame, picture in options.parse_keys(values.get("key"))
+    ]
     return ShotRequest(
-        camera=values["camera"],
+        camera=camera,
+        more_cameras=tuple(more),
+        camera_keys=tuple((name, frame, picture) for name, frame, picture in keys if name is not None),
         frames=options.parse_frame_range(values["frames"]),
         view_layer=values["view_layer"],
         first_frame="none" if first == options.GENERATE else first,
-        keys=tuple(options.parse_keys(values.get("key"))),
+        keys=tuple((frame, picture) for name, frame, picture in keys if name is None),
         input_render=values.get("input_render", False),
         light=values.get("light", "none"),
         strict=values["strict"],
@@ -352,6 +369,23 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
         glass=values["glass"],
         hair=values["hair"],
     )
+
+
+def _with_orbit(request: ShotRequest, scene: bpy.types.Scene, values: Mapping[str, Any]) -> ShotRequest:
+    """Return a request with the cameras of an orbit, which are added to the scene, if one is asked for."""
+    if values.get("orbit") is None:
+        return request
+    if request.more_cameras:
+        raise UsageError("usage", "Give --cameras or --orbit, not both.")
+    camera = scene.camera if request.camera is None else scene.objects.get(request.camera)
+    if camera is None or not isinstance(camera.data, bpy.types.Camera):
+        raise UsageError("no-orbit", "An orbit needs a camera that the scene has.", "Name one with --camera.")
+    frame = request.frames[0]
+    if frame is not None:
+        scene.frame_set(int(frame))
+    others = add_orbit(scene, camera, Orbit(*options.parse_orbit(values["orbit"])))
+    bpy.context.view_layer.update()
+    return replace(request, camera=camera.name, more_cameras=tuple(other.name for other in others))
 
 
 def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> OpenedScene:
@@ -364,7 +398,7 @@ def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> OpenedScen
             scene=name,
             trust_scripts=values["trust_scripts"],
             animation=values["animation"],
-            camera=values.get("camera"),
+            camera=(options.parse_cameras(values.get("cameras")) or [values.get("camera")])[0],
         )
     if not bpy.data.filepath:
         raise UsageError("no-scene", "No scene was given.", f"Name a file: {PROGRAM} render, or ... render SCENE.")

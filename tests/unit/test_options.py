@@ -33,6 +33,18 @@ def values(draw: st.DrawFn, command: str) -> dict:
 
 @pytest.mark.parametrize("command", options.COMMANDS)
 @given(data=st.data())
+def test_cameras_and_orbits() -> None:
+    assert options.parse_cameras(None) == []
+    assert options.parse_cameras(" A, Side 2 ,") == ["A", "Side 2"]
+    with pytest.raises(UsageError, match="--camera"):
+        options.parse_cameras("A")
+    assert options.parse_orbit("8") == (8, None, 360.0)
+    assert options.parse_orbit("5:20") == (5, 20.0, 360.0)
+    assert options.parse_orbit("5::120") == (5, None, 120.0)
+    with pytest.raises(UsageError, match="5:20:120"):
+        options.parse_orbit("five")
+
+
 def test_any_values_go_through_a_command_line(command: str, data: st.DataObject) -> None:
     given_values = data.draw(values(command))
     name, *rest = options.to_arguments(command, given_values)
@@ -55,7 +67,8 @@ def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
 
 
 def test_pictures_of_frames_are_read() -> None:
-    assert options.parse_keys(["25=a=b.png", "-3.5=c d.jpg"]) == [(25.0, "a=b.png"), (-3.5, "c d.jpg")]
+    assert options.parse_keys(["25=a=b.png", "-3.5=c d.jpg"]) == [(None, 25.0, "a=b.png"), (None, -3.5, "c d.jpg")]
+    assert options.parse_keys(["Side @2@25=a@3=b.png"]) == [("Side @2", 25.0, "a@3=b.png")]
     assert options.parse_keys(None) == []
     for wrong in ("picture.png", "=picture.png", "5=", "five=picture.png"):
         with pytest.raises(UsageError, match="not the picture of a frame"):

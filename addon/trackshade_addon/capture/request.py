@@ -54,9 +54,13 @@ class ShotRequest:
 
     Attributes:
         camera: Name of a camera object, "auto" to add one, or None for the scene's camera.
+        more_cameras: Names of further camera objects through which the same frames are shaded. With them, `camera` is
+            a name, and cameras of timeline markers are not used.
         frames: First frame, last frame and step; None for the scene's own.
         view_layer: Name of the view layer, or None for the active one.
         first_frame: "render", "none", the path of an image file, or "image:" and the name of an image in Blender.
+        camera_keys: Pictures of further cameras: for each its camera's name, and its scene frame and picture as in
+            `keys`.
         keys: Further pictures that are carried to all frames: for each its scene frame, and the path of an image file
             or "image:" and the name of an image in Blender. That of the first frame replaces its render.
         input_render: Also render every frame, to compare the result with.
@@ -75,6 +79,8 @@ class ShotRequest:
     view_layer: str | None = None
     first_frame: str = "render"
     keys: tuple[tuple[float, str], ...] = ()
+    more_cameras: tuple[str, ...] = ()
+    camera_keys: tuple[tuple[str, float, str], ...] = ()
     input_render: bool = False
     light: str = "none"
     strict: bool = False
@@ -89,6 +95,10 @@ class ShotRequest:
         """The picture that the user gives as first frame, or None."""
         return None if self.first_frame in ("render", "none") else self.first_frame
 
+    def through_one_camera(self) -> ShotRequest:
+        """Return the request without its further cameras."""
+        return replace(self, more_cameras=(), camera_keys=())
+
     @property
     def needs_first_frame(self) -> bool:
         """Whether a model has to make the first frame, because there is no picture at all."""
@@ -98,7 +108,8 @@ class ShotRequest:
     def given_pictures(self) -> tuple[str, ...]:
         """All pictures that the user gives."""
         first = self.given_picture
-        return (*(() if first is None else (first,)), *(source for _, source in self.keys))
+        others = (*(source for _, source in self.keys), *(source for _, _, source in self.camera_keys))
+        return (*(() if first is None else (first,)), *others)
 
     def with_first_key(self, frames: FrameMap) -> ShotRequest:
         """Return the request whose key picture of the shot's first frame, if any, is its first frame.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import bpy
@@ -44,6 +44,7 @@ class Capture:
         frame_map: the scene frames that become the shot's samples.
         size_fit: fits the render's frame to the image of the shot.
         camera: the camera of every frame; None for the scene's, as its markers switch it.
+        more_cameras: further cameras that see all frames.
         on_rows: called as on_rows(array, n) when the first n rows of an array of the shot are final; or None.
         keep_played: whether simulated frames that the user has played are kept, even if something is then captured as
             the viewport shows it, with a warning.
@@ -59,6 +60,7 @@ class Capture:
         frame_map: FrameMap,
         size_fit: SizeFit,
         camera: bpy.types.Object | None = None,
+        more_cameras: Sequence[bpy.types.Object] = (),
         on_rows: RowsCallback | None = None,
         keep_played: bool = True,
         glass: str = "opaque",
@@ -70,7 +72,7 @@ class Capture:
             view_layer = bpy.context.view_layer if is_current else self._scene.view_layers[0]
         self._view_layer: bpy.types.ViewLayer = view_layer
         self._builder = ShotBuilder(view_layer, frame_map, size_fit, on_rows, glass=glass, hair=hair)
-        self._camera = camera
+        self._camera, self._more_cameras = camera, tuple(more_cameras)
         self._keep_played = keep_played
         self._hair = hair
         self._stack = contextlib.ExitStack()
@@ -124,7 +126,7 @@ class Capture:
             if next(self._steps, None) is not None:
                 return self.done
             self._steps = None
-            self._builder.add_sample(self._view_layer.depsgraph, self._scene.camera)
+            self._builder.add_sample(self._view_layer.depsgraph, self._scene.camera, self._more_cameras)
             if self.done == self.total:
                 self._shot = require_visible(self._builder.shot(self._scene))
                 self.close()

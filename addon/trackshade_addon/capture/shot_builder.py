@@ -7,6 +7,7 @@ render-layer hook reads each frame of a render by any engine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +103,7 @@ class ShotBuilder:
         self._fit = size_fit
         self._geometries = GeometryStore(self.total, on_rows)
         self._camera = CameraBuilder(self.total, size_fit)
+        self._more_cameras: list[CameraBuilder] = []
         self._reader = InstanceReader(view_layer)
         self._instances: dict[InstanceKey, _InstanceTrack] = {}
         self._surface_transforms: dict[int, TransformTrack] = {}  # by object
@@ -113,8 +115,18 @@ class ShotBuilder:
         self._cutouts = Cutouts()
         self._materials = MaterialEvaluator(view_layer, glass, self._cutouts)
 
-    def add_sample(self, depsgraph: bpy.types.Depsgraph, camera: bpy.types.Object | None) -> None:
-        """Reads the next sample, at whose frame the view layer is evaluated, with the original object `camera`.
+    def add_sample(
+        self,
+        depsgraph: bpy.types.Depsgraph,
+        camera: bpy.types.Object | None,
+        more_cameras: Sequence[bpy.types.Object] = (),
+    ) -> None:
+        """Reads the next sample, at whose frame the view layer is evaluated.
+
+        Args:
+            depsgraph: the evaluated view layer.
+            camera: the camera, an original object.
+            more_cameras: further cameras, the same ones for all samples.
 
         Raises:
             ShotError: this frame cannot be part of a shot.
@@ -123,6 +135,10 @@ class ShotBuilder:
         if t == 0:
             self._colors = color_management(depsgraph.scene)
         self._camera.add_sample(t, frame, camera, depsgraph)
+        if t == 0:
+            self._more_cameras = [CameraBuilder(self.total, self._fit) for _ in more_cameras]
+        for builder, other in zip(self._more_cameras, more_cameras, strict=True):
+            builder.add_sample(t, frame, other, depsgraph)
         self._light.add_sample(depsgraph)
         self._geometries.begin_sample()
         self._materials.begin_sample(depsgraph)
@@ -308,6 +324,7 @@ class ShotBuilder:
             },
             surfaces=tuple(table.surfaces),
             cutouts=tuple(self._cutouts.found),
+            more_cameras=tuple(builder.track() for builder in self._more_cameras),
         )
 
     def _check_finite(self, name: str, matrices: np.ndarray) -> None:  # matrices [T, 4, 4]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from trackshade.client.progress import Progress, wait_for
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
+from trackshade.shot.cameras import unroll_cameras
 from trackshade.shot.input_image import attach_key_pictures
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
@@ -100,11 +101,12 @@ def capture_scene(
         view_layer.update()  # so that Blender knows which drivers it blocks
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     camera = yield from _find_camera(scene, view_layer, request, frames)
+    more_cameras = _find_more_cameras(scene, view_layer, request)
     picture = request.given_picture
     for given in request.given_pictures:
         yield Progress("planning", "looking at the picture")
         check_given_image(given)  # a damaged one is reported before the capture
-    shot = yield from _capture(scene, view_layer, frames, size, camera, client, request)
+    shot = yield from _capture(scene, view_layer, frames, size, camera, more_cameras, client, request)
     if request.strict:  # by now, drivers that only renders evaluate have been evaluated
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     if request.remarks:
@@ -115,13 +117,19 @@ def capture_scene(
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
     captured = with_keys(captured, request)
-    with SampleRenderer(shot, scene, view_layer, request.keep_played) as renderer:
+    cells = unroll_cameras(shot)
+    with SampleRenderer(cells, scene, view_layer, request.keep_played) as renderer:
         if request.first_frame == "render":
-            first = yield from _render_sample(renderer, 0, Progress("rendering", "the first frame"))
-            captured = replace(captured, first_frame=first)
+            firsts: dict[int, np.ndarray] = {}
+            for view, track in enumerate(shot.cameras):
+                if view and view in captured.keys:  # the user gave one
+                    continue
+                what = "the first frame" if cells.views == 1 else f"the first frame of {track.name}"
+                firsts[view] = yield from _render_sample(renderer, view, Progress("rendering", what))
+            captured = replace(captured, first_frame=firsts.pop(0), keys={**firsts, **captured.keys})
         if request.input_render or request.light == "render":
             rendered = captured.first_frame if request.first_frame == "render" else None
-            captured = replace(captured, input_render=(yield from _render_all(shot, renderer, rendered)))
+            captured = replace(captured, input_render=(yield from _render_all(cells, renderer, rendered)))
     if request.light == "clay":
         return (yield from with_clay(captured, request, on_free=on_free))
     on_free()
@@ -147,7 +155,7 @@ def with_clay(
         OutputError: They could not be written.
     """
     shot = captured.shot
-    clay = yield from follow_light(shot, request, on_main, on_free)
+    clay = yield from follow_light(unroll_cameras(shot), request, on_main, on_free)
     light = {**(shot.source.get("light") or {}), "statement": clay.statement}
     warnings = list(dict.fromkeys([*shot.warnings, *clay.warnings]))
     shot = replace(shot, source={**shot.source, "light": light, "warnings": warnings})
@@ -208,7 +216,8 @@ def with_keys(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
         ShotError: A picture cannot be read, has another aspect, is black, or two show the same frame.
     """
     management = captured.shot.source.get("color_management")
-    pictures = ((frame, read_given_image(source, management)) for frame, source in request.keys)
+    sources = [*((None, frame, source) for frame, source in request.keys), *request.camera_keys]
+    pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in sources)
     shot, keys = attach_key_pictures(captured.shot, pictures)
     return replace(captured, shot=shot, keys={**captured.keys, **keys})
 
@@ -262,12 +271,22 @@ def _capture(
     frames: FrameMap,
     size: SizeFit,
     camera: bpy.types.Object | None,
+    more_cameras: Sequence[bpy.types.Object],
     client: Future[Client] | None,
     request: ShotRequest,
 ) -> Generator[Progress, None, Shot]:
-    rows = None if client is None else StreamingUpload(client).rows
-    options = {"keep_played": request.keep_played, "glass": request.glass, "hair": request.hair}
-    with Capture(scene, view_layer, frame_map=frames, size_fit=size, camera=camera, on_rows=rows, **options) as capture:
+    with Capture(
+        scene,
+        view_layer,
+        frame_map=frames,
+        size_fit=size,
+        camera=camera,
+        more_cameras=more_cameras,
+        on_rows=None if client is None else StreamingUpload(client).rows,
+        keep_played=request.keep_played,
+        glass=request.glass,
+        hair=request.hair,
+    ) as capture:
         yield Progress("capturing", step=0, steps=capture.total)
         while capture.done < capture.total:
             if client is not None and client.done():
@@ -333,6 +352,28 @@ def _find_camera(
                 yield stepping_progress(next(steps))
             except StopIteration as end:
                 return end.value
+    return _camera_named(scene, name)
+
+
+def _find_more_cameras(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, request: ShotRequest
+) -> list[bpy.types.Object]:
+    """Return the further cameras of a request."""
+    names = [request.camera, *request.more_cameras]
+    for name in request.more_cameras:
+        if names.count(name) > 1:
+            raise UsageError("same-camera", f"Camera '{name}' is named twice.", "Name each camera once.")
+        if name not in view_layer.objects:
+            _camera_named(scene, name)
+            raise ShotError(
+                "camera-not-in-layer",
+                f"Camera '{name}' is not in view layer '{view_layer.name}', so it is not animated there.",
+                "Move it to a collection that the view layer uses.",
+            )
+    return [_camera_named(scene, name) for name in request.more_cameras]
+
+
+def _camera_named(scene: bpy.types.Scene, name: str) -> bpy.types.Object:
     camera = scene.objects.get(name)
     if camera is None or not isinstance(camera.data, bpy.types.Camera):
         known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"

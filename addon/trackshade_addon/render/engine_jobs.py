@@ -66,9 +66,9 @@ class RenderContext:
 
     @property
     def request(self) -> ShotRequest:
-        """What is captured: the view layer that is rendered, and otherwise what the panel says."""
+        """What is captured: the view layer that is rendered, through one camera, and otherwise what the panel says."""
         layer = self.depsgraph.view_layer.name
-        return replace(self.scene.trackshade.shot_request(layer), view_layer=layer)
+        return replace(self.scene.trackshade.shot_request(layer).through_one_camera(), view_layer=layer)
 
     def on_main(self, call: Callable[[], T]) -> T:
         """Run a call on Blender's main thread; see `run_on_main_thread`."""

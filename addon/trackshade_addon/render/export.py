@@ -56,7 +56,7 @@ class LayerExport:
         refuse_stereo(render)
         if has_picture or settings.light == "render":
             refuse_region(render)
-        request = settings.shot_request(layer.name)
+        request = settings.shot_request(layer.name).through_one_camera()
         parent, name = _export_place(scene, layer)
         start, end, step = scene.frame_start, scene.frame_end, scene.frame_step
         if settings.use_range:

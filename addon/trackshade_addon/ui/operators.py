@@ -150,7 +150,7 @@ class TRACKSHADE_OT_paint_stills(_JobOperator, bpy.types.Operator):
 
     def begin(self, context: bpy.types.Context) -> Job:
         settings = context.scene.trackshade
-        request = replace(settings.shot_request(context.view_layer.name), light="none")
+        request = replace(settings.shot_request(context.view_layer.name).through_one_camera(), light="none")
         shade_settings = replace(settings.shade_settings(), output="stills", stills=settings.stills)
         return current().begin(context.scene, request, shade_settings, PlacementOptions(None))
 
@@ -163,7 +163,7 @@ class TRACKSHADE_OT_key_export(_JobOperator, bpy.types.Operator):
 
     def begin(self, context: bpy.types.Context) -> Job:
         scene, settings = context.scene, context.scene.trackshade
-        request = settings.shot_request(context.view_layer.name)
+        request = settings.shot_request(context.view_layer.name).through_one_camera()
         frame = float(scene.frame_current)
         find_sample(request.plan(scene)[0].frame_numbers, frame)
         shade_settings = replace(settings.shade_settings(), output="key", key_frames=(frame,))

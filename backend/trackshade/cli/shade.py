@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.shot import Shot
+from trackshade.shot.cameras import camera_file_names
 from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.input_image import (
     InputImage,
@@ -59,7 +60,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        given = {frame for frame, _ in options.parse_keys(values["key"])}
+        given = {frame for _, frame, _ in options.parse_keys(values["key"])}
         kept = [f"{frame}={tracks.key_picture(frame)}" for frame in tracks.order.keys if frame not in given]
         keys = {"key": [*(values["key"] or ()), *kept]}
         captured = add_pictures(join(tracks), picture, "frame", {**values, **keys}, on_message)
@@ -117,8 +118,15 @@ def add_pictures(
         ShotError: A picture cannot be read, is damaged or of an unsupported kind, or of no frame of the shot; or the
             shot's values are invalid.
     """
-    keys = [(frame, Path(path)) for frame, path in options.parse_keys(values["key"])]
-    of_first = [path for frame, path in keys if sample_of_frame(shot, frame) == 0]
+    keys = [
+        (None if camera == shot.camera.name else camera, frame, Path(path))
+        for camera, frame, path in options.parse_keys(values["key"])
+    ]
+
+    def is_first(camera: str | None, frame: float) -> bool:
+        return camera is None and sample_of_frame(shot, frame) == 0
+
+    of_first = [path for camera, frame, path in keys if is_first(camera, frame)]
     named = values["first_frame"]
     given = [Path(named), *of_first] if named not in (None, "none", options.GENERATE) else of_first
     if len(given) > 1:
@@ -136,10 +144,25 @@ def add_pictures(
         captured = _developed_by_blender(shot, picture, values.get("blender"), on_message)
     elif picture is not None:
         captured = CapturedShot.with_picture(shot, _load(picture), shows)
-    others = ((frame, _load_key(path)) for frame, path in keys if sample_of_frame(shot, frame))
+    if named is None and picture is beside:  # those of the other cameras as well
+        keys += _first_frames_beside(shot, beside, keys)
+    others = ((camera, frame, _load_key(path)) for camera, frame, path in keys if not is_first(camera, frame))
     shot, pictures = attach_key_pictures(captured.shot, others)
     shot.check_values()
     return replace(captured, shot=shot, keys={**captured.keys, **pictures})
+
+
+def _first_frames_beside(
+    shot: Shot, beside: Path | None, keys: Sequence[tuple[str | None, float, Path]]
+) -> list[tuple[str | None, float, Path]]:
+    """Return the first frames of further cameras that an export has written, unless the options name others."""
+    if beside is None:
+        return []
+    first = float(shot.frame_numbers[0])
+    given = {camera for camera, frame, _ in keys if sample_of_frame(shot, frame) == 0}
+    names = zip(shot.cameras[1:], camera_file_names(shot.cameras)[1:], strict=True)
+    found = ((camera.name, first, beside.with_suffix(f".{name}{beside.suffix}")) for camera, name in names)
+    return [item for item in found if item[0] not in given and item[2].exists()]
 
 
 def _load(path: Path) -> InputImage:

@@ -218,7 +218,23 @@ _SHADE_FIRST_FRAME = replace(
     default=None,
 )
 _KEY = Option(
-    "--key", "Picture of another frame, carried to all frames, too. Repeat it for more.", "FRAME=PICTURE", repeat=True
+    "--key",
+    "Picture of another frame, carried to all frames, too. Repeat it for more.",
+    "[CAMERA@]FRAME=PICTURE",
+    repeat=True,
+)
+_CAMERAS = (
+    Option(
+        "--cameras",
+        "Names of several cameras: the same frames are shaded through each of them, and agree with each other.",
+        "NAME,NAME,...",
+    ),
+    Option(
+        "--orbit",
+        "Shade through N cameras around what the camera looks at. ELEVATION: degrees above the horizon (default: the "
+        "camera's). ARC: degrees over which they are spread (default: 360).",
+        "N[:ELEVATION[:ARC]]",
+    ),
 )
 _FRAME = Option(
     "--frame", "Scene frame that is shown. Repeat it for more.", "N", kind=float, repeat=True, dest="key_frames"
@@ -276,12 +292,12 @@ _TRACK = (
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, *_MOTION, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
         "Capture a scene to a shot file and its first frame.",
-        (*_CAPTURE_ALL, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+        (*_CAPTURE_ALL, *_CAMERAS, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
@@ -453,22 +469,44 @@ def parse_frame_range(text: str | None) -> tuple[float | None, float | None, flo
     return float(first), float(last), None if step is None else float(step)
 
 
-def parse_keys(texts: Sequence[str] | None) -> list[tuple[float, str]]:
-    """Parse "FRAME=PICTURE" of each key picture.
+def parse_keys(texts: Sequence[str] | None) -> list[tuple[str | None, float, str]]:
+    """Parse "[CAMERA@]FRAME=PICTURE" of each key picture.
 
     Returns:
-        Scene frame and path of each.
+        Name of the camera or None, scene frame, and path of each.
 
     Raises:
         UsageError: A text has another form.
     """
     found = []
     for text in texts or ():
-        parts = re.fullmatch(r"([+-]?\d+(?:\.\d+)?)=(.+)", text)
+        parts = re.fullmatch(r"(?:([^=]+)@)?([+-]?\d+(?:\.\d+)?)=(.+)", text)
         if parts is None:
             raise UsageError("bad-key", f"'{text}' is not the picture of a frame.", "Write it as 25=PICTURE.png.")
-        found.append((float(parts[1]), parts[2]))
+        found.append((parts[1], float(parts[2]), parts[3]))
     return found
+
+
+def parse_cameras(text: str | None) -> list[str]:
+    """Parse "NAME,NAME,...", names of several cameras; none if the text is None. Raise UsageError if there is one."""
+    if text is None:
+        return []
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if len(names) < 2:
+        raise UsageError("one-camera", f"'{text}' does not name several cameras.", "Name a single one with --camera.")
+    return names
+
+
+def parse_orbit(text: str) -> tuple[int, float | None, float]:
+    """Parse "N[:ELEVATION[:ARC]]". Raise UsageError if the text has another form."""
+    count, _, rest = text.partition(":")
+    elevation, _, arc = rest.partition(":")
+    try:
+        return int(count), float(elevation) if elevation else None, float(arc) if arc else 360.0
+    except ValueError as error:
+        raise UsageError(
+            "bad-orbit", f"'{text}' is not an orbit.", "Write the number of cameras, elevation and arc: 5:20:120."
+        ) from error
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:

@@ -99,9 +99,16 @@ class Survey:
     frame: int
 
 
-def survey_times(count: int, most: int = SURVEYED) -> list[int]:
-    """Return samples that are spread evenly over a shot, the first and the last included."""
-    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+def survey_times(count: int, most: int = SURVEYED, views: int = 1) -> list[int]:
+    """Return samples that are spread evenly over a shot and its cameras, the first and the last frame included.
+
+    Args:
+        count: number of samples.
+        most: number of samples to return, at most.
+        views: see `Shot.views`.
+    """
+    frames = np.linspace(0, count // views - 1, min(count, most)).round().astype(int)
+    return sorted(set((frames * views + np.arange(len(frames)) % views).tolist()))
 
 
 def survey(

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates, sobel
 
 from trackshade.propagation.canvases import survey, survey_times
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable
+from trackshade.propagation.surface import find_points, pull
 from trackshade.shot import Shot
 
 _CANDIDATES = 12  # further key frames that are tried
@@ -79,7 +81,9 @@ def coverage(
     """
     shot.check_values()
     table, size = PoseTable(shot), shot.size
-    times = survey_times(len(shot.frame_numbers)) if times is None else sorted(set(times))
+    if times is None:
+        times = survey_times(len(shot.frame_numbers), views=shot.views)
+    times = sorted(set(times))
     candidates = [times[n] for n in survey_times(len(times), _CANDIDATES)]
     candidates = [t for t in candidates if t not in keys]
     pictures = [_blank(table, t) for t in (*keys, *candidates)]
@@ -102,6 +106,57 @@ def _blank(table: PoseTable, t: int) -> tuple[SurfacePicture, Pose]:
     width, height = (max(1, round(side * factor)) for side in shot.size)
     picture = surface_picture(shot, t, np.zeros((height, width, 3), np.float32))
     return picture, table.pose(t, (width, height))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What two pictures of a shot have in common.
+
+    Attributes:
+        share: share of the second picture's surface pixels that the first one shows as well.
+        difference: median difference of their colors there, levels of 255; NaN where there are none.
+    """
+
+    share: float
+    difference: float
+
+
+def agreement(
+    shot: Shot,
+    one: tuple[int, np.ndarray | None],
+    other: tuple[int, np.ndarray | None],
+) -> Agreement:
+    """Compare what two pictures show of the same surfaces.
+
+    Args:
+        shot: the shot.
+        one: the sample and the image of the first picture, [h, w, 3] uint8 sRGB; black if None.
+        other: the same of the second one.
+    """
+    table, factor = PoseTable(shot), min(1.0, _SMALL / max(shot.size))
+    width, height = size = (max(1, round(shot.size[0] * factor)), max(1, round(shot.size[1] * factor)))
+
+    def small(image: np.ndarray | None) -> np.ndarray:
+        if image is None:
+            return np.zeros((height, width, 3), np.float32)
+        resized = Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX)
+        return np.asarray(resized, np.float32)
+
+    picture = surface_picture(shot, one[0], small(one[1]))
+    target = surface_picture(shot, other[0], small(other[1]))
+    pose, starts = table.pose(other[0], size), table.face_starts(other[0])
+    depth = np.ones(target.label.shape, np.float32)
+    points = find_points(target.label, target.triangle, depth, 0, 1, pose, table.still, table.triangles, starts)
+    pulled = np.zeros((height, width, 5), np.float32)
+    key_pose = table.pose(one[0], size, faces_of=other[0])
+    pull(points, 1, pose, picture, key_pose, table.still, table.triangles, starts, 1.0, pulled)
+    surface = target.label >= 0
+    both = surface & (pulled[..., 4] > 0.9) & (target.trust == 255)
+    difference = np.abs(pulled[both][:, :3] / pulled[both][:, 3:4] - target.image[both]).mean(axis=1)
+    return Agreement(
+        float((pulled[..., 4][surface] > 0).mean()) if surface.any() else 0.0,
+        float(np.median(difference)) if both.any() else float("nan"),
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
-from trackshade.propagation.canvases import Canvas, CanvasMaker, survey, survey_times
+from trackshade.propagation.canvases import SURVEYED, Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills, compose
 from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.fills import Method
@@ -48,6 +48,8 @@ SOFT = 1e-5  # their weight beside that of the others
 STRONGEST = 4.0  # factor by which those change colors
 _DARK = 0.01  # linear light, added to both
 FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
+FADE_ANGLE = 0.5  # radians between their cameras that count as much, in a shot with several cameras
+MOST_SURVEYED = 3  # cameras for each of which as many frames are surveyed as for a shot with one
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +212,8 @@ class Propagation:
 
     def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
         pictures = [(key.picture, key.pose) for key in keys]
-        times = survey_times(len(self.shot.frame_numbers))
+        views = self.shot.views
+        times = survey_times(len(self.shot.frame_numbers), SURVEYED * min(views, MOST_SURVEYED), views)
         found = survey(self._table, pictures, self.size, times, lambda part: progress(0.4 * part, "surfaces"))
         shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
         maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
@@ -315,12 +318,23 @@ class Propagation:
         return self._table.pose(key.pose.t, key.picture.size, faces_of=t)
 
     def _choose(self, t: int) -> list[tuple[_Key, float]]:
-        """Return the pictures that the frame reads and their weights, which fall with the time between."""
-        numbers = self.shot.frame_numbers
-        away = [abs(numbers[key.pose.t] - numbers[t]) for key in self._keys]
-        fade = FADE * self.shot.fps
+        """Return the pictures that the frame reads and their weights.
+
+        Weights fall with the time between, and with the angle between the cameras of a shot that has several.
+        """
+        shot = self.shot
+        numbers = shot.frame_numbers
+        away = np.array([(numbers[key.pose.t] - numbers[t]) / (FADE * shot.fps) for key in self._keys]) ** 2
+        if shot.views > 1:
+            away += np.array([self._angle_between(key.pose.t, t) / FADE_ANGLE for key in self._keys]) ** 2
         order = np.argsort(away, kind="stable")[:NEAREST]
-        return [(self._keys[index], 1.0 / (0.01 + (away[index] / fade) ** 2)) for index in order.tolist()]
+        return [(self._keys[index], 1.0 / (0.01 + away[index])) for index in order.tolist()]
+
+    def _angle_between(self, one: int, other: int) -> float:
+        """Return the angle between the axes of the cameras of two samples, radians."""
+        axes = self.shot.camera.world_to_camera[[one, other], 2, :3]
+        axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+        return float(np.arccos(np.clip(axes[0] @ axes[1], -1, 1)))
 
     def _around(self, t: int, low: Sequence[_Key]) -> list[tuple[_Key, float]]:
         """Return the pictures before and after a frame and their weights, by the time between."""

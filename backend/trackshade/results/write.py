@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import av.error
 import numpy as np
+from PIL import Image
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
@@ -176,6 +177,63 @@ def write_key_record(
     )
     record["keys"] = list(frames)
     try:
+        (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return record
+
+
+def write_views_record(
+    folder: Path,
+    cameras: Sequence[Mapping[str, Any]],
+    sheet: Image.Image | None,
+    *,
+    shot: Shot,
+    settings: ShadeSettings,
+    spec: ModelSpec,
+    timings: Mapping[str, float],
+    warnings: Sequence[str],
+    model_digests: Mapping[str, str],
+    propagation: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Write what several cameras' results have in common into the folder of their folders; return the record.
+
+    Args:
+        folder: the folder.
+        cameras: plain values about each camera's result, under "cameras" in the record: its name and its folder.
+        sheet: contact sheet of all cameras.
+        shot: the shot with all cameras.
+        settings: as in `write_result`.
+        spec: as in `write_result`.
+        timings: as in `write_result`.
+        warnings: as in `write_result`.
+        model_digests: as in `write_result`.
+        propagation: as in `write_result`.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    files = [*(item["folder"] for item in cameras), *(["sheet.png"] if sheet else []), "tracks.shot", "job.json"]
+    record = job_record(
+        shot,
+        settings,
+        spec,
+        first_frame=None,
+        input_render=None,
+        nearest=None,
+        consistency=None,
+        files=files,
+        timings=timings,
+        warnings=warnings,
+        model_digests=model_digests,
+        model_fit=None,
+        propagation=propagation,
+    )
+    record["cameras"] = [dict(item) for item in cameras]
+    try:
+        if sheet is not None:
+            sheet.save(folder / "sheet.png")
+        shot.save(folder / "tracks.shot", force=True)
         (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -56,6 +56,7 @@ class JobRun:
     folder: Path
     reporter: Reporter
     timings: dict[str, float]
+    view: int = 0  # camera of a shot with several that this part of the job is about
 
     @cached_property
     def report(self) -> Callable[..., None]:
@@ -115,9 +116,9 @@ class JobRun:
         """Return the light of the samples of `keys.shot`, or None and the reason."""
         inputs, light = self.inputs, self.settings.light
         if light == "render" and inputs.input_render is not None:
-            return light_of(inputs.input_render, keys.positions, is_linear=False), None
+            return light_of(inputs.input_render, keys.positions, False, keys.shot.views), None
         if light == "clay" and inputs.light is not None:
-            return light_of(inputs.light, keys.positions, is_linear=True), None
+            return light_of(inputs.light, keys.positions, True, keys.shot.views), None
         return None, "It was switched off." if light == "none" else "No clay renders were sent."
 
 

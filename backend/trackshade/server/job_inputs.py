@@ -39,7 +39,8 @@ def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
 
 def check_inputs(shot: Shot, inputs: JobInputs, settings: ShadeSettings) -> None:
     """Raise ShotError unless the images are those of the shot, and OutputError unless the frames can be written."""
-    (width, height), count = shot.size, len(shot.frame_numbers)
+    (width, height), views = shot.size, len(shot.cameras)
+    count = len(shot.frame_numbers) * views
     for name, image, shape in (
         ("first frame", inputs.first_frame, (height, width, 3)),
         ("input render", inputs.input_render, (count, height, width, 3)),
@@ -57,7 +58,8 @@ def check_inputs(shot: Shot, inputs: JobInputs, settings: ShadeSettings) -> None
                 f"A key picture shows sample {sample}, and the shot has {count} samples.",
                 "Give pictures of its frames.",
             )
-    shapes = {f"key picture of frame {shot.frame_numbers[t]:g}": image.shape for t, image in inputs.keys.items()}
+    numbers = shot.frame_numbers.repeat(views)
+    shapes = {f"key picture of frame {numbers[t]:g}": image.shape for t, image in inputs.keys.items()}
     if inputs.light is not None:
         shapes["clay render"] = inputs.light.shape[1:]
     for name, shape in shapes.items():
@@ -69,7 +71,7 @@ def check_inputs(shot: Shot, inputs: JobInputs, settings: ShadeSettings) -> None
             )
     for t, image in inputs.keys.items():
         if (t or inputs.first_frame is None) and not image.any():
-            raise black_picture(shot.frame_numbers[t])
+            raise black_picture(numbers[t])
     if settings.light == "render" and inputs.input_render is None and settings.output != "tracking":
         raise ShotError(
             "no-input-render",

@@ -15,9 +15,11 @@ from PIL import Image
 
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import to_uint8
+from trackshade.ipc import protocol as states
 from trackshade.propagation import KeyPicture, Propagation
 from trackshade.propagation.canvases import survey_times
 from trackshade.propagation.measures import alignment, coverage
+from trackshade.propagation.propagation import MOST_SURVEYED
 from trackshade.results.frames import unwritable, write_png
 from trackshade.results.write import write_key_record
 from trackshade.server.job import JobRun, encode_preview, timed
@@ -37,6 +39,15 @@ MATCHES_NOTHING = 0.08  # correlation below which a picture shows another scene
 LOOKED_AT = 12  # samples, at most, for the coverage
 BEST = 5  # further key pictures that a record names
 WORTH = 0.001  # share of all pixels that a further key picture has to show
+
+
+def check_keys(run: JobRun, keys: KeyPictures) -> tuple[KeyPictures, list[str]]:
+    """Compare the pictures that were not rendered with the geometry; see `align_keys`."""
+    with timed(run.timings, "alignment"):
+        is_rendered = 0 not in run.inputs.keys and "first_frame" not in run.shot.source
+        checked = {"key picture"} if is_rendered else {"first frame", "key picture"}
+        run.reporter.report(states.RUNNING, "Checking the key pictures")
+        return align_keys(keys, [n for n, item in enumerate(keys.record) if item["source"] in checked])
 
 
 def align_keys(keys: KeyPictures, checked: Sequence[int]) -> tuple[KeyPictures, list[str]]:
@@ -118,16 +129,25 @@ def measure_coverage(
         progress: called with the fraction that is done; may raise to cancel.
         unseen: share of the pixels of each of the shot's frames that no picture shows, where all have been drawn.
     """
-    own = np.array(keys.own)
-    times = own[survey_times(len(own), LOOKED_AT)].tolist()
+    own, views = np.array(keys.own), keys.shot.views
+    if views == 1:
+        times = own[survey_times(len(own), LOOKED_AT)].tolist()
+    else:
+        by_sample = np.sort(own)  # the cameras of a sample follow each other
+        times = by_sample[survey_times(len(own), LOOKED_AT * min(views, MOST_SURVEYED), views)].tolist()
     found = coverage(keys.shot, [key.t for key in keys.pictures if key.detail], times=times, progress=progress)
     numbers = keys.shot.frame_numbers
     frames, shares = (found.times, found.unseen) if unseen is None else (own, unseen)
+
+    def place(t: int) -> dict[str, Any]:
+        sources = keys.shot.camera.sources
+        return {"frame": float(numbers[t]), **({"camera": sources[t]} if views > 1 else {})}
+
     return {
         "frames": numbers[frames].tolist(),
         "unseen": [round(float(share), 4) for share in shares],
         "next": [
-            {"frame": float(numbers[item.t]), "reveals": round(item.reveals, 5)}
+            {**place(item.t), "reveals": round(item.reveals, 5)}
             for item in found.candidates[:BEST]
             if item.reveals >= WORTH
         ],

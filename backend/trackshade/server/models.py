@@ -89,7 +89,7 @@ class Models:
             return _shade(loaded.pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
 
         with timed(run.timings, "shade"):
-            images = run.work.images("model", make)
+            images = run.work.images(f"model-{run.view}" if run.view else "model", make)
         return images[:1] if still else images, {run.spec.name: loaded.digest.result()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from trackshade.results.frames import FrameWriter, unwritable
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.shot import Shot
+from trackshade.shot.cameras import through_camera, unroll_cameras
 from trackshade.shot.fitting import ShotFit, sample_shot
 
 DRAFT_FRAMES = 3  # shown at a quarter of the size before the first frame is made
@@ -94,8 +95,9 @@ class KeyPictures:
     """Pictures of a shot, and where they come from.
 
     Attributes:
-        shot: the shot, with additional samples where pictures of a model lie between two of its own.
-        own: sample in `shot` of each of the shot's own samples.
+        shot: the shot, with additional samples where pictures of a model lie between two of its own; unrolled, if it
+            has several cameras (`trackshade.shot.cameras`).
+        own: sample in `shot` of each of the shot's own cells: its samples through its first camera, and so on.
         positions: own sample of each sample in `shot`; fractions lie between two.
         pictures: the pictures; samples are those of `shot`.
         record: plain values about them.
@@ -113,47 +115,53 @@ def collect_keys(
     fit: ShotFit,
     first_frame: np.ndarray | None,  # [H, W, 3] uint8
     keys: Mapping[int, np.ndarray],  # [h, w, 3] uint8
-    images: np.ndarray | None,  # [N, h, w, 3] uint8
+    images: Mapping[int, np.ndarray],  # [N, h, w, 3] uint8
 ) -> KeyPictures:
     """Collect the pictures that are propagated.
 
     Args:
-        shot: the shot.
+        shot: the shot of T samples and V cameras.
         fit: how the model saw the shot.
-        first_frame: the given first frame.
-        keys: further given pictures, by sample; one of the first sample replaces the first frame.
-        images: the model's first images at its size. Without a given first frame, the first of them replaces it.
+        first_frame: the given first frame, of the first camera.
+        keys: further given pictures, by cell (sample * V + camera); one of the first cell replaces the first frame.
+        images: by camera, the model's first images at its size. Without a given picture of a camera's first sample, the
+            first of them replaces it.
     """
+    views = len(shot.cameras)
     given = {} if first_frame is None else {0: first_frame}
-    given |= {t: keys[t] for t in sorted(keys)}
-    made: dict[float, np.ndarray] = {}
-    for position, image in zip(fit.positions.tolist(), () if images is None else images, strict=False):
-        if position not in given:
-            made.setdefault(position, _cut_to_frame(image, fit))
-    positions = np.union1d(np.arange(len(shot.frame_numbers)), list(made))
-    numbers = {position: index for index, position in enumerate(positions.tolist())}
-    pictures = [KeyPicture(numbers[t], image) for t, image in given.items()]
-    pictures += [KeyPicture(numbers[position], image, detail=position == 0) for position, image in made.items()]
-    sampled = sample_shot(shot, positions)
+    given |= {cell: keys[cell] for cell in sorted(keys)}
+    made: dict[tuple[float, int], np.ndarray] = {}
+    for view, frames in images.items():
+        for position, image in zip(fit.positions.tolist(), frames, strict=False):
+            if position * views + view not in given:
+                made.setdefault((position, view), _cut_to_frame(image, fit))
+    positions = np.union1d(np.arange(len(shot.frame_numbers)), [position for position, _ in made])
+    numbers = {position: index * views for index, position in enumerate(positions.tolist())}
+    pictures = [KeyPicture(numbers[cell // views] + cell % views, image) for cell, image in given.items()]
+    pictures += [KeyPicture(numbers[t] + view, image, detail=t == 0) for (t, view), image in made.items()]
+    sampled = unroll_cameras(sample_shot(shot, positions))
     record = [
         {
             "frame": float(sampled.frame_numbers[picture.t]),
-            "source": "model" if index >= len(given) else "first frame" if picture.t == 0 else "key picture",
+            "source": "model" if index >= len(given) else "first frame" if picture.t < views else "key picture",
             "size": [picture.image.shape[1], picture.image.shape[0]],
             "detail": picture.detail,
+            **({"camera": shot.cameras[picture.t % views].name} if views > 1 else {}),
         }
         for index, picture in enumerate(pictures)
     ]
-    return KeyPictures(sampled, [numbers[t] for t in range(len(shot.frame_numbers))], positions, pictures, record)
+    own = [numbers[t] + view for view in range(views) for t in range(len(shot.frame_numbers))]
+    return KeyPictures(sampled, own, positions, pictures, record)
 
 
-def light_of(images: Images, positions: np.ndarray, is_linear: bool) -> Callable[[int], np.ndarray]:
+def light_of(images: Images, positions: np.ndarray, is_linear: bool, views: int = 1) -> Callable[[int], np.ndarray]:
     """Return the light of samples at `positions`, from images of the shot's own samples.
 
     Args:
-        images: [T, h, w, 3], scene-linear or uint8 sRGB.
-        positions: own sample of each sample that is asked for; between two, their images are mixed.
+        images: [T * V, h, w, 3], scene-linear or uint8 sRGB, of the cells of a shot of T samples and V cameras.
+        positions: own sample of each frame that is asked for; between two, their images are mixed.
         is_linear: whether the images are scene-linear.
+        views: V.
     """
 
     def read(t: int) -> np.ndarray:
@@ -161,66 +169,72 @@ def light_of(images: Images, positions: np.ndarray, is_linear: bool) -> Callable
         return np.asarray(image, np.float32) if is_linear else srgb_to_linear(image / 255.0).astype(np.float32)
 
     def light(sample: int) -> np.ndarray:
-        low, share = divmod(float(positions[sample]), 1.0)
-        return read(int(low)) if not share else (1 - share) * read(int(low)) + share * read(int(low) + 1)
+        low, share = divmod(float(positions[sample // views]), 1.0)
+        cell = int(low) * views + sample % views
+        return read(cell) if not share else (1 - share) * read(cell) + share * read(cell + views)
 
     return light
 
 
 def propagate(
+    shot: Shot,
     keys: KeyPictures,
     light: Callable[[int], np.ndarray] | None,
     settings: ShadeSettings,
-    folder: Path,
+    folders: Sequence[Path],
     work: KeptWork,
     report: Callable[..., None],
     encode: Callable[[np.ndarray], bytes],
-) -> tuple[Overview, dict[str, Any]]:
-    """Write all frames of a shot into a result's folder.
+) -> tuple[list[Overview], dict[str, Any]]:
+    """Write all frames of a shot into the folder of a result, or of each of its cameras.
 
     Args:
+        shot: the shot.
         keys: the pictures.
-        light: the light of a sample, by which they are relit; None to keep their colors.
+        light: the light of a sample of `keys.shot`, by which they are relit; None to keep their colors.
         settings: the job's settings.
-        folder: the result's folder.
+        folders: a folder for each camera.
         work: what an earlier attempt has made, and what this one makes.
         report: called with a message, a preview or None, and "progress", or "step" and "steps"; may raise to cancel.
         encode: encodes a frame [H, W, 3] uint8 as a preview.
 
     Returns:
-        An overview of the frames, and plain values for the record.
+        An overview of the frames of each camera, and plain values for the record.
 
     Raises:
         OutputError: the frames cannot be written.
         ShotError: the light cannot be used.
         UsageError: a picture has another aspect than the shot.
     """
-    total = len(keys.own)
-    shot = sample_shot(keys.shot, keys.own)
-    overview = Overview(shot)
+    total, count = len(keys.own), len(shot.frame_numbers)
+    overviews = []
     options = {"light": light, "seed": settings.seed}
-    writer = FrameWriter(
-        folder, shot.size, shot.fps, image_format=settings.image_format, alpha=settings.alpha, on_frame=overview.add
-    )
-    with writer:
-        if not work.unseen and max(shot.size) >= DRAFT_FROM:
-            _show_draft(keys, options, report, encode)
-        propagation = Propagation(keys.shot, keys.pictures, size=shot.size, **options)
-        propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
-        for t, sample in enumerate(keys.own):
-            if t in work.unseen and writer.path(t).is_file():
-                shown = writer.keep()
-            else:
-                frame = propagation.frame(sample)
-                shown = to_uint8(frame.image)
-                writer.add(shown if settings.image_format == "png" else frame.image, frame.alpha)
-                work.add(t, frame.unseen)
-            is_due = settings.preview_every and (t + 1) % settings.preview_every == 0
-            preview = encode(shown) if is_due else None
-            report(f"Propagating, frame {t + 1} of {total}", preview, step=t + 1, steps=total)
+    if not work.unseen and max(shot.size) >= DRAFT_FROM:
+        _show_draft(keys, options, report, encode)
+    propagation = Propagation(keys.shot, keys.pictures, size=shot.size, **options)
+    propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
+    for view, folder in enumerate(folders):
+        overview = Overview(through_camera(shot, view))
+        overviews.append(overview)
+        writer = FrameWriter(
+            folder, shot.size, shot.fps, image_format=settings.image_format, alpha=settings.alpha, on_frame=overview.add
+        )
+        with writer:
+            for t in range(count):
+                number = view * count + t
+                if number in work.unseen and writer.path(t).is_file():
+                    shown = writer.keep()
+                else:
+                    frame = propagation.frame(keys.own[number])
+                    shown = to_uint8(frame.image)
+                    writer.add(shown if settings.image_format == "png" else frame.image, frame.alpha)
+                    work.add(number, frame.unseen)
+                is_due = settings.preview_every and (number + 1) % settings.preview_every == 0
+                preview = encode(shown) if is_due else None
+                report(f"Propagating, frame {number + 1} of {total}", preview, step=number + 1, steps=total)
     match = propagation.light_match
     slope = None if match is None or not np.isfinite(match.slope) else round(match.slope, 3)
-    return overview, {
+    return overviews, {
         "key_pictures": keys.record,
         "relit": light is not None and (match is None or match.agrees),
         "light_slope": slope,

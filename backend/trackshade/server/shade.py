@@ -24,10 +24,11 @@ from trackshade.ipc.messages import pack
 from trackshade.server.chunk_store import ChunkStore
 from trackshade.server.job import JobRun, Reporter, encode_preview, timed
 from trackshade.server.job_inputs import check_inputs, read_inputs
-from trackshade.server.key_pictures import align_keys, measure_coverage, write_key_job
+from trackshade.server.key_pictures import check_keys, measure_coverage, write_key_job
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, propagate
 from trackshade.server.stills import paint_first_frame, write_stills
+from trackshade.server.views import check_cameras, write_views
 from trackshade.shot import Shot
 from trackshade.shot.fitting import plan_fit
 from trackshade.shot.input_image import sample_of_frame
@@ -68,6 +69,7 @@ class JobRunner:
             shot = Shot.decode(manifest.shot, store.arrays(manifest))
             shot.check_values()
             inputs = read_inputs(store, manifest)
+            check_cameras(shot, settings)
             check_inputs(shot, inputs, settings)
             fit = plan_fit(
                 shot,
@@ -84,6 +86,11 @@ class JobRunner:
             tracking = _tracking(shot if is_own_size else fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
         run = JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
+        if shot.more_cameras:
+            record = write_views(run, self._models)
+            work.finish()
+            reporter.check()
+            return record
         completes_keys = settings.output == "key" and (inputs.first_frame is not None or bool(inputs.keys))
         if settings.image_model and settings.output != "tracking" and not completes_keys:
             run = replace(run, inputs=replace(inputs, first_frame=self._paint_first_frame(run)))
@@ -129,7 +136,9 @@ class JobRunner:
         keys, warnings, digests = self._keys(run)
         with timed(run.timings, "propagate"):
             light, reason = run.light(keys)
-            overview, propagation = propagate(keys, light, settings, run.folder, run.work, report, encode_preview)
+            (overview,), propagation = propagate(
+                run.shot, keys, light, settings, [run.folder], run.work, report, encode_preview
+            )
         with timed(run.timings, "coverage"):
             unseen = propagation.pop("unseen")
             propagation["coverage"] = measure_coverage(keys, run.report_coverage, unseen)
@@ -141,18 +150,12 @@ class JobRunner:
 
     def _keys(self, run: JobRun) -> tuple[KeyPictures, list[str], dict[str, str]]:
         """Return the pictures that are propagated, sentences about them, and digests of the model's weights."""
-        inputs, images, digests = run.inputs, None, {}
+        inputs, images, digests = run.inputs, {}, {}
         is_video = run.key_pictures == "video" and run.settings.output != "key"
         if is_video or (inputs.first_frame is None and not inputs.keys):
             first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
-            images, digests = self._models.make_images(run, first, still=not is_video)
-        with timed(run.timings, "alignment"):
-            keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)
-            is_rendered = 0 not in inputs.keys and "first_frame" not in run.shot.source
-            checked = {"key picture"} if is_rendered else {"first frame", "key picture"}
-            run.reporter.report(states.RUNNING, "Checking the key pictures")
-            keys, warnings = align_keys(keys, [n for n, item in enumerate(keys.record) if item["source"] in checked])
-        return keys, warnings, digests
+            images[0], digests = self._models.make_images(run, first, still=not is_video)
+        return *check_keys(run, collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)), digests
 
     def load_model(self, model: str) -> None:
         """Load a model for the next jobs. Raise ModelError."""

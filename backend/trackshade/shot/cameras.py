@@ -7,6 +7,7 @@ a frame and a camera, a *cell*, can be drawn and propagated like any other. Its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -65,6 +66,18 @@ def unroll_cameras(shot: Shot) -> Shot:
         more_cameras=(),
         views=count,
     )
+
+
+def camera_file_names(cameras: Sequence[CameraTrack]) -> list[str]:
+    """Return a file name for each camera: its own name without characters that file systems refuse, and unique."""
+    names: list[str] = []
+    for camera in cameras:
+        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", camera.name).strip(". ") or "camera"
+        name, number = plain, 2
+        while name.casefold() in {known.casefold() for known in names}:
+            name, number = f"{plain}-{number}", number + 1
+        names.append(name)
+    return names
 
 
 def _interleave(cameras: Sequence[CameraTrack]) -> CameraTrack:

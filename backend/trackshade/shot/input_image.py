@@ -309,26 +309,35 @@ def find_sample(frames: Sequence[float] | NDArray[np.float64], frame: float) -> 
 
 
 def attach_key_pictures(
-    shot: Shot, pictures: Iterable[tuple[float, InputImage]]
+    shot: Shot, pictures: Iterable[tuple[str | None, float, InputImage]]
 ) -> tuple[Shot, dict[int, NDArray[np.uint8]]]:
     """Fit images to a shot as pictures of some of its frames.
 
     Args:
         shot: The shot.
-        pictures: Scene frame and image of each.
+        pictures: Camera (None for the first one), scene frame and image of each.
 
     Returns:
-        The shot with statements about the images in its `source`; and the fitted images by sample, [h, w, 3] uint8 sRGB
-        of the shot's size, or larger where they have more detail.
+        The shot with statements about the images in its `source`; and the fitted images by cell (sample * number of
+        cameras + camera), [h, w, 3] uint8 sRGB of the shot's size, or larger where they have more detail.
 
     Raises:
-        ShotError: The shot has no such frame, two images show the same one, or an image has another aspect or is black.
+        ShotError: The shot has no such camera or frame, two images show the same one, or an image has another aspect
+            or is black.
     """
     fitted: dict[int, NDArray[np.uint8]] = {}
     subjects, warnings = [], list(shot.warnings)
-    for frame, image in pictures:
+    names = [camera.name for camera in shot.cameras]
+    for camera, frame, image in pictures:
+        if camera is not None and camera not in names:
+            raise ShotError(
+                "unknown-camera",
+                f"A picture is given for camera '{camera}', which the shot does not have.",
+                f"Its cameras are {', '.join(names)}.",
+            )
         sample = sample_of_frame(shot, frame)
-        if sample in fitted:
+        cell = sample * len(names) + (0 if camera is None else names.index(camera))
+        if cell in fitted:
             raise ShotError(
                 "two-key-pictures",
                 f"Two pictures show frame {shot.frame_numbers[sample]:g}; the second one is {image.name}.",
@@ -347,9 +356,10 @@ def attach_key_pictures(
         if not result.pixels.any():
             raise black_picture(number, image.name)
         larger = fit_larger(shot, image)
-        fitted[sample] = result.pixels if larger is None else larger
+        fitted[cell] = result.pixels if larger is None else larger
         subjects.append({"frame": number, "name": image.name, "size": list(image.size), "statement": result.statement})
         warnings += result.warnings
+    subjects = [*shot.source.get("key_pictures", ()), *subjects]
     source = {**shot.source, "key_pictures": subjects, "warnings": list(dict.fromkeys(warnings))}
     return (replace(shot, source=source) if subjects else shot), fitted
 
