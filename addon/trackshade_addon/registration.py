@@ -18,6 +18,7 @@ from .redraw import cancel_redraw
 from .render import engine, handlers
 from .ui import (
     backend_panel,
+    cameras,
     checks_operators,
     drawing,
     jobs_list,
@@ -44,6 +45,7 @@ PROPERTIES = (
 )
 _MODULES = (
     *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
+    cameras,
     *(lifting, lifting_handles),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )

@@ -33,18 +33,6 @@ def values(draw: st.DrawFn, command: str) -> dict:
 
 @pytest.mark.parametrize("command", options.COMMANDS)
 @given(data=st.data())
-def test_cameras_and_orbits() -> None:
-    assert options.parse_cameras(None) == []
-    assert options.parse_cameras(" A, Side 2 ,") == ["A", "Side 2"]
-    with pytest.raises(UsageError, match="--camera"):
-        options.parse_cameras("A")
-    assert options.parse_orbit("8") == (8, None, 360.0)
-    assert options.parse_orbit("5:20") == (5, 20.0, 360.0)
-    assert options.parse_orbit("5::120") == (5, None, 120.0)
-    with pytest.raises(UsageError, match="5:20:120"):
-        options.parse_orbit("five")
-
-
 def test_any_values_go_through_a_command_line(command: str, data: st.DataObject) -> None:
     given_values = data.draw(values(command))
     name, *rest = options.to_arguments(command, given_values)
@@ -73,6 +61,18 @@ def test_pictures_of_frames_are_read() -> None:
     for wrong in ("picture.png", "=picture.png", "5=", "five=picture.png"):
         with pytest.raises(UsageError, match="not the picture of a frame"):
             options.parse_keys([wrong])
+
+
+def test_cameras_and_orbits() -> None:
+    assert options.parse_cameras(None) == []
+    assert options.parse_cameras(" A, Side 2 ,") == ["A", "Side 2"]
+    with pytest.raises(UsageError, match="--camera"):
+        options.parse_cameras("A")
+    assert options.parse_orbit("8") == (8, None, 360.0)
+    assert options.parse_orbit("5:20") == (5, 20.0, 360.0)
+    assert options.parse_orbit("5::120") == (5, None, 120.0)
+    with pytest.raises(UsageError, match="5:20:120"):
+        options.parse_orbit("five")
 
 
 def test_fitting_options_are_settings() -> None:

@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import changing_shot, small_shot
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
+from trackshade.ipc.protocol import is_file_name
 from trackshade.propagation import KeyPicture, Propagation
 from trackshade.shot import Shot
-from trackshade.shot.cameras import through_camera, unroll_cameras
+from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
 from trackshade.shot.fitting import sample_shot
 
 
@@ -74,6 +77,14 @@ def test_samples_of_all_cameras() -> None:
     some = sample_shot(shot, [0, 2])
     for sampled, camera in zip(some.cameras, shot.cameras, strict=True):
         np.testing.assert_array_equal(sampled.world_to_camera, camera.world_to_camera[[0, 2]])
+
+
+@given(st.lists(st.text(max_size=80) | st.sampled_from(["CON", "Ä", "a/b", "..", "Kamera 1°", "x" * 200]), max_size=6))
+def test_file_names_are_valid_and_different(names) -> None:
+    camera = small_shot().camera
+    found = camera_file_names([replace(camera, name=name) for name in names])
+    assert len({name.casefold() for name in found}) == len(names)
+    assert all(is_file_name(f"{name}/frames/0001.png") for name in found)
 
 
 def test_samples_that_do_not_fit_the_views() -> None:

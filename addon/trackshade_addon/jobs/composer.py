@@ -38,7 +38,7 @@ from ..capture.first_frame import SampleRenderer, read_picture
 from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
 from ..capture.stepping import Steps
-from ..placement import PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
+from ..placement import PreparedCameras, PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
 from ..properties.placement_options import PlacementOptions
 from .clay import follow_light
 
@@ -238,7 +238,7 @@ def place_and_save(
 
 def prepare_placement(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], options: PlacementOptions
-) -> Generator[Progress, None, PreparedResult | PreparedTextures]:
+) -> Generator[Progress, None, PreparedResult | PreparedCameras | PreparedTextures]:
     """Do the part of a placement that takes a while, so that `put` of what it returns is quick.
 
     Raises:

@@ -147,6 +147,8 @@ def plan_text(
         height=height,
         fps=f"{round(shown.fps, 3):g}",
     )
+    if request.more_cameras:
+        made = f"{made} {tr('Through {count} cameras.', count=len(request.more_cameras) + 1)}"
     if settings.needs is not None:  # for a video
         count = len(frames.frame_numbers if seen is None else seen.frame_numbers)
         values = {"model": spec.title, "count": count, "size": f"{model_size[0]} × {model_size[1]}"}

@@ -2,13 +2,14 @@
 """Bringing results into a scene: as a plate, background image, compositor nodes, strip or textures, or as a copy."""
 
 from .collection import PlacedResult
-from .placing import PreparedResult, place, prepare, remove
+from .placing import PreparedCameras, PreparedResult, place, prepare, remove
 from .removal import remove_result, remove_textures
 from .scene_copy import save_copy
 from .surfaces import PreparedTextures, TextureBake
 
 __all__ = [
     "PlacedResult",
+    "PreparedCameras",
     "PreparedResult",
     "PreparedTextures",
     "TextureBake",

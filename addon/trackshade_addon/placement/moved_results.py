@@ -33,7 +33,7 @@ def update_paths(moved: Mapping[Path, Path]) -> int:
             setattr(holder, name, _as_stored(found, stored, library))
             count += 1
     for block in _tagged_blocks():
-        found = folders.get(_key(block[PLATE_KEY]))
+        found = _new_path(block[PLATE_KEY], folders)
         if found is not None:
             block[PLATE_KEY] = found
     return count

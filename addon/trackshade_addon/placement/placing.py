@@ -22,15 +22,23 @@ from .collection import PlacedResult, choose_view_layer, make_result_collection,
 from .color import changed_fraction, inverse_space, take_sample
 from .compositor import add_to_compositor
 from .latest_image import find_latest_image, show_in_latest_image
-from .plate import add_plate, default_interpolation, depth_of_field_warnings, make_material, show_in_ranges
+from .plate import (
+    add_plate,
+    default_interpolation,
+    depth_of_field_warnings,
+    make_material,
+    show_in_ranges,
+    show_through_camera,
+)
 from .removal import remove_result
-from .result_folder import ResultFolder, read_result
+from .result_folder import ResultFolder, camera_folder, camera_folders, read_result
 from .sequence import Sequence, choose_frames, load_sequence, write_sequence
 from .sequencer import add_strip
 from .surfaces import PreparedTextures, prepare_textures
 
 OVER_RENDER = ("compositor", "sequencer")  # modes that lay the result over the rendered image
-PLACEMENT_MODES = ("plate", "background", "both", "image", *OVER_RENDER, *TEXTURE_MODES)
+BY_CAMERA = ("plate", "background", "both")  # modes that show each camera's result in front of or behind that camera
+PLACEMENT_MODES = (*BY_CAMERA, "image", *OVER_RENDER, *TEXTURE_MODES)
 INTERPOLATIONS = ("Linear", "Closest", "Cubic", "Smart")
 _WARNINGS_KEY = "trackshade_warnings"
 
@@ -98,6 +106,32 @@ class PreparedResult:
         return planes
 
 
+@dataclass(frozen=True)
+class PreparedCameras:
+    """The results of several cameras, whose files are written and whose colors are checked."""
+
+    folder: Path  # folder of the whole result
+    parts: tuple[PreparedResult, ...]  # one for each camera
+
+    def place(self, scene: bpy.types.Scene) -> PlacedResult:
+        """Bring all of them into the scene; see `PreparedResult.place`."""
+        placed = [part.place(scene) for part in self.parts]
+        for part in placed:
+            for name in part.planes:
+                plane = bpy.data.objects[name]
+                show_through_camera(plane, plane.parent, self.parts[0].result)
+        return PlacedResult(
+            self.folder,
+            scene.name,
+            (min(part.frames[0] for part in placed), max(part.frames[1] for part in placed)),
+            placed[0].color_space,
+            tuple(dict.fromkeys(text for part in placed for text in part.warnings)),
+            placed[0].collection,
+            tuple(name for part in placed for name in part.planes),
+            tuple(name for part in placed for name in part.cameras),
+        )
+
+
 def place(result_folder: Path, scene: bpy.types.Scene, **options: Any) -> PlacedResult:
     """Place a result in the scene that it was made from. Placing it again replaces what was there of it.
 
@@ -133,11 +167,14 @@ def prepare(
     distance: float | None = None,
     interpolation: str | None = None,
     texture_size: int | None = None,
-) -> Generator[Future[Any] | None, None, PreparedResult | PreparedTextures]:
+) -> Generator[Future[Any] | None, None, PreparedResult | PreparedCameras | PreparedTextures]:
     """Do all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
 
     The scene may change between two steps, so each asks `find_scene` for it. Only the `place` method of what is
     returned changes the scene. The errors are those of `place`.
+
+    A result with several cameras is placed for each of them as plate or background. The other modes show one of them:
+    that of the scene's camera, else the first one.
 
     Args:
         result_folder: Folder of the result.
@@ -164,8 +201,20 @@ def prepare(
         )
     if interpolation not in (None, *INTERPOLATIONS):
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
+    if mode not in BY_CAMERA:
+        camera = find_scene().camera
+        result_folder = camera_folder(Path(result_folder).resolve(), None if camera is None else camera.name)
     if mode in TEXTURE_MODES:
         return (yield from prepare_textures(Path(result_folder), find_scene, mode, texture_size))
+    folders = camera_folders(Path(result_folder).resolve())
+    if folders and mode in BY_CAMERA:
+        parts = []
+        for folder in folders:
+            options = {"view_layer": view_layer, "distance": distance, "interpolation": interpolation}
+            part = yield from prepare(folder, find_scene, mode=mode, **options)
+            assert isinstance(part, PreparedResult)
+            parts.append(part)
+        return PreparedCameras(Path(result_folder).resolve(), tuple(parts))
     reading = later(read_result, Path(result_folder))
     yield reading
     result = reading.result()

@@ -145,6 +145,52 @@ def show_in_ranges(plane: bpy.types.Object, ranges: list[tuple[int, int]], curre
             drive_by_frame(plane, path, hidden)
 
 
+def show_through_camera(plane: bpy.types.Object, camera: bpy.types.Object, result: ResultFolder) -> None:
+    """Show a plate only while the scene is seen through its camera, so that no other camera sees it from outside.
+
+    Drivers cannot compare data-blocks, so a geometry node modifier compares where the two cameras are.
+    """
+    name = f"{result.name} {camera.name}"
+    tree = tag(bpy.data.node_groups.new(name, "GeometryNodeTree"), result)
+    for direction in ("INPUT", "OUTPUT"):
+        tree.interface.new_socket("Geometry", in_out=direction, socket_type="NodeSocketGeometry")
+    nodes, links = tree.nodes, tree.links
+    given, out = nodes.new("NodeGroupInput"), nodes.new("NodeGroupOutput")
+    active, switch = nodes.new("GeometryNodeInputActiveCamera"), nodes.new("GeometryNodeSwitch")
+    switch.input_type = "GEOMETRY"
+    conditions = []
+    infos = [nodes.new("GeometryNodeObjectInfo") for _ in range(2)]
+    links.new(active.outputs[0], infos[0].inputs["Object"])
+    infos[1].inputs["Object"].default_value = camera
+    for output, largest in (("Location", 1e-5), ("Rotation", 1e-4)):
+        pair = [info.outputs[output] for info in infos]
+        if output == "Rotation":  # as the direction in which the camera looks
+            pair = [_rotated_axis(tree, socket) for socket in pair]
+        distance, compare = nodes.new("ShaderNodeVectorMath"), nodes.new("FunctionNodeCompare")
+        distance.operation, compare.operation = "DISTANCE", "LESS_THAN"
+        compare.inputs["B"].default_value = largest
+        for number, socket in enumerate(pair):
+            links.new(socket, distance.inputs[number])
+        links.new(distance.outputs["Value"], compare.inputs["A"])
+        conditions.append(compare.outputs["Result"])
+    both = nodes.new("FunctionNodeBooleanMath")
+    for number, socket in enumerate(conditions):
+        links.new(socket, both.inputs[number])
+    links.new(both.outputs[0], switch.inputs["Switch"])
+    links.new(given.outputs[0], switch.inputs["True"])
+    links.new(switch.outputs[0], out.inputs[0])
+    modifier = plane.modifiers.new("Only This Camera", "NODES")
+    modifier.node_group = tree
+
+
+def _rotated_axis(tree: bpy.types.NodeTree, rotation: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
+    """Return the Z axis of a rotation, in a tree of geometry nodes."""
+    node = tree.nodes.new("FunctionNodeRotateVector")
+    node.inputs["Vector"].default_value = (0, 0, 1)
+    tree.links.new(rotation, node.inputs["Rotation"])
+    return node.outputs[0]
+
+
 def default_distance(camera: bpy.types.Camera, result: ResultFolder) -> float:
     """Compute how far from its camera a plate lies by default, meters.
 

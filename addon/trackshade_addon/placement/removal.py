@@ -13,6 +13,7 @@ from .compositor import remove_from_compositor
 from .latest_image import remove_latest_image
 from .materials import overridden_objects, restore_materials
 from .projection import TRACKS_KEY, detach_tracks
+from .result_folder import camera_folders
 from .sequencer import remove_strips
 from .uv_maps import remove_uv_maps
 
@@ -20,8 +21,10 @@ from .uv_maps import remove_uv_maps
 def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) -> None:
     """Remove everything of the result in a folder from a scene, with the UV maps that were added for it.
 
-    The result's files stay.
+    That of a result with several cameras is removed for all of them. The result's files stay.
     """
+    for part in camera_folders(folder):
+        remove_result(scene, part, uv_maps)
     tag = str(folder)
     remove_textures(scene, tag, uv_maps)
     remove_from_compositor(scene, tag)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,34 @@ class ResultFolder:
         """[T, 3, 3] intrinsics in pixels of the scene's frame."""
         return np.linalg.inv(self.fit.apply(np.eye(3))) @ self.camera.intrinsics
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """Name of the folder."""
-        return self.folder.name
+        """Name of the folder; with that of the whole result, if it is the folder of one of several cameras."""
+        whole = self.folder.parent
+        return f"{whole.name} {self.folder.name}" if self.folder in camera_folders(whole) else self.folder.name
+
+
+def camera_folders(folder: Path) -> list[Path]:
+    """Return the folders of a result's cameras if it has several; none if it has one, or is no result."""
+    try:
+        record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        names = [str(item["folder"]) for item in record.get("cameras", ())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [folder / name for name in names if Path(name).name == name]  # the record may have been edited
+
+
+def camera_folder(folder: Path, camera: str | None) -> Path:
+    """Return the folder of the camera with a name, else that of the first one; `folder` if there is one camera."""
+    folders = camera_folders(folder)
+    return next((item for item in folders if _camera_name(item) == camera), folders[0] if folders else folder)
+
+
+def _camera_name(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "job.json").read_text(encoding="utf-8"))["shot"]["camera"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_result(folder: Path) -> ResultFolder:

@@ -2,6 +2,7 @@
 """Settings of a scene: what the user sets in the panel, saved with the scene."""
 
 # No postponed annotations here: Blender reads the properties from them.
+import math
 import secrets
 import zlib
 from collections.abc import Callable
@@ -166,6 +167,12 @@ class TrackshadeKeyPicture(bpy.types.PropertyGroup):
     image: bpy.props.PointerProperty(
         name="Image", description="Image of this frame, as the shot's camera sees it", type=bpy.types.Image
     )
+    camera: bpy.props.PointerProperty(
+        name="Camera",
+        description="Camera of the picture, if the shot has several. Leave empty for the first one",
+        type=bpy.types.Object,
+        poll=lambda key, obj: obj.type == "CAMERA",
+    )
 
     @property
     def picture(self) -> str:
@@ -180,6 +187,15 @@ class TrackshadeKeyPicture(bpy.types.PropertyGroup):
             self.source, self.image = "image", bpy.data.images.get(picture.removeprefix(IMAGE))
         else:
             self.source, self.path = "file", picture
+
+
+class TrackshadeCamera(bpy.types.PropertyGroup):
+    """A camera of a shot with several cameras."""
+
+    enabled: bpy.props.BoolProperty(name="Use", description="Shade the shot through this camera", default=True)
+    camera: bpy.props.PointerProperty(
+        name="Camera", description="Camera", type=bpy.types.Object, poll=lambda item, obj: obj.type == "CAMERA"
+    )
 
 
 class TrackshadeSettings(bpy.types.PropertyGroup):
@@ -325,6 +341,30 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=lambda settings, obj: obj.type == "CAMERA",
     )
+    cameras: bpy.props.CollectionProperty(type=TrackshadeCamera)
+    active_camera: bpy.props.IntProperty(name="Camera", description="Active camera of the list")
+    orbit_count: bpy.props.IntProperty(
+        name="Cameras", description="Number of cameras, the shot's camera among them", min=2, max=64, default=5
+    )
+    orbit_arc: bpy.props.FloatProperty(
+        name="Arc",
+        description="Angle over which the cameras are spread",
+        min=0.01,
+        max=2 * math.pi,
+        default=math.pi / 2,
+        subtype="ANGLE",
+    )
+    orbit_raise: bpy.props.BoolProperty(
+        name="Own Elevation", description="Place the new cameras at an elevation of their own, not at the camera's"
+    )
+    orbit_elevation: bpy.props.FloatProperty(
+        name="Elevation",
+        description="Angle of the new cameras above the horizon",
+        min=-1.5,
+        max=1.5,
+        default=math.radians(20),
+        subtype="ANGLE",
+    )
     size: bpy.props.EnumProperty(
         name="Model Size",
         description="Size of the model's image in pixels",
@@ -366,16 +406,33 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             first_frame = bpy.path.abspath(self.picture)
         elif first_frame == "image":
             first_frame = "" if self.image is None else f"{IMAGE}{self.image.name}"
+        scene = self.id_data
+        camera = self.camera if self.camera is not None and self.camera.name in scene.objects else None
+        more = [camera.name for camera in self.more_cameras()]
+        if more and camera is None:
+            camera = scene.camera
+        keys = [key for key in self.keys if key.enabled and key.picture]
+        of_others = [key for key in keys if key.camera is not None and key.camera != camera]
         return ShotRequest(
-            camera=self.camera.name if self.camera is not None and self.camera.name in self.id_data.objects else None,
+            camera=None if camera is None else camera.name,
+            more_cameras=tuple(more),
+            camera_keys=tuple((key.camera.name, float(key.frame), key.picture) for key in of_others if more),
             frames=(float(self.first), float(self.last), self.step) if self.use_range else (None, None, None),
             view_layer=self.view_layer if self.view_layer in self.id_data.view_layers else view_layer,
             first_frame=first_frame,
-            keys=tuple((float(key.frame), key.picture) for key in self.keys if key.enabled and key.picture),
+            keys=tuple((float(key.frame), key.picture) for key in keys if key not in of_others),
             light=self.light,
             glass=self.glass,
             hair=self.hair,
         )
+
+    def more_cameras(self) -> list[bpy.types.Object]:
+        """Returns the cameras of the list that are used beside the shot's own."""
+        scene = self.id_data
+        own = self.camera if self.camera is not None and self.camera.name in scene.objects else scene.camera
+        listed = [item.camera for item in self.cameras if item.enabled and item.camera is not None]
+        found = dict.fromkeys(camera.name for camera in listed if camera != own and camera.name in scene.objects)
+        return [scene.objects[name] for name in found]
 
     def shade_settings(self) -> ShadeSettings:
         """Returns how to shade the shot."""
@@ -446,10 +503,16 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             self.first_frame, self.picture = "file", request.first_frame
         self.keys.clear()
         self.active_key = 0
-        for frame, picture in request.keys:
+        objects = self.id_data.objects
+        for camera, frame, picture in (*((None, *key) for key in request.keys), *request.camera_keys):
             key = self.keys.add()
             key.frame = round(frame)
+            key.camera = None if camera is None else objects.get(camera)
             key.set_picture(picture)
+        self.cameras.clear()
+        self.active_camera = 0
+        for name in request.more_cameras:
+            self.cameras.add().camera = objects.get(name)
         first, last, step = request.frames
         self.use_range = first is not None
         if first is not None and last is not None and step is not None:

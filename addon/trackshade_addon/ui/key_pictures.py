@@ -66,6 +66,8 @@ def _draw_key(
 ) -> None:
     column = split_properties(layout.column())
     column.prop(key, "frame")
+    if context.scene.trackshade.more_cameras():
+        column.prop(key, "camera")
     column.prop(key, "source")
     if key.source == "file":
         column.prop(key, "path")
