@@ -359,6 +359,8 @@ def _find_more_cameras(
     scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, request: ShotRequest
 ) -> list[bpy.types.Object]:
     """Return the further cameras of a request."""
+    if request.more_cameras:
+        view_layer.update()  # so that Blender knows which objects it contains
     names = [request.camera, *request.more_cameras]
     for name in request.more_cameras:
         if names.count(name) > 1:
