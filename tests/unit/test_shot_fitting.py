@@ -235,7 +235,7 @@ def test_pictures_are_attached_to_their_frames() -> None:
     shot = turning_shot(4, (12, 8))  # frames 5 to 8
     gray = InputImage(np.full((16, 24, 3), 99, np.uint8), ImageHeader("png", (24, 16)), "gray.png")
     small = InputImage(np.full((8, 12, 3), 50, np.uint8), ImageHeader("png", (12, 8)), "small.png")
-    attached, keys = attach_key_pictures(shot, [(7, gray), (5, small)])
+    attached, keys = attach_key_pictures(shot, [(None, 7, gray), (None, 5, small)])
     assert {t: image.shape for t, image in keys.items()} == {0: (8, 12, 3), 2: (16, 24, 3)}
     assert (keys[2] == 99).all()
     assert [(item["frame"], item["name"]) for item in attached.source["key_pictures"]] == [
@@ -246,7 +246,7 @@ def test_pictures_are_attached_to_their_frames() -> None:
     assert attach_key_pictures(shot, []) == (shot, {})
     for frames, words in (((9,), "no frame 9: its 4 frames are 5 to 8"), ((7, 7.00001), "Two pictures show frame 7")):
         with pytest.raises(ShotError, match=words):
-            attach_key_pictures(shot, [(frame, gray) for frame in frames])
+            attach_key_pictures(shot, [(None, frame, gray) for frame in frames])
 
 
 @pytest.mark.parametrize(
@@ -259,4 +259,4 @@ def test_pictures_are_attached_to_their_frames() -> None:
 def test_pictures_that_show_nothing_or_another_frame_are_refused(value: int, size: tuple[int, int], words: str) -> None:
     image = InputImage(np.full((*size[::-1], 3), value, np.uint8), ImageHeader("png", size), "it.png")
     with pytest.raises(ShotError, match=words):
-        attach_key_pictures(turning_shot(4, (12, 8)), [(7, image)])
+        attach_key_pictures(turning_shot(4, (12, 8)), [(None, 7, image)])
