@@ -17,6 +17,7 @@ from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
 from trackshade.ipc.protocol import is_file_name
 from trackshade.propagation import KeyPicture, Propagation
+from trackshade.propagation.measures import mesh_around
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
 from trackshade.shot.fitting import sample_shot
@@ -113,3 +114,24 @@ def test_a_key_picture_is_carried_to_the_other_cameras() -> None:
         frame = propagation.frame(cell)
         assert (frame.shown[right] == 1).all()
         assert (frame.shown[hidden] == 0).all()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_camera_inside_a_mesh_is_found(mirrored) -> None:
+    shot = reference.box_over_floor(1, False)
+    box = 1
+    assert mesh_around(shot, 0) is None
+    inside = np.linalg.inv(shot.camera.world_to_camera[0])
+    inside[:3, 3] = shot.meshes[box].matrix_world[0][:3, 3]
+    shot = replace(shot, camera=replace(shot.camera, world_to_camera=np.linalg.inv(inside)[None]))
+    if mirrored:  # and turned inside out, so that its outside stays outside
+        geometry = shot.geometries[shot.meshes[box].geometry]
+        flipped = replace(geometry, positions=geometry.positions * np.float32([-1, 1, 1]),
+                          triangles=np.ascontiguousarray(geometry.triangles[:, ::-1]))  # fmt: skip
+        matrix = shot.meshes[box].matrix_world @ np.diag([-1.0, 1, 1, 1])
+        meshes = list(shot.meshes)
+        meshes[box] = replace(meshes[box], matrix_world=matrix)
+        geometries = list(shot.geometries)
+        geometries[meshes[box].geometry] = flipped
+        shot = replace(shot, meshes=tuple(meshes), geometries=tuple(geometries))
+    assert mesh_around(shot, 0) == box

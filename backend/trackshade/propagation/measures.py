@@ -19,6 +19,7 @@ from trackshade.shot import Shot
 _CANDIDATES = 12  # further key frames that are tried
 _SMALL = 320  # pixels of the longer side of the pictures that stand for them
 _REACH = 6  # pixels to each side that a shift is searched
+_AROUND = 0.95  # share of the pixels that show back sides of a mesh from which on the camera is inside of it
 _LEAST_RIM = 200  # pixels of silhouettes that an alignment needs
 
 
@@ -157,6 +158,22 @@ def agreement(
         float((pulled[..., 4][surface] > 0).mean()) if surface.any() else 0.0,
         float(np.median(difference)) if both.any() else float("nan"),
     )
+
+
+def mesh_around(shot: Shot, t: int) -> int | None:
+    """Return the mesh that a camera is inside of: nearly all that it sees in sample `t` are that mesh's back sides."""
+    table, factor = PoseTable(shot), min(1.0, _SMALL / max(shot.size))
+    width, height = size = (max(1, round(shot.size[0] * factor)), max(1, round(shot.size[1] * factor)))
+    picture = surface_picture(shot, t, np.zeros((height, width, 3), np.float32))
+    starts, pose = table.face_starts(t), table.pose(t, size)
+    depth = np.ones(picture.label.shape, np.float32)
+    points = find_points(picture.label, picture.triangle, depth, 0, 1, pose, table.still, table.triangles, starts)
+    for mesh in np.unique(picture.label[picture.label >= 0]).tolist():
+        mirrored = np.linalg.det(shot.meshes[mesh].matrix_world[t][:3, :3]) < 0
+        from_behind = (picture.label == mesh) & (points.side == (-1 if mirrored else 1))
+        if from_behind.mean() >= _AROUND:
+            return mesh
+    return None
 
 
 @dataclass(frozen=True)

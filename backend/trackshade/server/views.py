@@ -23,7 +23,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import UsageError
 from trackshade.ipc import protocol as states
-from trackshade.propagation.measures import agreement
+from trackshade.propagation.measures import agreement, mesh_around
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.results.sheets import contact_sheet
@@ -117,9 +117,14 @@ def write_views(run: JobRun, models: Models) -> dict[str, Any]:
 
 
 def compare_cameras(shot: Shot) -> list[str]:
-    """Return sentences about cameras that see nothing of what the first one sees, or nothing at all, at first."""
+    """Return sentences about cameras inside of meshes, and those that see nothing of what the first one sees."""
     cells, frame, first = unroll_cameras(shot), f"{shot.frame_numbers[0]:g}", shot.camera.name
     warnings = []
+    for view, camera in enumerate(shot.cameras):
+        mesh = mesh_around(cells, view)
+        if mesh is not None:
+            name = shot.meshes[mesh].name
+            warnings.append(f"Camera '{camera.name}' sees only the inside of '{name}' at frame {frame}.")
     for view, camera in enumerate(shot.more_cameras, start=1):
         if agreement(cells, (view, None), (view, None)).share == 0:
             warnings.append(f"Camera '{camera.name}' sees no mesh at frame {frame}.")
