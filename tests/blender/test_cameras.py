@@ -24,8 +24,8 @@ from trackshade_addon.placement import place, remove_result
 from trackshade_addon.placement.result_folder import read_result
 
 
-def run_through(request: ShotRequest, scene: bpy.types.Scene):
-    steps = capture_scene(request, scene)
+def run_through(request: ShotRequest, scene: bpy.types.Scene, **options):
+    steps = capture_scene(request, scene, **options)
     while True:
         try:
             next(steps)
@@ -203,6 +203,24 @@ def test_each_camera_sees_its_own_plate_alone(tmp_path: Path) -> None:
     place(folder, scene, mode="image")  # one of them
     remove_result(scene, folder)
     assert (set(bpy.data.objects), set(bpy.data.node_groups)) == before
+
+
+def test_another_blender_renders_the_same_first_frames(demo: bpy.types.Scene) -> None:
+    """So that this one is not blocked; with the unsaved state of the scene."""
+    beside(demo, "Other", (4, -8, 3))
+    demo.objects["Other"].data.lens = 30
+    bpy.context.view_layer.update()
+    request = ShotRequest("Camera", (1.0, 3.0, 2.0), more_cameras=("Other",))
+    here, there = (run_through(request, demo, in_process=value) for value in (True, False))
+    assert set(here.keys) == set(there.keys) == {1}
+    np.testing.assert_array_equal(here.first_frame, there.first_frame)
+    np.testing.assert_array_equal(here.keys[1], there.keys[1])
+    assert here.keys[1].any()
+    assert there.input_render is None
+    steps = capture_scene(request, demo, in_process=False)
+    while next(steps).state != "rendering":
+        pass
+    steps.close()  # ends the other process
 
 
 def test_a_command_shades_through_several_cameras(

@@ -20,7 +20,7 @@ from trackshade_addon import backend
 from trackshade_addon.backend.interpreter import check_interpreter
 from trackshade_addon.backend.tasks import CancellableTask, run_backend_task
 from trackshade_addon.capture import first_frame
-from trackshade_addon.render.first_frame_process import render_elsewhere
+from trackshade_addon.jobs.render_process import render_elsewhere
 
 LONG = 240.0  # seconds: only ever waited for in full by a test that fails
 

@@ -20,8 +20,8 @@ from trackshade.client.job_run import run_to_end
 from trackshade_addon.capture.first_frame import read_picture, render_sample
 from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs.composer import capture_scene
+from trackshade_addon.jobs.render_process import render_elsewhere
 from trackshade_addon.placement import save_copy
-from trackshade_addon.render.first_frame_process import render_elsewhere
 
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties

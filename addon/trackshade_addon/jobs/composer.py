@@ -8,7 +8,7 @@ little at each `next`, and never wait for the backend.
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import logging
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -37,10 +37,14 @@ from ..capture.completeness import find_gaps, require_complete
 from ..capture.first_frame import SampleRenderer, read_picture
 from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
+from ..capture.simulations import simulations
 from ..capture.stepping import Steps
 from ..placement import PreparedCameras, PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
 from ..properties.placement_options import PlacementOptions
 from .clay import follow_light
+from .render_process import new_frames, render_elsewhere
+
+_log = logging.getLogger(__name__)
 
 BATCH = 8 << 20  # bytes that are uploaded together during the capture
 
@@ -77,6 +81,7 @@ def capture_scene(
     scene: bpy.types.Scene,
     client: Future[Client] | None = None,
     on_free: Callable[[], None] = lambda: None,
+    in_process: bool | None = None,
 ) -> Generator[Progress, None, CapturedShot]:
     """Capture a scene, and render its first frame and its light.
 
@@ -88,6 +93,8 @@ def capture_scene(
         scene: The scene.
         client: Connection to which frames are uploaded while later ones are captured.
         on_free: Called when the scene is not needed any more.
+        in_process: Whether this Blender renders the first frame and the light, instead of another one. By default it
+            does if it has no window, which a render would block.
 
     Raises:
         ShotError: The scene cannot be captured, or its light cannot be rendered.
@@ -117,19 +124,12 @@ def capture_scene(
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
     captured = with_keys(captured, request)
-    cells = unroll_cameras(shot)
-    with SampleRenderer(cells, scene, view_layer, request.keep_played) as renderer:
-        if request.first_frame == "render":
-            firsts: dict[int, np.ndarray] = {}
-            for view, track in enumerate(shot.cameras):
-                if view and view in captured.keys:  # the user gave one
-                    continue
-                what = "the first frame" if cells.views == 1 else f"the first frame of {track.name}"
-                firsts[view] = yield from _render_sample(renderer, view, Progress("rendering", what))
-            captured = replace(captured, first_frame=firsts.pop(0), keys={**firsts, **captured.keys})
-        if request.input_render or request.light == "render":
-            rendered = captured.first_frame if request.first_frame == "render" else None
-            captured = replace(captured, input_render=(yield from _render_all(cells, renderer, rendered)))
+    images = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
+    if images is not None and request.first_frame == "render":
+        others = {view: images[view] for view in range(1, len(shot.cameras))}
+        captured = replace(captured, first_frame=images[0], keys={**others, **captured.keys})
+    if images is not None and len(images) > len(shot.cameras):
+        captured = replace(captured, input_render=images)
     if request.light == "clay":
         return (yield from with_clay(captured, request, on_free=on_free))
     on_free()
@@ -186,13 +186,6 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
     if request.light != "clay":
         return captured
     return (yield from with_clay(captured, request))
-
-
-def new_frames(shot: Shot, count: int) -> np.ndarray:
-    """Return room for images of a shot, [count, H, W, 3] uint8, in a temporary file: they may exceed the memory."""
-    width, height = shot.size
-    with tempfile.TemporaryFile(prefix="trackshade-") as file:
-        return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
 
 
 def with_picture(shot: Shot, picture: str, shows: str = "any") -> CapturedShot:
@@ -299,17 +292,46 @@ def _capture(
     return capture.shot()
 
 
-def _render_all(
-    shot: Shot, renderer: SampleRenderer, first: np.ndarray | None
-) -> Generator[Progress, None, np.ndarray]:
-    """Render every sample by the scene's own engine: [T, H, W, 3] uint8."""
-    images = new_frames(shot, len(shot.frame_numbers))
-    for t in range(len(images)):
-        if t == 0 and first is not None:
-            images[0] = first
-            continue
-        progress = Progress("rendering", "every frame as the scene shows it", t, len(images))
-        images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
+def _render(
+    cells: Shot,
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    request: ShotRequest,
+    in_process: bool | None,
+) -> Generator[Progress, None, np.ndarray | None]:
+    """Render the first frame of each camera, or every frame where the request needs them, by the scene's own engine.
+
+    Args:
+        cells: The shot with a sample for each frame and camera.
+        scene: The scene.
+        view_layer: Its view layer.
+        request: What is captured.
+        in_process: See `capture_scene`.
+
+    Returns:
+        [N, H, W, 3] uint8 of the first samples; None if the request needs no render.
+    """
+    needs_all = request.input_render or request.light == "render"
+    if not needs_all and request.first_frame != "render":
+        return None
+    count = len(cells.frame_numbers) if needs_all else cells.views
+    if in_process is None:
+        in_process = bpy.app.background
+    # Frames that were simulated in this Blender are not in the file.
+    if not in_process and not simulations(scene, view_layer):
+        try:
+            return (yield from render_elsewhere(cells, count))
+        except ShotError as error:  # such as EEVEE, which a Blender without a window may not have
+            _log.warning("%s It is rendered in this Blender.", error.message)
+    images = new_frames(cells, count)
+    with SampleRenderer(cells, scene, view_layer, request.keep_played) as renderer:
+        for t in range(count):
+            if t < cells.views and not needs_all:
+                what = "the first frame" if count == 1 else f"the first frame of {cells.camera.sources[t]}"
+                progress = Progress("rendering", what)
+            else:
+                progress = Progress("rendering", "every frame as the scene shows it", t, count)
+            images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
     return images
 
 

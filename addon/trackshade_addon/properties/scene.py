@@ -26,7 +26,7 @@ _MAX_SEED = 2**31 - 1
 FIRST_FRAME_DESCRIPTION = "Image that the video starts from and takes its colors and light from"
 FROM_PROMPT = ("none", "From Prompt", "Generate the first frame from the prompt", 2)
 _FIRST_FRAMES = [
-    ("render", "Render", "Render the first frame with the scene's render engine; Blender waits for this frame", 0),
+    ("render", "Render", "Render the first frame with the scene's render engine, in a separate Blender process", 0),
     ("file", "Image File", "Use an image file of the first frame, such as a painted-over render", 1),
     ("image", "Blender Image", "Use an image that is open in Blender, including unsaved painting", 3),
     FROM_PROMPT,
@@ -80,7 +80,7 @@ _LIGHTS = [
         "Render every frame with Cycles, with gray surfaces and the scene's lights, in a separate Blender process. "
         "Skipped if nothing moves in the light",
     ),
-    ("render", "Scene Renders", "Render every frame with the scene's render engine; Blender waits for these frames"),
+    ("render", "Scene Renders", "Render every frame with the scene's render engine, in a separate Blender process"),
     ("none", "None", "Keep the light of the first frame on every surface"),
 ]
 _GLASS = [

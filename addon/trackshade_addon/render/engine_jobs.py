@@ -38,7 +38,7 @@ from ..capture.simulations import simulations
 from ..capture.stepping import Stepper
 from ..jobs import session
 from ..jobs.composer import StreamingUpload, stepping_progress, with_clay, with_keys, with_picture
-from .first_frame_process import render_elsewhere
+from ..jobs.render_process import render_elsewhere
 from .rendered_sequence import RenderedSequence
 
 T = TypeVar("T")

@@ -62,11 +62,8 @@ class LookSettings(SettingsPanel):
             column.prop(settings, "picture")
         elif settings.first_frame == "image":
             column.template_ID(settings, "image", open="image.open")
-        elif settings.first_frame == "render":
-            if context.scene.render.engine == TRACKSHADE_ENGINE:
-                column.prop(settings, "look_engine")
-            if self.bl_space_type == "VIEW_3D":  # the render engine starts another Blender for it
-                draw_text(column, context, tr("Blender waits for this frame"), "INFO")
+        elif settings.first_frame == "render" and context.scene.render.engine == TRACKSHADE_ENGINE:
+            column.prop(settings, "look_engine")
         layout.prop(settings, "image_model")
         if settings.image_model != "none":
             _draw_image_model(layout.column(), settings)

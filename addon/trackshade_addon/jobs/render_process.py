@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders frames of a job of the engine by another engine: while Blender renders, only another Blender can."""
+"""Renders frames of a shot in another Blender, so that this one stays free, or can go on with a render of its own."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 
 from ..capture.first_frame import SampleRenderer
-from ..jobs.blender_process import BlenderProcess, answer
-from ..jobs.composer import new_frames
+from .blender_process import BlenderProcess, answer
 
 _IMAGES = "images.npy"
 
 
 def render_elsewhere(
-    shot: Shot, count: int, on_main: Callable[[Callable[[], Any]], Any]
+    shot: Shot,
+    count: int,
+    on_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
+    on_saved: Callable[[], None] = lambda: None,
 ) -> Generator[Progress, None, np.ndarray]:
     """Render the first samples of a shot in a separate Blender process, as `SampleRenderer` does.
 
@@ -32,6 +34,7 @@ def render_elsewhere(
         shot: The shot.
         count: Number of samples.
         on_main: Runs a call on Blender's main thread.
+        on_saved: Called when the scene is not needed any more.
 
     Returns:
         [count, H, W, 3] uint8.
@@ -44,6 +47,7 @@ def render_elsewhere(
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
         process = BlenderProcess(Path(name), shot)
         on_main(process.save)
+        on_saved()
         reason = yield from process.run(
             render_in_folder, count, describe=lambda done: told if count == 1 else replace(told, step=done)
         )
@@ -52,11 +56,18 @@ def render_elsewhere(
                 "render-failed",
                 "The first frame could not be rendered in a separate Blender process: "
                 f"{reason or 'it printed nothing'}.",
-                "Choose another engine or an image for the first frame, in Render Properties under Look.",
+                "Choose another engine or an image for the first frame, under Look.",
             )
         images = new_frames(shot, count)
         images[:] = np.load(process.folder / _IMAGES, mmap_mode="r", allow_pickle=False)
         return images
+
+
+def new_frames(shot: Shot, count: int) -> np.ndarray:
+    """Return room for images of a shot, [count, H, W, 3] uint8, in a temporary file: they may exceed the memory."""
+    width, height = shot.size
+    with tempfile.TemporaryFile(prefix="trackshade-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
 
 
 def render_in_folder(folder: str, count: int) -> None:
