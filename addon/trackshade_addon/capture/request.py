@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import bpy
 
@@ -13,6 +15,11 @@ from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
 from trackshade.shot.input_image import find_sample
 
 from .scene_settings import plan_scene
+
+_KEPT = (  # of a request, in the record of its result
+    *("camera", "more_cameras", "frames", "view_layer", "first_frame", "keys", "camera_keys", "input_render", "light"),
+    *("glass", "hair"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,19 @@ class ShotRequest:
     glass: str = "opaque"
     hair: str = "none"
     fit: ModelFit | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request as plain values, without what belongs to a single run."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> ShotRequest:
+        """Return the request of plain values, as JSON has them; unknown ones are ignored."""
+
+        def tuples(value: Any) -> Any:
+            return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+        return ShotRequest(**{name: tuples(value) for name, value in values.items() if name in _KEPT})
 
     @property
     def given_picture(self) -> str | None:

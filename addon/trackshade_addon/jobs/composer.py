@@ -102,7 +102,7 @@ def capture_scene(
     """
     view_layer = _find_view_layer(scene, request.view_layer)
     frames, size = request.plan(scene)
-    request = request.with_first_key(frames)
+    asked, request = request, request.with_first_key(frames)
     yield Progress("planning", f"{frames.statement} {size.statement}")
     if request.strict:
         view_layer.update()  # so that Blender knows which drivers it blocks
@@ -116,6 +116,7 @@ def capture_scene(
     shot = yield from _capture(scene, view_layer, frames, size, camera, more_cameras, client, request)
     if request.strict:  # by now, drivers that only renders evaluate have been evaluated
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
+    shot = replace(shot, source={**shot.source, "request": asked.to_dict()})
     if request.remarks:
         shot = replace(shot, source={**shot.source, "warnings": [*request.remarks, *shot.warnings]})
     captured = CapturedShot(shot)

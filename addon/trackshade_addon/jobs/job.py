@@ -40,8 +40,20 @@ class SceneReference:
 
     def __init__(self, scene: bpy.types.Scene) -> None:
         self.name = scene.name
-        self._session_uid = scene.session_uid
-        self._file = bpy.data.filepath
+        self._session_uid: int | None = scene.session_uid
+        self.file = bpy.data.filepath
+
+    @classmethod
+    def of(cls, name: str, file: str) -> SceneReference:
+        """Return a reference to the scene of that name in a file."""
+        reference = cls.__new__(cls)
+        reference.name, reference._session_uid, reference.file = name, None, file
+        return reference
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another file than the scene's is open."""
+        return self.find() is None and self.file != bpy.data.filepath
 
     def is_scene(self, scene: bpy.types.Scene) -> bool:
         """Return whether this is the very scene, whose file was not opened again."""
@@ -52,7 +64,7 @@ class SceneReference:
         for scene in bpy.data.scenes:
             if self.is_scene(scene):
                 return scene
-        is_same_file = bool(self._file) and bpy.data.filepath == self._file
+        is_same_file = bool(self.file) and bpy.data.filepath == self.file
         return bpy.data.scenes.get(self.name) if is_same_file else None
 
     def find_or_raise(self, fix: str | None = None) -> bpy.types.Scene:
@@ -62,6 +74,10 @@ class SceneReference:
             ShotError: It is gone; `fix` says what can be done.
         """
         scene = self.find()
+        if scene is None and self.is_elsewhere and self.file:
+            raise ShotError(
+                "scene-gone", f"The job is of {Path(self.file).name}, and another file is open.", fix or "Open it."
+            )
         if scene is None:
             raise ShotError("scene-gone", f"Scene '{self.name}' is not open any more.", fix)
         return scene
@@ -83,7 +99,7 @@ class Job:
 
     def __init__(
         self,
-        scene: bpy.types.Scene,
+        scene: bpy.types.Scene | SceneReference,
         request: ShotRequest,
         settings: ShadeSettings,
         placement: PlacementOptions,
@@ -103,7 +119,7 @@ class Job:
             on_failure: Called if the job ends without a result.
         """
         self.uid = secrets.token_hex(4)
-        self.scene = SceneReference(scene)
+        self.scene = scene if isinstance(scene, SceneReference) else SceneReference(scene)
         self.request, self.settings, self.placement = request, settings, placement
         kinds = {"tracking": ", control", "stills": ", stills", "key": ", key picture"}
         kind = kinds.get(settings.output, "")
@@ -116,6 +132,13 @@ class Job:
         self._out, self._capture_step, self._on_failure = out, capture, on_failure
         self._time_left = TimeLeft()
         self._steps: Generator[Progress, None, JobResult] | None = None
+
+    @staticmethod
+    def finished(scene: SceneReference, request: ShotRequest, settings: ShadeSettings, result: JobResult) -> Job:
+        """Return the job of a result that was made before Blender was started or the file opened."""
+        job = Job(scene, request, settings, PlacementOptions(), OutputFolder(result.out))
+        job.progress, job.holds_scene, job.result = None, False, result
+        return job
 
     @property
     def out(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Change(enum.Enum):
     """What has changed in a session, for those who show it."""
 
     ADDED = enum.auto()  # a job was added as the newest
+    RESTORED = enum.auto()  # jobs of earlier were added
     REMOVED = enum.auto()  # jobs were removed
     ADVANCED = enum.auto()  # jobs have advanced
     FINISHED = enum.auto()  # no job is running any more
@@ -107,6 +108,12 @@ class Session:
             bpy.app.handlers.load_pre.append(on_load_pre)
         job.begin(self.connect, lambda: self.holds_scene)
         return job
+
+    def add_finished(self, jobs: Sequence[Job]) -> None:
+        """List jobs that are over, before those that are listed."""
+        if jobs:
+            self.jobs[:0] = jobs
+            self._notify(Change.RESTORED)
 
     def place(self, scene: bpy.types.Scene, folder: Path, placement: PlacementOptions, job: Job | None = None) -> Job:
         """Start to place an existing result; `job` is the job that made it, if it is in the list."""

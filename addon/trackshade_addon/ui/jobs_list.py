@@ -15,6 +15,7 @@ import bpy
 from trackshade.core.errors import TrackshadeError
 
 from ..capture import PLATE_KEY
+from ..jobs import history
 from ..jobs.job import Job, SceneReference
 from ..jobs.session import Change, current
 from ..messages import texts
@@ -63,7 +64,7 @@ def active_job(context: bpy.types.Context) -> Job | None:
 
 
 def _on_change(change: Change) -> None:
-    if change in (Change.ADDED, Change.REMOVED):
+    if change in (Change.ADDED, Change.REMOVED, Change.RESTORED):
         update_list(select_newest=change is Change.ADDED)
     elif change is Change.ADVANCED:
         redraw()
@@ -73,8 +74,9 @@ def _on_change(change: Change) -> None:
 
 @bpy.app.handlers.persistent
 def _on_load(*_: object) -> None:
-    """Update the list, since another file has other window managers, without rows."""
+    """Update the list, since another file has other window managers, without rows, and list the file's results."""
     update_list()
+    history.restore()
 
 
 class TRACKSHADE_UL_jobs(bpy.types.UIList):
@@ -90,7 +92,8 @@ class TRACKSHADE_UL_jobs(bpy.types.UIList):
         if job.progress is not None and job.progress.steps:
             row.progress(factor=job.factor, text=f"{job.title}  {job.factor:.0%}")
         else:
-            row.label(text=job.title, icon=_ICONS.get(job.state, "SORTTIME"), translate=False)
+            title = f"{job.title} ({Path(job.scene.file).name})" if job.scene.is_elsewhere else job.title
+            row.label(text=title, icon=_ICONS.get(job.state, "SORTTIME"), translate=False)
         if job.runs:
             row.operator("trackshade.cancel", text="", icon="X", emboss=False).job = job.uid
 
@@ -133,7 +136,8 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     elif job.error is not None:
         draw_text(layout, context, texts.error_text(job.error), _ICONS[job.state])
     elif job.result is not None:
-        draw_text(layout, context, tr("Done in {time}", time=texts.duration_text(job.result.seconds)), "CHECKMARK")
+        if job.result.seconds:  # not known of results that were made before
+            draw_text(layout, context, tr("Done in {time}", time=texts.duration_text(job.result.seconds)), "CHECKMARK")
         for warning in job.result.warnings:
             draw_text(layout, context, warning, "INFO")
     model = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
@@ -244,13 +248,13 @@ def place_again(operator: Any, context: bpy.types.Context, job: Job) -> set[str]
     if job.runs or not job.has_result or job.settings.output == "key":
         operator.report({"WARNING"}, tr("This job has no result to place"))
         return {"CANCELLED"}
-    return _place(operator, job.out, job.scene.find() or context.scene, job)
+    return _place(operator, job.out, job.scene.find_or_raise(), job)
 
 
 @action("Remove from Scene", SceneJobOperator)
 def take_out(operator: SceneJobOperator, context: bpy.types.Context, job: Job) -> None:
     """Remove the result of this job from the scene: plate, background, nodes, strip and textures. Its files are kept"""
-    remove_result(job.scene.find() or context.scene, job.out)
+    remove_result(job.scene.find_or_raise(), job.out)
 
 
 class TRACKSHADE_OT_use_still(SceneJobOperator, bpy.types.Operator):
@@ -316,10 +320,13 @@ def attach() -> None:
     """Update the list whenever the session or the file changes."""
     bpy.app.handlers.load_post.append(_on_load)
     current().listeners.append(_on_change)
+    bpy.app.timers.register(history.restore, first_interval=0.1)  # the file may be open already
 
 
 def detach() -> None:
     """End the updates and remove the icons."""
     current().listeners.remove(_on_change)
+    if bpy.app.timers.is_registered(history.restore):
+        bpy.app.timers.unregister(history.restore)
     bpy.app.handlers.load_post.remove(_on_load)
     thumbnails.close()
