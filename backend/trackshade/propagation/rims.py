@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Colors of surfaces at their rims, where a render's pixels are mixed with what is beside and behind.
+
+Geometry says exactly which share of a pixel each surface covers: it is drawn at S × S samples for each pixel, weighted
+by the pixel filter of a render. The pixel's color is the sum of the surfaces' own colors, weighted by their shares.
+Each own color is expected to be the mean of the surface's colors beside it, with their variance. The pixel's
+difference from the expected mixture is divided among the surfaces in proportion to share times variance, which is the
+most probable solution for normal distributions. What a pixel shows of a surface's texture is thereby kept in proportion
+to the surface's share, and no color of another surface stays on it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from trackshade.control.compiling import kernel
+from trackshade.control.scene import ShotRaster
+from trackshade.propagation.poses import resize_shot
+from trackshade.shot import Shot
+
+SAMPLES = 4  # along each side of a pixel
+FILTER_WIDTH = 1.5  # pixels; Blender's default, a Blackman-Harris window
+SURFACES = 4  # that one pixel mixes: its own and others; the last one stands for those that no pixel's center shows
+_BAND = 64  # rows of a picture that are drawn at a time
+_MARGIN = 1  # pixels that are drawn around them
+_ROUNDS = 2
+_WHOLE = 0.995  # share of its surface from which a pixel is not mixed
+_PURE = 8  # power of a pixel's share of its surface, by which its color counts for the pixels beside it
+_NOISE = 0.02  # relative deviation of a pixel's color from the exact mixture
+_FAINT = 0.002  # the same, absolute, linear light
+_WRONG = 0.07  # deviation of shares
+_TEXTURE = 0.05  # relative deviation that colors of any surface have at least
+_UNKNOWN = 0.5  # relative deviation of the color of a surface that is nowhere pure
+
+
+def unmix_rims(
+    shot: Shot,
+    t: int,
+    image: np.ndarray,
+    label: np.ndarray,
+    level: np.ndarray,
+    slope: np.ndarray,
+    tolerance: np.ndarray,
+    rims: np.ndarray,
+) -> np.ndarray:
+    """Replace the colors of pixels at rims by those of the surfaces that their centers show.
+
+    Args:
+        shot: the shot, at the picture's size.
+        t: the sample that the picture shows.
+        image: [h, w, 3] float32 linear light; overwritten.
+        label: see `pictures.SurfacePicture`, as are the following.
+        level: [h, w] float32.
+        slope: [h, w] float32, change of the level from pixel to pixel.
+        tolerance: [h, w] float32.
+        rims: [h, w] bool, pixels that may be mixed.
+
+    Returns:
+        [h, w] float32, the share of each pixel that its own surface covers.
+    """
+    own = np.ones(label.shape, np.float32)
+    pixels = np.flatnonzero(rims)
+    if not len(pixels):
+        return own
+    shares = np.zeros((len(pixels), SURFACES), np.float32)
+    places = np.full((len(pixels), SURFACES - 1), -1, np.int64)
+    weights = filter_weights(FILTER_WIDTH)
+    orthographic = bool(shot.camera.orthographic[t])
+    height, width = label.shape
+    first = 0
+    for row in range(0, height, _BAND):
+        rows = min(_BAND, height - row)
+        last = int(np.searchsorted(pixels, (row + rows) * width))
+        if last > first:
+            buffers = ShotRaster(_crop(shot, row - _MARGIN, rows + 2 * _MARGIN)).draw(t)
+            _find_shares(
+                pixels[first:last], label, level, slope, tolerance, buffers.label, buffers.depth, orthographic, row,
+                weights, shares[first:last], places[first:last],
+            )  # fmt: skip
+        first = last
+    own.ravel()[pixels] = shares[:, 0]
+    given = image.copy()
+    for _ in range(_ROUNDS):
+        _unmix(pixels, shares, places, label, level, slope, tolerance, own, given, image.copy(), image)
+    return own
+
+
+def filter_weights(width: float) -> np.ndarray:
+    """Return the weights [N, N] of the samples around a pixel's center for a Blackman-Harris filter, N even."""
+    reach = math.ceil(0.5 * width * SAMPLES - 0.5 + 1e-9)
+    at = (np.arange(-reach, reach) + 0.5) / SAMPLES
+    phase = 2 * np.pi * (at / width + 0.5)
+    values = 0.35875 - 0.48829 * np.cos(phase) + 0.14128 * np.cos(2 * phase) - 0.01168 * np.cos(3 * phase)
+    values = np.where(np.abs(at) < 0.5 * width, values, 0.0)
+    return np.outer(values, values) / values.sum() ** 2
+
+
+def _crop(shot: Shot, row: int, rows: int) -> Shot:
+    """Return the shot at `SAMPLES` for each pixel, some rows of it, and `_MARGIN` more columns at either side."""
+    width, height = shot.size
+    large = resize_shot(shot, (width * SAMPLES, height * SAMPLES))
+    shift = np.eye(3)
+    shift[:2, 2] = _MARGIN * SAMPLES, -row * SAMPLES
+    camera = replace(large.camera, intrinsics=shift @ large.camera.intrinsics)
+    return replace(large, size=((width + 2 * _MARGIN) * SAMPLES, rows * SAMPLES), camera=camera)
+
+
+@kernel
+def is_continuous(label, level, slope, tolerance, i, j, a, b):
+    """Return whether two pixels of a picture, at most a few pixels apart, show one smooth surface."""
+    if label[a, b] != label[i, j]:
+        return False
+    distance = max(abs(i - a), abs(j - b))
+    limit = 2.0 * distance * max(slope[i, j], slope[a, b]) + max(tolerance[i, j], tolerance[a, b])
+    return abs(np.float64(level[a, b]) - level[i, j]) <= limit
+
+
+@kernel
+def _shows(label, level, slope, tolerance, i, j, mesh, value, distance):
+    """Return whether a point `distance` pixels from the center of pixel (i, j) is on the surface that it shows."""
+    if label[i, j] != mesh:
+        return False
+    return abs(value - level[i, j]) <= 2.0 * distance * slope[i, j] + tolerance[i, j]
+
+
+@kernel
+def _find_shares(
+    pixels, label, level, slope, tolerance, labels, depths, orthographic, first_row, weights, shares, places
+):  # fmt: skip
+    """Write the shares of the surfaces in pixels: the own one, others, and one for all that no pixel's center shows.
+
+    Of the others, `places` are pixels that show them, as flat indices.
+    """
+    height, width = label.shape
+    reach = weights.shape[0] // 2
+    for n in range(pixels.size):
+        i, j = pixels[n] // width, pixels[n] % width
+        top = (i - first_row + _MARGIN) * SAMPLES + SAMPLES // 2 - reach
+        left = (j + _MARGIN) * SAMPLES + SAMPLES // 2 - reach
+        for a in range(2 * reach):
+            for b in range(2 * reach):
+                weight = weights[a, b]
+                if weight == 0.0:
+                    continue
+                mesh, value = labels[top + a, left + b], 0.0
+                if mesh >= 0:
+                    depth = np.float64(depths[top + a, left + b])
+                    value = depth if orthographic else 1.0 / depth
+                y, x = (a + 0.5 - reach) / SAMPLES, (b + 0.5 - reach) / SAMPLES
+                if _shows(label, level, slope, tolerance, i, j, mesh, value, max(abs(y), abs(x))):
+                    shares[n, 0] += weight
+                    continue
+                best, p, q = np.inf, -1, -1
+                for c in range(max(0, i - 1), min(height, i + 2)):
+                    for d in range(max(0, j - 1), min(width, j + 2)):
+                        away = max(abs(c - i - y), abs(d - j - x))
+                        if away < best and _shows(label, level, slope, tolerance, c, d, mesh, value, away):
+                            best, p, q = away, c, d
+                surface = SURFACES - 1
+                if p >= 0:
+                    for k in range(SURFACES - 2):
+                        at = places[n, k]
+                        if at < 0:
+                            places[n, k] = p * width + q
+                            surface = k + 1
+                            break
+                        if is_continuous(label, level, slope, tolerance, at // width, at % width, p, q):
+                            surface = k + 1
+                            break
+                shares[n, surface] += weight
+
+
+@kernel
+def _unmix(pixels, shares, places, label, level, slope, tolerance, own, image, before, out):
+    """Write the own colors of pixels of `image`, expected from `before`, the colors so far."""
+    height, width, channels = image.shape
+    means, variances = np.zeros((SURFACES, channels)), np.zeros(SURFACES)
+    for n in range(pixels.size):
+        i, j = pixels[n] // width, pixels[n] % width
+        if shares[n, 0] > _WHOLE:
+            continue
+        for k in range(SURFACES):
+            if shares[n, k] == 0.0:
+                variances[k] = 0.0
+                continue
+            p, q = i, j
+            if k > 0 and k < SURFACES - 1:
+                p, q = places[n, k - 1] // width, places[n, k - 1] % width
+            total = squares = 0.0
+            means[k] = 0.0
+            if k < SURFACES - 1:
+                for a in range(max(0, i - 2), min(height, i + 3)):
+                    for b in range(max(0, j - 2), min(width, j + 3)):
+                        if (a == i and b == j) or not is_continuous(label, level, slope, tolerance, p, q, a, b):
+                            continue
+                        weight = own[a, b] ** _PURE / ((i - a) ** 2 + (j - b) ** 2)
+                        total += weight
+                        for c in range(channels):
+                            means[k, c] += weight * before[a, b, c]
+                            squares += weight * before[a, b, c] ** 2
+            if total > 1e-6:
+                brightness = 0.0
+                for c in range(channels):
+                    means[k, c] /= total
+                    squares -= total * means[k, c] ** 2
+                    brightness += means[k, c] / channels
+                variances[k] = max(squares, 0.0) / (total * channels) + (_TEXTURE * brightness) ** 2 + _FAINT**2
+            else:
+                brightness = 0.0
+                for c in range(channels):
+                    means[k, c] = image[i, j, c]
+                    brightness += means[k, c] / channels
+                variances[k] = (_UNKNOWN * brightness) ** 2 + _FAINT**2
+        evidence = 0.0
+        for k in range(SURFACES):
+            evidence += shares[n, k] ** 2 * variances[k]
+        noise = brightness = 0.0
+        for c in range(channels):
+            brightness += image[i, j, c] / channels
+            for k in range(1, SURFACES):
+                if shares[n, k] > 0.0:
+                    noise += (_WRONG * (means[k, c] - means[0, c])) ** 2 / channels
+        noise += (_NOISE * brightness) ** 2 + _FAINT**2
+        gain = shares[n, 0] * variances[0] / (evidence + noise)
+        for c in range(channels):
+            mixture = 0.0
+            for k in range(SURFACES):
+                if shares[n, k] > 0.0:
+                    mixture += shares[n, k] * means[k, c]
+            out[i, j, c] = max(means[0, c] + gain * (image[i, j, c] - mixture), 0.0)
