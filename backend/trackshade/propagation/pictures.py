@@ -18,7 +18,7 @@ import numpy as np
 from trackshade.control.compiling import kernel
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.poses import resize_shot
-from trackshade.propagation.rims import is_continuous, unmix_rims
+from trackshade.propagation.rims import Rims, is_continuous, unmix_rims
 from trackshade.shot import Shot
 
 SNAP = 1e-3  # pixels: a position nearer to a pixel's center is the center
@@ -57,7 +57,7 @@ def surface_picture(
     shot: Shot,
     t: int,
     image: np.ndarray,  # [h, w, 3] linear light
-    rim: int = 1,
+    rims: Rims | None = None,
 ) -> SurfacePicture:
     """Prepare a picture.
 
@@ -65,7 +65,7 @@ def surface_picture(
         shot: the shot, of any size of the picture's aspect.
         t: the sample that the picture shows.
         image: the picture.
-        rim: width of the mixed pixels along a surface's rim, pixels.
+        rims: how pixels at rims come about; found out by their colors if None.
 
     Raises:
         UsageError: the picture does not have the camera's aspect.
@@ -84,13 +84,12 @@ def surface_picture(
     _find_rims(label, level, slope, tolerance, near, inner)
     clean = np.ascontiguousarray(image, np.float32).copy()
     trust = np.full(shape, 255, np.uint8)
-    if rim:
-        unmix_rims(sized, t, clean, label, level, slope, tolerance, near)
+    unmix_rims(sized, t, clean, label, level, slope, tolerance, near, rims)
     trust[_dilated(near)] = 170
     trust[near] = 85
     trust[[0, -1]] = trust[:, [0, -1]] = 85
     beside = label >= 0
-    for _ in range(_OUTLINE if rim else 0):
+    for _ in range(_OUTLINE if rims is None else 0):
         beside = _dilated(beside)
     trust[beside & (label < 0)] = 1
     return SurfacePicture(clean, label, buffers.triangle.copy(), level, tolerance, trust, inner)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from enum import Enum, auto
 
 import numpy as np
 
@@ -22,18 +23,30 @@ from trackshade.propagation.poses import resize_shot
 from trackshade.shot import Shot
 
 SAMPLES = 4  # along each side of a pixel
-FILTER_WIDTH = 1.5  # pixels; Blender's default, a Blackman-Harris window
+FILTER_WIDTH = 2.0  # pixels; Blender's default, a Blackman-Harris window
 SURFACES = 4  # that one pixel mixes: its own and others; the last one stands for those that no pixel's center shows
 _BAND = 64  # rows of a picture that are drawn at a time
 _MARGIN = 1  # pixels that are drawn around them
 _ROUNDS = 2
 _WHOLE = 0.995  # share of its surface from which a pixel is not mixed
+_HALF = 0.3  # difference from one half up to which shares are compared
+_COMPARED, _LEAST_COMPARED = 2000, 20  # pixels
+_CONTRAST = 0.1  # linear light, of surfaces that are compared
+_STRANGE = 0.2  # relative square error, from which pixels are neither mixed nor hard
 _PURE = 8  # power of a pixel's share of its surface, by which its color counts for the pixels beside it
 _NOISE = 0.02  # relative deviation of a pixel's color from the exact mixture
 _FAINT = 0.002  # the same, absolute, linear light
 _WRONG = 0.07  # deviation of shares
 _TEXTURE = 0.05  # relative deviation that colors of any surface have at least
 _UNKNOWN = 0.5  # relative deviation of the color of a surface that is nowhere pure
+
+
+class Rims(Enum):
+    """How the pixels at the rims of a picture come about."""
+
+    MIXED = auto()  # by the geometry's shares, as in a render
+    HARD = auto()  # each shows the surface at its center
+    PAINTED = auto()  # neither: an outline is drawn along them, or they are not where the geometry has them
 
 
 def unmix_rims(
@@ -45,7 +58,8 @@ def unmix_rims(
     slope: np.ndarray,
     tolerance: np.ndarray,
     rims: np.ndarray,
-) -> np.ndarray:
+    kind: Rims | None = None,
+) -> None:
     """Replace the colors of pixels at rims by those of the surfaces that their centers show.
 
     Args:
@@ -57,16 +71,40 @@ def unmix_rims(
         slope: [h, w] float32, change of the level from pixel to pixel.
         tolerance: [h, w] float32.
         rims: [h, w] bool, pixels that may be mixed.
-
-    Returns:
-        [h, w] float32, the share of each pixel that its own surface covers.
+        kind: how they come about; found out by their colors if None.
     """
-    own = np.ones(label.shape, np.float32)
     pixels = np.flatnonzero(rims)
-    if not len(pixels):
-        return own
+    if not len(pixels) or kind is Rims.HARD:
+        return
     shares = np.zeros((len(pixels), SURFACES), np.float32)
     places = np.full((len(pixels), SURFACES - 1), -1, np.int64)
+    if kind is not Rims.PAINTED:
+        _draw_shares(shot, t, label, level, slope, tolerance, pixels, shares, places)
+    if kind is None:
+        kind = _find_kind(pixels, shares, places, label, level, slope, tolerance, image)
+        if kind is Rims.HARD:
+            return
+    if kind is Rims.PAINTED:
+        shares[:] = 0.0
+    own = np.ones(label.shape, np.float32)
+    own.ravel()[pixels] = shares[:, 0]
+    given = image.copy()
+    for _ in range(_ROUNDS):
+        _unmix(pixels, shares, places, label, level, slope, tolerance, own, given, image.copy(), image)
+
+
+def _draw_shares(
+    shot: Shot,
+    t: int,
+    label: np.ndarray,
+    level: np.ndarray,
+    slope: np.ndarray,
+    tolerance: np.ndarray,
+    pixels: np.ndarray,
+    shares: np.ndarray,
+    places: np.ndarray,
+) -> None:
+    """Draw the shot band by band, and write what `_find_shares` finds."""
     weights = filter_weights(FILTER_WIDTH)
     orthographic = bool(shot.camera.orthographic[t])
     height, width = label.shape
@@ -81,11 +119,24 @@ def unmix_rims(
                 weights, shares[first:last], places[first:last],
             )  # fmt: skip
         first = last
-    own.ravel()[pixels] = shares[:, 0]
-    given = image.copy()
-    for _ in range(_ROUNDS):
-        _unmix(pixels, shares, places, label, level, slope, tolerance, own, given, image.copy(), image)
-    return own
+
+
+def _find_kind(pixels, shares, places, label, level, slope, tolerance, image) -> Rims:
+    """Compare pixels that two surfaces of different colors share with what is expected of each kind."""
+    two = (np.abs(shares[:, 0] - 0.5) < _HALF) & (shares[:, 0] + shares[:, 1] > _WHOLE) & (places[:, 0] >= 0)
+    chosen = np.flatnonzero(two)
+    chosen = chosen[:: max(1, len(chosen) // _COMPARED)]
+    errors = np.full((len(chosen), 2), np.nan)
+    own = np.ones(label.shape, np.float32)
+    own.ravel()[pixels] = 0.0
+    _compare(pixels[chosen], shares[chosen], places[chosen], label, level, slope, tolerance, own, image, errors)
+    errors = errors[np.isfinite(errors[:, 0])]
+    if len(errors) < _LEAST_COMPARED:
+        return Rims.MIXED
+    mixed, hard = np.median(errors, axis=0).tolist()
+    if min(mixed, hard) > _STRANGE:
+        return Rims.PAINTED
+    return Rims.MIXED if mixed < hard else Rims.HARD
 
 
 def filter_weights(width: float) -> np.ndarray:
@@ -174,60 +225,86 @@ def _find_shares(
 
 
 @kernel
+def _expect(i, j, share, place, label, level, slope, tolerance, own, before, means, variances):
+    """Write the means [SURFACES, 3] and variances [SURFACES] of the surfaces' colors around a pixel.
+
+    The variance of a surface that is not in the pixel is 0; that of one without colors around it is NaN.
+    """
+    height, width, channels = before.shape
+    for k in range(SURFACES):
+        variances[k] = means[k, :] = 0.0
+        if share[k] == 0.0 and k > 0:
+            continue
+        p, q = i, j
+        if k > 0 and k < SURFACES - 1:
+            p, q = place[k - 1] // width, place[k - 1] % width
+        total = squares = brightness = 0.0
+        if k < SURFACES - 1:
+            for a in range(max(0, i - 2), min(height, i + 3)):
+                for b in range(max(0, j - 2), min(width, j + 3)):
+                    if (a == i and b == j) or not is_continuous(label, level, slope, tolerance, p, q, a, b):
+                        continue
+                    weight = own[a, b] ** _PURE / ((i - a) ** 2 + (j - b) ** 2)
+                    total += weight
+                    for c in range(channels):
+                        means[k, c] += weight * before[a, b, c]
+                        squares += weight * before[a, b, c] ** 2
+        if not total > 1e-6:
+            variances[k] = np.nan
+            continue
+        for c in range(channels):
+            means[k, c] /= total
+            squares -= total * means[k, c] ** 2
+            brightness += means[k, c] / channels
+        variances[k] = max(squares, 0.0) / (total * channels) + (_TEXTURE * brightness) ** 2 + _FAINT**2
+
+
+@kernel
+def _compare(pixels, shares, places, label, level, slope, tolerance, own, image, errors):
+    """Write the errors [N, 2] of the expected mixture and of the own color, relative to the surfaces' difference.
+
+    They are NaN where surfaces have about the same color, or where no pure pixel is near.
+    """
+    channels, width = image.shape[2], image.shape[1]
+    means, variances = np.zeros((SURFACES, channels)), np.zeros(SURFACES)
+    for n in range(pixels.size):
+        i, j = pixels[n] // width, pixels[n] % width
+        _expect(i, j, shares[n], places[n], label, level, slope, tolerance, own, image, means, variances)
+        difference = mixed = hard = 0.0
+        for c in range(channels):
+            change = means[1, c] - means[0, c]
+            difference += change**2
+            mixed += (image[i, j, c] - means[0, c] - shares[n, 1] * change) ** 2
+            hard += (image[i, j, c] - means[0, c]) ** 2
+        if difference > _CONTRAST**2 and variances[0] > 0.0 and variances[1] > 0.0:
+            errors[n, 0], errors[n, 1] = mixed / difference, hard / difference
+
+
+@kernel
 def _unmix(pixels, shares, places, label, level, slope, tolerance, own, image, before, out):
     """Write the own colors of pixels of `image`, expected from `before`, the colors so far."""
-    height, width, channels = image.shape
+    channels, width = image.shape[2], image.shape[1]
     means, variances = np.zeros((SURFACES, channels)), np.zeros(SURFACES)
     for n in range(pixels.size):
         i, j = pixels[n] // width, pixels[n] % width
         if shares[n, 0] > _WHOLE:
             continue
-        for k in range(SURFACES):
-            if shares[n, k] == 0.0:
-                variances[k] = 0.0
-                continue
-            p, q = i, j
-            if k > 0 and k < SURFACES - 1:
-                p, q = places[n, k - 1] // width, places[n, k - 1] % width
-            total = squares = 0.0
-            means[k] = 0.0
-            if k < SURFACES - 1:
-                for a in range(max(0, i - 2), min(height, i + 3)):
-                    for b in range(max(0, j - 2), min(width, j + 3)):
-                        if (a == i and b == j) or not is_continuous(label, level, slope, tolerance, p, q, a, b):
-                            continue
-                        weight = own[a, b] ** _PURE / ((i - a) ** 2 + (j - b) ** 2)
-                        total += weight
-                        for c in range(channels):
-                            means[k, c] += weight * before[a, b, c]
-                            squares += weight * before[a, b, c] ** 2
-            if total > 1e-6:
-                brightness = 0.0
-                for c in range(channels):
-                    means[k, c] /= total
-                    squares -= total * means[k, c] ** 2
-                    brightness += means[k, c] / channels
-                variances[k] = max(squares, 0.0) / (total * channels) + (_TEXTURE * brightness) ** 2 + _FAINT**2
-            else:
-                brightness = 0.0
-                for c in range(channels):
-                    means[k, c] = image[i, j, c]
-                    brightness += means[k, c] / channels
-                variances[k] = (_UNKNOWN * brightness) ** 2 + _FAINT**2
-        evidence = 0.0
-        for k in range(SURFACES):
-            evidence += shares[n, k] ** 2 * variances[k]
-        noise = brightness = 0.0
+        _expect(i, j, shares[n], places[n], label, level, slope, tolerance, own, before, means, variances)
+        evidence = noise = brightness = 0.0
         for c in range(channels):
             brightness += image[i, j, c] / channels
-            for k in range(1, SURFACES):
-                if shares[n, k] > 0.0:
+        for k in range(SURFACES):
+            if np.isnan(variances[k]):
+                means[k] = image[i, j]
+                variances[k] = (_UNKNOWN * brightness) ** 2 + _FAINT**2
+            evidence += shares[n, k] ** 2 * variances[k]
+            if shares[n, k] > 0.0:
+                for c in range(channels):
                     noise += (_WRONG * (means[k, c] - means[0, c])) ** 2 / channels
         noise += (_NOISE * brightness) ** 2 + _FAINT**2
         gain = shares[n, 0] * variances[0] / (evidence + noise)
         for c in range(channels):
             mixture = 0.0
             for k in range(SURFACES):
-                if shares[n, k] > 0.0:
-                    mixture += shares[n, k] * means[k, c]
+                mixture += shares[n, k] * means[k, c]
             out[i, j, c] = max(means[0, c] + gain * (image[i, j, c] - mixture), 0.0)
