@@ -142,7 +142,7 @@ def test_kernels_compile_where_nothing_can_be_kept():
 
 @pytest.mark.parametrize("orthographic", [False, True])
 def test_a_crowd_is_drawn_as_its_meshes_one_by_one(orthographic):
-    """Hidden triangles are left out and near instances drawn first, which changes no pixel, also where depths are equal."""
+    """Leaving out what is hidden, and drawing near instances first, changes no pixel, also where depths are equal."""
     rng = np.random.default_rng(0)
     visible = rng.random((60, 2)) < 0.8
     offsets = rng.uniform((-2, -1.5, 3), (2, 1.5, 9), (60, 1, 3)) + np.zeros((60, 2, 3))
