@@ -23,7 +23,7 @@ from trackshade.propagation.poses import resize_shot
 from trackshade.shot import Shot
 
 SAMPLES = 4  # along each side of a pixel
-FILTER_WIDTH = 2.0  # pixels; Blender's default, a Blackman-Harris window
+FILTER_WIDTH = 2.0  # pixels, of a Blackman-Harris window; Blender's default is 1.5, and denoising softens a little
 SURFACES = 4  # that one pixel mixes: its own and others; the last one stands for those that no pixel's center shows
 _BAND = 64  # rows of a picture that are drawn at a time
 _MARGIN = 1  # pixels that are drawn around them
