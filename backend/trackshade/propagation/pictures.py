@@ -4,8 +4,8 @@
 A picture knows which mesh each of its pixels shows, and at which depth. Depths are stored as *levels*: 1 / depth for a
 perspective camera, the depth itself for an orthographic one, which are linear over the picture where a surface is flat.
 
-At the rim of a surface a render's pixels are mixed with what is behind. Such pixels take the colors of the clean pixels
-of their own surface beside them, so that no outline of an object is carried to another place.
+At the rim of a surface a render's pixels are mixed with what is behind. They get the colors of their own surface
+(`rims`), so that no outline of an object is carried to another place.
 """
 
 from __future__ import annotations

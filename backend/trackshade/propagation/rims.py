@@ -25,7 +25,7 @@ from trackshade.shot import Shot
 SAMPLES = 4  # along each side of a pixel
 FILTER_WIDTH = 2.0  # pixels, of a Blackman-Harris window; Blender's default is 1.5, and denoising softens a little
 SURFACES = 4  # that one pixel mixes: its own and others; the last one stands for those that no pixel's center shows
-_BAND = 64  # rows of a picture that are drawn at a time
+_AT_ONCE = 4_000_000  # samples that are drawn at a time
 _MARGIN = 1  # pixels that are drawn around them
 _ROUNDS = 2
 _WHOLE = 0.995  # share of its surface from which a pixel is not mixed
@@ -108,9 +108,10 @@ def _draw_shares(
     weights = filter_weights(FILTER_WIDTH)
     orthographic = bool(shot.camera.orthographic[t])
     height, width = label.shape
+    band = max(8, _AT_ONCE // (width * SAMPLES**2))
     first = 0
-    for row in range(0, height, _BAND):
-        rows = min(_BAND, height - row)
+    for row in range(0, height, band):
+        rows = min(band, height - row)
         last = int(np.searchsorted(pixels, (row + rows) * width))
         if last > first:
             buffers = ShotRaster(_crop(shot, row - _MARGIN, rows + 2 * _MARGIN)).draw(t)
