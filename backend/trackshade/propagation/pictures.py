@@ -18,7 +18,7 @@ import numpy as np
 from trackshade.control.compiling import kernel
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.poses import resize_shot
-from trackshade.propagation.rims import Rims, is_continuous, unmix_rims
+from trackshade.propagation.rims import Rims, Visible, is_continuous, unmix_rims
 from trackshade.shot import Shot
 
 SNAP = 1e-3  # pixels: a position nearer to a pixel's center is the center
@@ -84,7 +84,7 @@ def surface_picture(
     _find_rims(label, level, slope, tolerance, near, inner)
     clean = np.ascontiguousarray(image, np.float32).copy()
     trust = np.full(shape, 255, np.uint8)
-    unmix_rims(sized, t, clean, label, level, slope, tolerance, near, rims)
+    unmix_rims(sized, t, clean, Visible(label, level, slope, tolerance), near, rims)
     trust[_dilated(near)] = 170
     trust[near] = 85
     trust[[0, -1]] = trust[:, [0, -1]] = 85

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from enum import Enum, auto
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,14 +50,42 @@ class Rims(Enum):
     PAINTED = auto()  # neither: an outline is drawn along them, or they are not where the geometry has them
 
 
+class Visible(NamedTuple):
+    """What a picture shows, [h, w] each. A plain tuple of arrays, so that kernels can take it.
+
+    Attributes:
+        label: int32, see `pictures.SurfacePicture`.
+        level: float32, the same.
+        slope: float32, change of the level from pixel to pixel.
+        tolerance: float32, see `pictures.SurfacePicture`.
+    """
+
+    label: np.ndarray
+    level: np.ndarray
+    slope: np.ndarray
+    tolerance: np.ndarray
+
+
+class _Mixtures(NamedTuple):
+    """Surfaces that pixels mix.
+
+    Attributes:
+        pixels: [N] int64, flat indices.
+        shares: [N, SURFACES] float32, of the surface that the pixel's center shows, of others, and of those that no
+            pixel's center shows.
+        places: [N, SURFACES - 1] int64, pixels whose centers show the other surfaces, flat indices; -1 for none.
+    """
+
+    pixels: np.ndarray
+    shares: np.ndarray
+    places: np.ndarray
+
+
 def unmix_rims(
     shot: Shot,
     t: int,
     image: np.ndarray,
-    label: np.ndarray,
-    level: np.ndarray,
-    slope: np.ndarray,
-    tolerance: np.ndarray,
+    visible: Visible,
     rims: np.ndarray,
     kind: Rims | None = None,
 ) -> None:
@@ -66,10 +95,7 @@ def unmix_rims(
         shot: the shot, at the picture's size.
         t: the sample that the picture shows.
         image: [h, w, 3] float32 linear light; overwritten.
-        label: see `pictures.SurfacePicture`, as are the following.
-        level: [h, w] float32.
-        slope: [h, w] float32, change of the level from pixel to pixel.
-        tolerance: [h, w] float32.
+        visible: what the picture shows.
         rims: [h, w] bool, pixels that may be mixed.
         kind: how they come about; found out by their colors if None.
     """
@@ -77,60 +103,48 @@ def unmix_rims(
     if not len(pixels) or kind is Rims.HARD:
         return
     shares = np.zeros((len(pixels), SURFACES), np.float32)
-    places = np.full((len(pixels), SURFACES - 1), -1, np.int64)
+    mixtures = _Mixtures(pixels, shares, np.full((len(pixels), SURFACES - 1), -1, np.int64))
     if kind is not Rims.PAINTED:
-        _draw_shares(shot, t, label, level, slope, tolerance, pixels, shares, places)
-    if kind is None:
-        kind = _find_kind(pixels, shares, places, label, level, slope, tolerance, image)
-        if kind is Rims.HARD:
-            return
+        _draw_shares(shot, t, visible, mixtures)
+    kind = kind or _find_kind(image, visible, mixtures)
+    if kind is Rims.HARD:
+        return
     if kind is Rims.PAINTED:
         shares[:] = 0.0
-    own = np.ones(label.shape, np.float32)
+    own = np.ones(rims.shape, np.float32)
     own.ravel()[pixels] = shares[:, 0]
     given = image.copy()
     for _ in range(_ROUNDS):
-        _unmix(pixels, shares, places, label, level, slope, tolerance, own, given, image.copy(), image)
+        _unmix(*mixtures, *visible, own, given, image.copy(), image)
 
 
-def _draw_shares(
-    shot: Shot,
-    t: int,
-    label: np.ndarray,
-    level: np.ndarray,
-    slope: np.ndarray,
-    tolerance: np.ndarray,
-    pixels: np.ndarray,
-    shares: np.ndarray,
-    places: np.ndarray,
-) -> None:
-    """Draw the shot band by band, and write what `_find_shares` finds."""
+def _draw_shares(shot: Shot, t: int, visible: Visible, mixtures: _Mixtures) -> None:
+    """Draw the shot band by band, and write the shares and places of the surfaces."""
     weights = filter_weights(FILTER_WIDTH)
     orthographic = bool(shot.camera.orthographic[t])
-    height, width = label.shape
+    height, width = visible.label.shape
     band = max(8, _AT_ONCE // (width * SAMPLES**2))
     first = 0
     for row in range(0, height, band):
         rows = min(band, height - row)
-        last = int(np.searchsorted(pixels, (row + rows) * width))
+        last = int(np.searchsorted(mixtures.pixels, (row + rows) * width))
         if last > first:
             buffers = ShotRaster(_crop(shot, row - _MARGIN, rows + 2 * _MARGIN)).draw(t)
-            _find_shares(
-                pixels[first:last], label, level, slope, tolerance, buffers.label, buffers.depth, orthographic, row,
-                weights, shares[first:last], places[first:last],
-            )  # fmt: skip
+            part = (values[first:last] for values in mixtures)
+            _find_shares(*part, *visible, buffers.label, buffers.depth, orthographic, row, weights)
         first = last
 
 
-def _find_kind(pixels, shares, places, label, level, slope, tolerance, image) -> Rims:
+def _find_kind(image: np.ndarray, visible: Visible, mixtures: _Mixtures) -> Rims:
     """Compare pixels that two surfaces of different colors share with what is expected of each kind."""
+    pixels, shares, places = mixtures
     two = (np.abs(shares[:, 0] - 0.5) < _HALF) & (shares[:, 0] + shares[:, 1] > _WHOLE) & (places[:, 0] >= 0)
     chosen = np.flatnonzero(two)
     chosen = chosen[:: max(1, len(chosen) // _COMPARED)]
     errors = np.full((len(chosen), 2), np.nan)
-    own = np.ones(label.shape, np.float32)
+    own = np.ones(image.shape[:2], np.float32)
     own.ravel()[pixels] = 0.0
-    _compare(pixels[chosen], shares[chosen], places[chosen], label, level, slope, tolerance, own, image, errors)
+    _compare(pixels[chosen], shares[chosen], places[chosen], *visible, own, image, errors)
     errors = errors[np.isfinite(errors[:, 0])]
     if len(errors) < _LEAST_COMPARED:
         return Rims.MIXED
@@ -180,12 +194,9 @@ def _shows(label, level, slope, tolerance, i, j, mesh, value, distance):
 
 @kernel
 def _find_shares(
-    pixels, label, level, slope, tolerance, labels, depths, orthographic, first_row, weights, shares, places
+    pixels, shares, places, label, level, slope, tolerance, labels, depths, orthographic, first_row, weights
 ):  # fmt: skip
-    """Write the shares of the surfaces in pixels: the own one, others, and one for all that no pixel's center shows.
-
-    Of the others, `places` are pixels that show them, as flat indices.
-    """
+    """Write `shares` and `places` of pixels; `labels` and `depths` are samples of the rows from `first_row` on."""
     height, width = label.shape
     reach = weights.shape[0] // 2
     for n in range(pixels.size):
