@@ -23,11 +23,11 @@ from trackshade.control.video import tracking_video
 from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.results import write_result
 from trackshade.results.baking import BakeOptions, bake_result
+from trackshade.results.cells.views import render_views, views_from_buffers
 from trackshade.results.sheets import consistency_figure, variation_in_frame
 from trackshade.results.texture.bake import bake_texture, choose_size, to_texels
 from trackshade.results.texture.fill import fill
 from trackshade.results.texture.heat import LEVELS, UNKNOWN, color_map, heat_map
-from trackshade.results.texture.views import render_views, views_from_buffers
 from trackshade.shot import Geometry, Shot
 
 T = 7

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.results.cells.views import Views, render_views
 from trackshade.results.frames import read_frame
 from trackshade.results.record import format_json, shot_digest
 from trackshade.results.texture.bake import (
@@ -36,7 +37,6 @@ from trackshade.results.texture.bake import (
 )
 from trackshade.results.texture.heat import LEVELS, heat_map
 from trackshade.results.texture.projection import write_reach, write_tracks
-from trackshade.results.texture.views import Views, render_views
 from trackshade.shot import Shot
 
 FORMAT = 1
