@@ -135,6 +135,48 @@ def gather_located(
     )
 
 
+def read_samples(
+    views: Views,
+    images: np.ndarray,  # [S, H, W, 3]
+    mesh: int,
+    points: LocatedPoints,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values [N, S, 3] of points in each cell of a frame, and their weights [N, S], 0 where it shows none.
+
+    Args:
+        views: what the cells show; all samples must be of the same frame.
+        images: their pictures.
+        mesh: index into `Shot.meshes`.
+        points: the points, as they are on the mesh's geometry of that frame.
+    """
+    t = int(views.samples[0])
+    values = np.zeros((len(points.corners), len(images), 3), np.float32)
+    weights = np.zeros(values.shape[:2], np.float32)
+    to_camera, lens, orthographic, clip, visible = _cameras(views, mesh)
+    _read_samples(
+        views.shot.geometry_of(mesh, t).at(t), np.ascontiguousarray(points.corners, np.int32),
+        np.where(points.exists[:, None], points.weights, np.nan), to_camera, lens, orthographic, clip, visible,
+        views.clear_mesh, views.depth_limit, images, mesh, values, weights,
+    )  # fmt: skip
+    return values, weights
+
+
+def _cameras(views: Views, mesh: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return object to camera, (fx, fy, cx, cy), whether it is orthographic, clip limits and visibility by sample.
+
+    They are copies: numba would compile once more for arrays that cannot be written.
+    """
+    track, camera, samples = views.shot.meshes[mesh], views.shot.camera, views.samples
+    k = camera.intrinsics[samples]
+    return (
+        np.array(camera.world_to_camera[samples] @ track.matrix_world[samples]),
+        np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], axis=1),
+        np.array(camera.orthographic[samples]),
+        np.array(camera.clip[samples]),
+        np.array(track.visible[samples]),
+    )
+
+
 def _gather_points(
     views: Views,
     images: np.ndarray,  # [S, H, W, 3]
@@ -147,18 +189,10 @@ def _gather_points(
     progress: Callable[[int], None],
     weighting: Weighting,
 ) -> GatheredColors:
-    track, camera, samples = views.shot.meshes[mesh], views.shot.camera, views.samples
     count, shape = len(points.target), (len(images), 3)
     out = GatheredColors(np.empty((count, 3), np.float32), np.empty(count, np.int32), np.empty(count, np.float32))
-    k = camera.intrinsics[samples]
-    # Copies of the small arrays: numba would compile once more for ones that cannot be written.
-    state = (
-        np.array(camera.world_to_camera[samples] @ track.matrix_world[samples]),
-        np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], axis=1),
-        np.array(camera.orthographic[samples]),
-        np.array(camera.clip[samples]),
-        np.where(track.visible[samples], rows, -1),
-    )
+    *cameras, visible = _cameras(views, mesh)
+    state = (*cameras, np.where(visible, rows, -1))
     levels = (
         np.ones(shape) if weighting.gain is None else np.array(weighting.gain, np.float64),
         np.zeros(shape) if weighting.offset is None else np.array(weighting.offset, np.float64),
@@ -229,6 +263,20 @@ def _gather(
         counts[n] = count
         variation[n] = _deviation(samples, count)
         _median(samples, weight, count, soft, color[n])
+
+
+@kernel
+def _read_samples(
+    positions, corners, weights, to_camera, lens, orthographic, clip, visible, clear_mesh, depth_limit, images, mesh,
+    values, out,
+):  # fmt: skip
+    for n in range(corners.shape[0]):
+        for t in range(images.shape[0]):
+            if visible[t]:
+                out[n, t] = read_cell(
+                    positions, corners[n, 0], corners[n, 1], corners[n, 2], weights[n, 1], weights[n, 2], to_camera[t],
+                    lens[t], orthographic[t], clip[t], clear_mesh[t], depth_limit[t], images[t], mesh, values[n, t],
+                )  # fmt: skip
 
 
 @kernel
