@@ -14,7 +14,7 @@ from trackshade.results.cells.images import CellImages
 from trackshade.results.cells.leveling import Levels
 from trackshade.shot import Shot
 
-MATRIX = Weighting(power=0.5, soft=12.0)
+MATRIX = Weighting(power=0.5, soft=24.0)
 """How the cells of one frame are weighted: there are few, and their differences are mostly noise."""
 
 
