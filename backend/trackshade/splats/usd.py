@@ -61,7 +61,8 @@ def write_splat_usd(
         "radiance": (prim.CreateRadianceSphericalHarmonicsCoefficientsAttr(), vt.Vec3fArray),
         "extent": (prim.CreateExtentAttr(), vt.Vec3fArray),
     }
-    last: dict[str, tuple[float, np.ndarray]] = {}
+    last: dict[str, np.ndarray] = {}  # the first value, as long as there is no sample
+    number = 0.0  # of the frame before
     sampled: set[str] = set()
     for done, frame in enumerate(frames, 1):
         check_finite(frame)
@@ -73,15 +74,17 @@ def write_splat_usd(
             before = last.get(name)
             if before is None:
                 attribute.Set(kind.FromNumpy(values))  # the default, which holds until a sample differs
-            elif name in sampled or not np.array_equal(before[1], values):
+            elif name in sampled or not np.allclose(before, values, rtol=1e-5, atol=0):
                 if name not in sampled:
                     sampled.add(name)
-                    first = stage.GetStartTimeCode()
-                    attribute.Set(kind.FromNumpy(before[1]), first)
-                    if before[0] != first:
-                        attribute.Set(kind.FromNumpy(before[1]), before[0])
+                    for time in {stage.GetStartTimeCode(), number}:
+                        attribute.Set(kind.FromNumpy(before), time)
                 attribute.Set(kind.FromNumpy(values), frame.number)
-            last[name] = frame.number, values
+                continue
+            else:
+                continue
+            last[name] = values
+        number = frame.number
         if done % _FLUSHED == 0:
             stage.Save()
         report(done)
