@@ -74,16 +74,13 @@ def write_splat_usd(
             before = last.get(name)
             if before is None:
                 attribute.Set(kind.FromNumpy(values))  # the default, which holds until a sample differs
+                last[name] = values
             elif name in sampled or not np.allclose(before, values, rtol=1e-5, atol=0):
                 if name not in sampled:
                     sampled.add(name)
                     for time in {stage.GetStartTimeCode(), number}:
                         attribute.Set(kind.FromNumpy(before), time)
                 attribute.Set(kind.FromNumpy(values), frame.number)
-                continue
-            else:
-                continue
-            last[name] = values
         number = frame.number
         if done % _FLUSHED == 0:
             stage.Save()
