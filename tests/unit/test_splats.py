@@ -18,10 +18,12 @@ from trackshade.core.errors import OutputError, UsageError
 from trackshade.results.cells.images import CellImages
 from trackshade.results.cells.points import PointSet
 from trackshade.shot import Geometry, Shot
+from trackshade.shot.cameras import unroll_cameras
+from trackshade.splats.frame import SplatFrame
 from trackshade.splats.motion import SplatMotion
 from trackshade.splats.ply import COLUMNS, HARMONIC, write_splat_ply
 from trackshade.splats.sampling import choose_points
-from trackshade.splats.sequence import SplatFrame, SplatSequence, build_splats
+from trackshade.splats.sequence import SplatSequence, build_splats
 from trackshade.splats.spreading import choose_evenly
 from trackshade.splats.usd import write_splat_usd
 
@@ -111,8 +113,6 @@ def square(positions: np.ndarray, matrices: np.ndarray) -> Shot:
 
 
 def motion_of(shot: Shot, spacing: float = 0.1) -> SplatMotion:
-    from trackshade.shot.cameras import unroll_cameras
-
     unrolled = unroll_cameras(shot)
     surface = SurfacePoints(
         np.zeros(2, int), np.zeros(2, int), np.array([[0, 1, 2], [0, 2, 3]], np.int32),

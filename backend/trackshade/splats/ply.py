@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from trackshade.core.errors import OutputError
-from trackshade.splats.sequence import SplatFrame
+from trackshade.splats.frame import SplatFrame
 
 WIDTH = 0.6  # standard deviation in units of the distance between splats
 OPACITY = 0.999

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,33 +13,13 @@ from trackshade.results.cells.leveling import fit_levels
 from trackshade.results.cells.points import PointSet
 from trackshade.results.cells.series import ColorSeries, finish_colors, gather_series
 from trackshade.shot import Shot
+from trackshade.splats.frame import SplatFrame
 from trackshade.splats.motion import SplatMotion
 from trackshade.splats.sampling import choose_points
 
 COUNT = 200_000
 _NEIGHBORS = 8
 GRAY = 118.0  # level of splats of a shot of which nothing is shown
-
-
-@dataclass(frozen=True, eq=False)
-class SplatFrame:
-    """N splats in one frame.
-
-    Attributes:
-        number: the scene's frame number.
-        position: [N, 3] float32 world, metres, Z up.
-        rotation: [N, 4] float32 quaternions (w, x, y, z).
-        size: [N, 3] float32, distances between splats along their axes, metres; the third is across the surface.
-        color: [N, 3] float32 sRGB, 0..1.
-        exists: [N] bool; the others have no size.
-    """
-
-    number: float
-    position: np.ndarray
-    rotation: np.ndarray
-    size: np.ndarray
-    color: np.ndarray
-    exists: np.ndarray
 
 
 class SplatSequence:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from trackshade.core.errors import UsageError
+from trackshade.splats.frame import SplatFrame
 from trackshade.splats.ply import HARMONIC, check_finite
-from trackshade.splats.sequence import SplatFrame
 
 WIDTH = 0.4  # standard deviation in units of the distance between splats
 OPACITY = 6.0  # above 1: small splats that cover like large ones, without their soft rims
