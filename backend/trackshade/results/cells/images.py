@@ -87,23 +87,7 @@ class CellImages:
         Raises:
             ShotError: the folder holds no picture of a cell.
         """
-        names = camera_folders(shot)
-        count = len(shot.frame_numbers)
-        found = {
-            (view, number): path
-            for view, name in enumerate(names)
-            for path in sorted((folder / name).glob("*"))
-            if path.suffix.lower() in _SUFFIXES
-            for number in [int(path.stem) - 1 if path.stem.isdigit() else -1]
-            if 0 <= number < count
-        }
-        if not found:
-            raise ShotError(
-                "no-images",
-                f"{folder} has no pictures of the shot's cells, such as {names[0]}/0001.png.",
-                "Name the folder that has a folder of pictures for each camera.",
-            )
-        return cls(shot, [found.get((view, t)) for t in range(count) for view in range(len(names))])
+        return cls(shot, cell_files(shot, folder))
 
     @classmethod
     def from_light(cls, shot: Shot, light: Callable[[int], np.ndarray], size: tuple[int, int]) -> CellImages:
@@ -179,3 +163,28 @@ def camera_folders(shot: Shot) -> list[str]:
         name = re.sub(r"[^\w .-]+", "_", camera.name).strip(" .") or f"camera{number}"
         names.append(name if name not in names else f"{name}-{number}")
     return names
+
+
+def cell_files(shot: Shot, folder: Path) -> list[Path | None]:
+    """Return the file of each sample of the unrolled shot in a folder (see the module), or None.
+
+    Args:
+        shot: the shot as it was captured.
+        folder: the folder.
+
+    Raises:
+        ShotError: the folder holds no picture of a cell.
+    """
+    names, count = camera_folders(shot), len(shot.frame_numbers)
+    found: dict[tuple[int, int], Path] = {}
+    for view, name in enumerate(names):
+        for path in sorted((folder / name).glob("*")):
+            if path.suffix.lower() in _SUFFIXES and path.stem.isdigit() and 0 < int(path.stem) <= count:
+                found[view, int(path.stem) - 1] = path
+    if not found:
+        raise ShotError(
+            "no-images",
+            f"{folder} has no pictures of the shot's cells, such as {names[0]}/0001.png.",
+            "Name the folder that has a folder of pictures for each camera.",
+        )
+    return [found.get((view, t)) for t in range(count) for view in range(len(names))]
