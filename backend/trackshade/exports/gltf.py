@@ -73,7 +73,7 @@ def write_gltf(path: Path, shot: Shot, textures: Sequence[AnimatedTexture]) -> N
         key: [] for key in ("nodes", "meshes", "materials", "textures", "images", "channels", "samplers")
     }
     samples = range(0, len(shot.frame_numbers), shot.views)
-    seconds = (shot.frame_numbers[:: shot.views] - shot.frame_numbers[0]) / shot.fps
+    seconds = np.arange(len(samples)) / shot.fps
     times = buffer.array(seconds.astype(np.float32))
     for texture in textures:
         _add_mesh(buffer, scene, shot, texture, list(samples), times)

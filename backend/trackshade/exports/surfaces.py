@@ -17,7 +17,7 @@ from trackshade.results.texture.animate import AnimatedTexture, animate_texture
 from trackshade.shot import Shot
 from trackshade.splats.ply import write_splat_ply
 from trackshade.splats.sequence import build_splats
-from trackshade.splats.usd import usd_modules, write_splat_usd
+from trackshade.splats.usd import scene_rate, usd_modules, write_splat_usd
 
 Report = Callable[[int], None]
 
@@ -73,7 +73,7 @@ def _write_splats(
         report(cells.frames // 2 + done // 2)
 
     if name == "splats-usd":
-        write_splat_usd(out, built.frames(), cells.shot.fps, report=written)
+        write_splat_usd(out, built.frames(), scene_rate(cells.shot), report=written)
         return
     for t, frame in enumerate(built.frames()):
         write_splat_ply(out / f"{t + 1:04d}.ply", frame)

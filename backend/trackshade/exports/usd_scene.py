@@ -17,7 +17,7 @@ from PIL import Image
 
 from trackshade.results.texture.animate import AnimatedTexture
 from trackshade.shot import Shot
-from trackshade.splats.usd import usd_modules
+from trackshade.splats.usd import scene_rate, usd_modules
 
 SCENE = "scene.usdc"
 TEXTURES = "textures"
@@ -50,8 +50,8 @@ def write_usd_scene(
     numbers = shot.frame_numbers[:: shot.views].tolist()
     stage.SetStartTimeCode(numbers[0])
     stage.SetEndTimeCode(numbers[-1])
-    stage.SetTimeCodesPerSecond(shot.fps)
-    stage.SetFramesPerSecond(shot.fps)
+    stage.SetTimeCodesPerSecond(scene_rate(shot))
+    stage.SetFramesPerSecond(scene_rate(shot))
     root = geom.Xform.Define(stage, "/Shot")
     stage.SetDefaultPrim(root.GetPrim())
     for done, texture in enumerate(textures, 1):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trackshade.core.errors import UsageError
+from trackshade.shot import Shot
 from trackshade.splats.frame import SplatFrame
 from trackshade.splats.ply import HARMONIC, check_finite
 
@@ -99,6 +100,13 @@ def _values(frame: SplatFrame, width: float, opacity: float) -> dict[str, np.nda
         "radiance": np.ascontiguousarray((frame.color - 0.5) / HARMONIC, np.float32),
         "extent": np.stack([shown.min(axis=0), shown.max(axis=0)]),
     }
+
+
+def scene_rate(shot: Shot) -> float:
+    """Return the rate at which the scene's frames play, of which samples of a shot may be several apart."""
+    numbers = shot.frame_numbers[:: shot.views]
+    step = (numbers[-1] - numbers[0]) / (len(numbers) - 1) if len(numbers) > 1 else 1.0
+    return float(shot.fps * step)
 
 
 def usd_modules():
