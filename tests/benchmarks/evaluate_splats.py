@@ -118,7 +118,7 @@ class Bench:
         every, known, holes = [], [], []
         for t in TIMES:
             for n in range(3):
-                found = look(self.cells, self.unrolled, t * 3 + n)
+                found = look(self.cells, self.unrolled, t * 3 + n, frames=[t])
                 truth = self.truth[t * 3 + n]
                 every.append(psnr(truth, found.image, found.surface))
                 known.append(psnr(truth, found.image, found.known & found.surface))
@@ -238,10 +238,8 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return a cell as a generator that is not consistent might make it, [H, W, 3] float32."""
     from scipy.ndimage import gaussian_filter, shift
 
-    moved = np.stack(
-        [shift(image[..., k].astype(np.float32), rng.uniform(-0.5, 0.5, 2), order=3, mode="nearest") for k in range(3)],
-        axis=-1,
-    )
+    by = (*rng.uniform(-0.5, 0.5, 2), 0.0)
+    moved = shift(image.astype(np.float32), by, order=3, mode="nearest")
     blotches = gaussian_filter(rng.normal(size=image.shape), (24, 24, 0))
     blotches *= 8 / blotches.std()
     noisy = moved * (1 + 0.06 * rng.normal(size=3)) + 6 * rng.normal(size=3) + blotches

@@ -2,9 +2,9 @@
 """Chooses the surface points that splats ride on, once for all frames.
 
 Some frames are surveyed: how many pixels each piece of surface covers in the cell that shows it largest. Most points
-are spread evenly over these pixels, so that all that is seen is equally sharp, and a share by area over everything, for
-cameras that look where no cell does. A surface that another topology brings gets points of its own, where it shows none
-that was there before.
+are spread evenly over these pixels, so that all that is seen is equally sharp, and a share over everything, for cameras
+that look where no cell does. A surface that another topology brings gets points of its own, where it shows none that
+was there before.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from trackshade.shot import Geometry, Shot
 from trackshade.splats.spreading import choose_evenly
 
 SURVEYED = 5  # frames
-BY_AREA = 0.12  # share of the points that is spread by area
+BY_AREA = 0.12  # share of the points that is spread over everything
 CANDIDATES = 3  # for each point that is kept
 PIECE = 4.0  # length of the pieces of surface that are told apart, in units of the mean spacing
 MOST = 20_000_000
+_FAR = 0.1  # importance of a mesh that is never seen, beside the mean of all
 _ROUNDS = 14  # of halving pieces
 _LEAST_AREA = 1e-14
 
@@ -80,15 +81,28 @@ def choose_points(cells: CellImages, count: int = 200_000, seed: int = 0) -> Spl
         raise ShotError("no-tracks", "The shot shows no mesh to put splats on.", "Make meshes visible.")
     seen = sum(float(part.pixels.sum()) for part in pieces)
     by_area = BY_AREA if seen > 0 else 1.0
+    areas = [_importance(part, seen / total) * part.world for part in pieces]
+    everywhere = sum(float(area.sum()) for area in areas)
     rng = np.random.default_rng(seed)
     found = []
-    for part in pieces:
-        share = by_area * part.world / total
+    for part, area in zip(pieces, areas, strict=True):
+        share = by_area * area / everywhere
         if seen > 0:
             share = share + (1 - by_area) * part.pixels / seen
         found.append(_choose(shot, part, share * count, rng))
     surface = SurfacePoints(*(np.concatenate(parts) for parts in zip(*(item.surface for item in found), strict=True)))
     return SplatPoints(surface, np.concatenate([item.spacing for item in found]))
+
+
+def _importance(pieces: _Pieces, usual: float) -> float:
+    """Return how densely the hidden sides of a mesh are covered: by the pixels for each square metre of what is seen.
+
+    Large splats on the hidden sides of a mesh that is seen large would stand out at its silhouette.
+    """
+    world = float(pieces.world.sum())
+    if not usual > 0:
+        return 1.0
+    return float(pieces.pixels.sum()) / max(world, 1e-12) / usual + _FAR
 
 
 def _drawn(shot: Shot) -> Iterator[tuple[int, int]]:

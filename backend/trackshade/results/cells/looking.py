@@ -26,8 +26,9 @@ class Look:
     """A picture of the surfaces of a shot.
 
     Attributes:
-        image: [H, W, 3] float32, 8-bit values; filled where no cell shows the surface, 0 for the background.
-        known: [H, W] bool, pixels all of whose samples are known.
+        image: [H, W, 3] float32, 8-bit values; what no cell of the frame shows is taken from other frames, or filled;
+            the background is 0.
+        known: [H, W] bool, pixels all of whose samples some cell of the frame shows.
         surface: [H, W] bool, pixels that surfaces cover wholly.
         disagreement: [H, W] float32, standard deviation between the cells, levels; NaN where fewer than two show it.
     """
@@ -72,11 +73,11 @@ def look(
     series = gather_series(PointSet(cells.shot, points), cells, frames, levels=levels, clay=clay, threads=threads)
     here = list(frames).index(frame)
     found = finish_colors(series, steady)[here]
-    grid = np.zeros((size[1] * size[0], 5), np.float32)
-    is_known = np.isfinite(found[:, 0])
-    grid[pixels, :3] = np.where(is_known[:, None], found, 0)
-    grid[pixels, 3], grid[pixels, 4] = is_known, 1
-    mean = grid.reshape(height, samples, width, samples, 5).mean(axis=(1, 3))
+    grid = np.zeros((size[1] * size[0], 6), np.float32)
+    has_color = np.isfinite(found[:, 0])
+    grid[pixels, :3] = np.where(has_color[:, None], found, 0)
+    grid[pixels, 3], grid[pixels, 4], grid[pixels, 5] = has_color, 1, series.count[here] > 0
+    mean = grid.reshape(height, samples, width, samples, 6).mean(axis=(1, 3))
     weight = mean[..., 3:4]
     image = mean[..., :3] / np.maximum(weight, 1e-6)
     filled = push_pull(np.where(weight > 0, image, 0).astype(np.float32), weight[..., 0] > 0)
@@ -84,4 +85,4 @@ def look(
     spread = np.full(size[0] * size[1], np.nan, np.float32)
     spread[pixels] = series.variation[here]
     middle = spread.reshape(height, samples, width, samples)[:, samples // 2, :, samples // 2]
-    return Look(filled, weight[..., 0] > _WHOLE, mean[..., 4] > _WHOLE, middle)
+    return Look(filled, mean[..., 5] > _WHOLE, mean[..., 4] > _WHOLE, middle)
