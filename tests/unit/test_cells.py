@@ -17,13 +17,13 @@ from trackshade.control.locate import SurfacePoints
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError, UsageError
-from trackshade.results.cells.images import CellImages, camera_folders
+from trackshade.results.cells.images import CellImages
 from trackshade.results.cells.leveling import fit_levels
 from trackshade.results.cells.looking import look
 from trackshade.results.cells.points import PointSet, points_of_pixels
 from trackshade.results.cells.series import ColorSeries, finish_colors, frame_noise, gather_series
 from trackshade.shot import Shot
-from trackshade.shot.cameras import through_camera, unroll_cameras
+from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
 
 
 def all_points(cells: CellImages, sample: int = 0) -> tuple[PointSet, np.ndarray]:
@@ -46,13 +46,14 @@ def painted() -> tuple[Shot, list[np.ndarray]]:
     return shot, painted_cells(shot)
 
 
-def test_a_folder_of_cameras(tmp_path: Path, painted) -> None:
+@pytest.mark.parametrize("inside", ["", "frames"], ids=["folder", "result"])
+def test_a_folder_of_cameras(inside: str, tmp_path: Path, painted) -> None:
     shot, pictures = painted
-    for view, name in enumerate(camera_folders(shot)):
-        (tmp_path / name).mkdir()
+    for view, name in enumerate(camera_file_names(shot.cameras)):
+        (tmp_path / name / inside).mkdir(parents=True)
         for t in range(2):
             if (view, t) != (1, 1):
-                Image.fromarray(pictures[t * 3 + view]).save(tmp_path / name / f"{t + 1:04d}.png")
+                Image.fromarray(pictures[t * 3 + view]).save(tmp_path / name / inside / f"{t + 1:04d}.png")
     cells = CellImages.from_folder(shot, tmp_path)
     assert (cells.cameras, cells.frames, cells.size) == (3, 2, shot.size)
     assert cells.samples(1) == [3, 5]
@@ -60,19 +61,6 @@ def test_a_folder_of_cameras(tmp_path: Path, painted) -> None:
         column = cells.column(frame)
         for n, t in enumerate(cells.samples(frame)):
             np.testing.assert_array_equal(column.images[n], pictures[t])
-
-
-def test_names_of_folders() -> None:
-    shot = box_matrix()
-    names = ("A/B", "A:B", "..")
-    shot = replace(
-        shot,
-        camera=replace(shot.camera, name=names[0]),
-        more_cameras=tuple(
-            replace(camera, name=name) for camera, name in zip(shot.more_cameras, names[1:], strict=True)
-        ),
-    )
-    assert camera_folders(shot) == ["A_B", "A_B-1", "camera2"]
 
 
 def test_pictures_that_do_not_fit(tmp_path: Path, painted) -> None:
@@ -244,3 +232,27 @@ def test_a_camera_that_has_no_picture_sees_the_surfaces(painted) -> None:
     assert np.abs(found.image - truth[1])[found.known].mean() < 2
     assert (found.image[~found.surface & (ShotRaster(other).draw(1).label < 0)] < 256).all()
     assert np.nanmax(found.disagreement) < 12
+
+
+def test_cameras_that_see_nothing_together(painted) -> None:
+    """One looks away: the cells stay as they are, and its picture of nothing is no color of any surface."""
+    shot, pictures = painted
+    turned = np.diag([-1.0, 1, -1, 1])
+    away = [replace(camera, world_to_camera=turned @ camera.world_to_camera) for camera in shot.more_cameras]
+    for blind in (away[:1], away):
+        cameras = 1 + len(blind)
+        alone = replace(shot, more_cameras=tuple(blind))
+        cells = CellImages(alone, [pictures[0] if t % cameras == 0 else 0 * pictures[0] for t in range(2 * cameras)])
+        levels = fit_levels(cells)
+        np.testing.assert_array_equal(levels.gain, 1)
+        assert np.isnan(levels.spread).all()
+        points, truth = all_points(cells)
+        found = points.gather(cells, 0, levels)
+        assert found.count.max() == 1
+        assert np.nanmean(np.abs(found.color - truth)) < 1.0
+        nothing = look(cells, cells.shot, 1, levels=levels)
+        assert not nothing.known.any()
+        assert not nothing.surface.any()
+    only_away = replace(shot, camera=away[0], more_cameras=(away[1],))
+    empty = CellImages(only_away, [pictures[0]] * 4)
+    assert np.isnan(fit_levels(empty).spread).all()

@@ -19,10 +19,10 @@ from tests.helpers.matrices import box_matrix, levels_of, painted_cells, seen_by
 from tests.helpers.textured import draw_textured
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.exports import ExportSource, export_shot
-from trackshade.results.cells.images import CellImages, camera_folders
+from trackshade.results.cells.images import CellImages
 from trackshade.results.texture.animate import animate_texture
 from trackshade.shot import Shot
-from trackshade.shot.cameras import unroll_cameras
+from trackshade.shot.cameras import camera_file_names, unroll_cameras
 
 FRAMES = 3
 
@@ -36,7 +36,7 @@ def shot() -> Shot:
 def files(shot: Shot, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
     """An image of each cell but one."""
     folder = tmp_path_factory.mktemp("cells")
-    names, made = camera_folders(shot), []
+    names, made = camera_file_names(shot.cameras), []
     for t, image in enumerate(painted_cells(shot)):
         path = folder / names[t % 3] / f"{t // 3 + 1:04d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def test_usd_has_a_texture_for_each_frame(shot: Shot, files: list[Path | None], 
 def test_nerfstudio_has_all_cameras(shot: Shot, files: list[Path | None], tmp_path: Path) -> None:
     export_shot(ExportSource(shot, images=files), "nerfstudio", tmp_path / "out", points=300)
     data = json.loads((tmp_path / "out" / "transforms.json").read_text())
-    names, unrolled = camera_folders(shot), unroll_cameras(shot)
+    names, unrolled = camera_file_names(shot.cameras), unroll_cameras(shot)
     cells = [t for t in range(9) if files[t] is not None]
     assert [frame["file_path"] for frame in data["frames"]] == [
         f"images/{names[t % 3]}/{t // 3 + 1:04d}.png" for t in cells

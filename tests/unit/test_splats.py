@@ -233,3 +233,14 @@ def test_usd_has_time_samples_of_what_changes(tmp_path: Path, sequence: SplatSeq
         np.testing.assert_allclose(quaternions, frame.rotation, atol=1e-6)
     assert prim.GetAttribute("positions").GetNumTimeSamples() == 3
     assert prim.GetAttribute("scales").GetNumTimeSamples() == 0  # nothing deforms
+
+
+def test_cameras_that_see_nothing_get_gray_splats_by_area() -> None:
+    shot = box_matrix(2)
+    turned = np.diag([-1.0, 1, -1, 1])
+    away = [replace(camera, world_to_camera=turned @ camera.world_to_camera) for camera in shot.cameras]
+    shot = replace(shot, camera=away[0], more_cameras=tuple(away[1:]))
+    built = build_splats(CellImages(shot, [np.zeros((48, 72, 3), np.uint8)] * 6), 300)
+    assert abs(len(built) - 300) <= 4
+    assert not built.seen.any()
+    assert np.ptp(next(built.frames()).color) == 0

@@ -93,12 +93,15 @@ def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict
 
 
 def _images(shot: Shot, path: Path, named: str | None) -> tuple[list[Path | None], np.ndarray | None]:
-    """Return the image of each sample, by default of the renders beside a shot, and clay renders if there are any.
+    """Return the image of each sample, and clay renders if there are any.
 
     Images are those of a folder in the order of their names; of a shot with several cameras, those of a folder in it
-    for each camera. Clay renders of all samples are in `light.npy`.
+    for each camera. By default they are those of the renders beside a shot, or of the result that it is in. Clay
+    renders of all samples are in `light.npy`.
     """
     folder = path.with_suffix(".render") if named is None else Path(named)
+    if named is None and not folder.is_dir() and (path.parent / "job.json").is_file():
+        folder = path.parent if shot.more_cameras else path.parent / "frames"
     if named is None and not folder.is_dir():
         return [], None
     if shot.more_cameras:

@@ -13,9 +13,8 @@ import numpy as np
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import camera_to_blender
-from trackshade.results.cells.images import camera_folders
 from trackshade.shot import Shot
-from trackshade.shot.cameras import unroll_cameras
+from trackshade.shot.cameras import camera_file_names, unroll_cameras
 
 _CLOUD_FRAMES = 9  # frames that the point cloud is taken from
 POINT_CLOUD = "sparse_pc.ply"
@@ -48,7 +47,7 @@ def write_nerfstudio(
 
     Source: docs.nerf.studio, "Data conventions".
     """
-    names, shot = camera_folders(shot), unroll_cameras(shot)
+    names, shot = camera_file_names(shot.cameras), unroll_cameras(shot)
     _refuse_orthographic(shot, "nerfstudio")
     count, views = len(shot.frame_numbers), shot.views
     if images and len(images) != count:

@@ -7,6 +7,8 @@ a frame and a camera, a *cell*, can be drawn and propagated like any other. Its 
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +16,8 @@ import numpy as np
 
 from trackshade.shot.model import Shot
 from trackshade.shot.parts import CameraTrack
+
+_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved on Windows
 
 
 def through_camera(shot: Shot, view: int) -> Shot:
@@ -65,6 +69,21 @@ def unroll_cameras(shot: Shot) -> Shot:
         more_cameras=(),
         views=count,
     )
+
+
+def camera_file_names(cameras: Sequence[CameraTrack]) -> list[str]:
+    """Return a different file name for each camera: its own name, with ASCII letters, digits, `_`, `-` and `.` only."""
+    names: list[str] = []
+    for camera in cameras:
+        ascii_only = unicodedata.normalize("NFKD", camera.name).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^A-Za-z0-9.-]+", "_", ascii_only).strip("._-")[:60].strip("._-") or "camera"
+        if _DEVICE_NAME.fullmatch(plain):
+            plain = f"camera_{plain}"
+        name, number = plain, 2
+        while name.casefold() in {known.casefold() for known in names}:
+            name, number = f"{plain}-{number}", number + 1
+        names.append(name)
+    return names
 
 
 def _interleave(cameras: Sequence[CameraTrack]) -> CameraTrack:

@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of a shot's cells: the same moments through several cameras.
 
-In a folder, the pictures of a camera are in a folder of its name, as `CAMERA/0001.png` for the first frame and so on. A
-file that is missing is a cell without a picture.
+In a folder, the pictures of a camera are in a folder of its name, as `CAMERA/0001.png` for the first frame and so on, or
+in the folder `frames` in that, as in results. A file that is missing is a cell without a picture.
 """
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
 from trackshade.propagation.poses import resize_shot
 from trackshade.results.cells.views import Views, draw_views
+from trackshade.results.frames import read_frame
 from trackshade.shot import Shot
-from trackshade.shot.cameras import unroll_cameras
+from trackshade.shot.cameras import camera_file_names, unroll_cameras
 
 _KEPT = 3  # columns that are kept
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (".png", ".exr", ".jpg", ".jpeg")
 
 Picture = np.ndarray | Path | None
 
@@ -148,21 +148,11 @@ class CellImages:
             assert picture is not None
             return picture
         try:
-            with Image.open(picture) as image:
-                return np.asarray(image.convert("RGB"))
+            return read_frame(picture)
         except (OSError, UnidentifiedImageError) as error:
             raise ShotError(
                 "bad-image", f"The picture {picture} cannot be read.", "Save it as PNG or JPEG again."
             ) from error
-
-
-def camera_folders(shot: Shot) -> list[str]:
-    """Return the name of the folder of each camera of a shot as it was captured, all different."""
-    names: list[str] = []
-    for number, camera in enumerate(shot.cameras):
-        name = re.sub(r"[^\w .-]+", "_", camera.name).strip(" .") or f"camera{number}"
-        names.append(name if name not in names else f"{name}-{number}")
-    return names
 
 
 def cell_files(shot: Shot, folder: Path) -> list[Path | None]:
@@ -175,10 +165,11 @@ def cell_files(shot: Shot, folder: Path) -> list[Path | None]:
     Raises:
         ShotError: the folder holds no picture of a cell.
     """
-    names, count = camera_folders(shot), len(shot.frame_numbers)
+    names, count = camera_file_names(shot.cameras), len(shot.frame_numbers)
     found: dict[tuple[int, int], Path] = {}
     for view, name in enumerate(names):
-        for path in sorted((folder / name).glob("*")):
+        frames = folder / name / "frames"  # of a result
+        for path in sorted((frames if frames.is_dir() else folder / name).glob("*")):
             if path.suffix.lower() in _SUFFIXES and path.stem.isdigit() and 0 < int(path.stem) <= count:
                 found[view, int(path.stem) - 1] = path
     if not found:

@@ -83,7 +83,8 @@ def _read_points(
             here = points.mesh == mesh
             located = LocatedPoints(points.corners[here], points.weights[here], np.ones(int(here.sum()), np.bool_))
             found.append(read_samples(views, images, mesh, located))
-    values, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    none = np.zeros((0, len(images), 3), np.float32), np.zeros((0, len(images)), np.float32)
+    values, weights = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
     return values.astype(np.float64), weights > 0
 
 
