@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of a shot's cells: the same moments through several cameras.
 
-In a folder, the pictures of a camera are in a folder of its name, as `CAMERA/0001.png` for the first frame and so on, or
-in the folder `frames` in that, as in results. A file that is missing is a cell without a picture.
+In a folder, the pictures of a camera are in a folder of its name, as `CAMERA/0001.png` for the first frame and so on,
+or in the folder `frames` in that, as in results. A file that is missing is a cell without a picture.
 """
 
 from __future__ import annotations
