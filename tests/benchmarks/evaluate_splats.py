@@ -176,9 +176,44 @@ class Bench:
         rows.append(("gathered within each frame", f"{_score(column)}, {more:+.1f}", ">= +4.5 dB"))
         more = np.mean([a for a, _ in steady]) - np.mean([a for a, _ in plain])
         rows.append(("and steady in time by clay renders", f"{_score(steady)}, {more:+.1f}", ""))
+        mismatch = [self._mismatch(cells) for cells in (self.cells, self.noisy, self._gathered(levels))]
+        value = "{:.1f}, {:.1f}, {:.1f} levels".format(*mismatch)
+        rows.append(("mismatch within a frame: true, noisy, gathered cells", value, "gathered <= 1.5"))
         exact = self._cell_scores(None, cells=self.cells), self._cell_scores(None, cells=self.cells, clay=self.clay)
         rows.append(("true cells gathered; and steady", f"{_score(exact[0])}; {_score(exact[1])}", ""))
         return rows
+
+    def _gathered(self, levels):
+        """The noisy cells of the frames that are scored, gathered within each frame."""
+        from trackshade.results.cells.images import CellImages
+        from trackshade.results.cells.looking import look
+
+        pictures: list[np.ndarray | None] = [None] * 25
+        for frame in SCORED:
+            for view in range(5):
+                t = frame * 5 + view
+                found = look(self.noisy, self.noisy.shot, t, levels=levels, samples=1, frames=[frame])
+                own = self.noisy.column(frame).images[view] * levels.gain[t] + levels.offset[t]
+                pictures[t] = np.where(found.known[..., None], found.image, own).astype(np.float32)
+        return CellImages(self.cells.shot, pictures)
+
+    def _mismatch(self, cells) -> float:
+        """Mean difference of the colors of surface points between the cells of a frame, levels."""
+        from itertools import combinations
+
+        from trackshade.results.cells.gather import read_samples
+        from trackshade.results.cells.points import PointSet
+        from trackshade.splats.sampling import choose_points
+
+        points, found = PointSet(cells.shot, choose_points(self.cells, 6000).surface), []
+        for frame in SCORED:
+            views, images = cells.column(frame)
+            for mesh, _, located in points.groups(frame * 5):
+                values, weights = read_samples(views, images, mesh, located)
+                for a, b in combinations(range(len(images)), 2):
+                    both = (weights[:, a] > 0) & (weights[:, b] > 0)
+                    found.append(np.abs(values[both, a] - values[both, b]).mean(axis=1))
+        return float(np.concatenate(found).mean())
 
     def _cell_scores(self, levels, clay=None, cells=None) -> list[tuple[float, np.ndarray]]:
         """PSNR of cells on surfaces, and the error of each surface pixel's gray: of noisy ones if `levels` is None."""
