@@ -12,6 +12,7 @@ from .checks.watch import watcher
 from .jobs import session
 from .messages import translations
 from .overlay import handles, view
+from .placement import splat_operator
 from .properties import lifted, scene, view_layer
 from .properties.preferences import ADDON
 from .redraw import cancel_redraw
@@ -45,8 +46,7 @@ PROPERTIES = (
 )
 _MODULES = (
     *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
-    cameras,
-    *(lifting, lifting_handles),
+    *(cameras, lifting, lifting_handles, splat_operator),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
@@ -79,6 +79,7 @@ def register() -> None:
     jobs_list.attach()
     key_pictures.attach()
     lifting.attach()
+    splat_operator.attach()
     looks.attach()
     translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
@@ -102,6 +103,7 @@ def unregister() -> None:
         _command = None
     translations.detach(ADDON)
     looks.detach()
+    splat_operator.detach()
     lifting.detach()
     key_pictures.detach()
     jobs_list.detach()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trackshade.cli.blender import run_addon
 from trackshade.cli.shade import add_pictures
 from trackshade.config import options
@@ -34,7 +36,7 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
             raise UsageError("usage", f"{source} is a shot file already.", "Name another --format.")
         return run_addon(options.to_arguments("export", values), values["blender"], on_message)
     _refuse(values, ("model", "light"), f"--format {name}")
-    if name != "nerfstudio":
+    if not EXPORT_FORMATS[name].images:
         _refuse(values, ("images", "input_render"), f"--format {name}")
     if is_shot:
         captured = [option.key for option in (*options.CAPTURE, *options.COMMANDS["export"][1])]
@@ -70,14 +72,14 @@ def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict
         given = {"first_frame": named, "key": None, "blender": values["blender"]}
         captured = add_pictures(shot, path.with_suffix(".png"), "any", given, on_message)
         shot, picture = captured.shot, captured.first_frame
-    images = _images(path, values["images"]) if name == "nerfstudio" else []
+    images, light = _images(shot, path, values["images"]) if form.images else ([], None)
     mode, size = options.parse_size(values["size"])
 
     def report(done: int, total: int) -> None:
         on_message({"state": "exporting", "message": out.name, "step": done, "steps": total})
 
     record = export_shot(
-        ExportSource(shot, picture, images),
+        ExportSource(shot, picture, images, light),
         name,
         out,
         points=values["points"],
@@ -90,12 +92,42 @@ def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict
     return {"out": str(out), **record}
 
 
-def _images(path: Path, named: str | None) -> list[Path]:
-    """Return the image files of a folder, by default of the renders beside a shot, in the order of their names."""
+def _images(shot: Shot, path: Path, named: str | None) -> tuple[list[Path | None], np.ndarray | None]:
+    """Return the image of each sample, and clay renders if there are any.
+
+    Images are those of a folder in the order of their names; of a shot with several cameras, those of a folder in it
+    for each camera. By default they are those of the renders beside a shot, or of the result that it is in. Clay
+    renders of all samples are in `light.npy`.
+    """
     folder = path.with_suffix(".render") if named is None else Path(named)
+    if named is None and not folder.is_dir() and (path.parent / "job.json").is_file():
+        folder = path.parent if shot.more_cameras else path.parent / "frames"
     if named is None and not folder.is_dir():
-        return []
-    found = sorted(item for item in folder.glob("*") if item.suffix.lower() in _IMAGE_SUFFIXES)
+        return [], None
+    if shot.more_cameras:
+        from trackshade.results.cells.images import cell_files
+
+        found = cell_files(shot, folder)
+    else:
+        found = [item for item in sorted(folder.glob("*")) if item.suffix.lower() in _IMAGE_SUFFIXES]
     if not found:
         raise ShotError("no-images", f"The folder {folder} has no PNG or JPEG images.", "Correct --images.")
-    return found
+    return found, _light(folder, len(found))
+
+
+def _light(folder: Path, count: int) -> np.ndarray | None:
+    """Return the clay renders of a folder of images, [count, h, w, 3], or None."""
+    path = folder / "light.npy"
+    if not path.is_file():
+        return None
+    try:
+        light = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ShotError("bad-light", f"{path} cannot be read.", "Render the clay pass of the shot again.") from error
+    if light.ndim != 4 or light.shape[0] != count or light.shape[3] != 3:
+        raise ShotError(
+            "bad-light",
+            f"{path} has the shape {light.shape}, not that of {count} pictures.",
+            "Render the clay pass of the shot again.",
+        )
+    return light

@@ -180,8 +180,13 @@ EXPORT = (
         + " ".join(f"{name}: {form.description}" for name, form in EXPORT_FORMATS.items()),
         (SHOT_FORMAT, *EXPORT_FORMATS),
     ),
-    Option("--points", "Number of tracked points. Default: the format's.", "N", kind=int),
-    Option("--images", "Folder of an image for each frame (nerfstudio). Default: the one beside the shot.", "DIR"),
+    Option("--points", "Number of tracked points, or of splats. Default: the format's.", "N", kind=int),
+    Option(
+        "--images",
+        "Folder of an image for each frame, or of a folder for each of several cameras (nerfstudio, splats, textures). "
+        "Default: the one beside the shot.",
+        "DIR",
+    ),
 )
 _FORCE = _Switch("--force", "Replace an existing output.")
 _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on

@@ -30,12 +30,15 @@ class ExportSource:
     Attributes:
         shot: the shot, of any length and size.
         picture: [H, W, 3] uint8 sRGB picture of the first frame at the shot's size, or None.
-        images: files of all frames' images at the shot's size, or none.
+        images: files of all frames' images, or none. With several cameras one for each sample of the unrolled shot,
+            None for cells without one.
+        light: [samples of the unrolled shot, h, w, 3] clay renders of all cells, linear, or None.
     """
 
     shot: Shot
     picture: np.ndarray | None = None
-    images: Sequence[Path] = field(default=())
+    images: Sequence[Path | None] = field(default=())
+    light: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ def export_shot(
     source.shot.check_values()
     fit = fit_to_format(source.shot, name, frame_rule=frame_rule, size_mode=size_mode, size=size)
     shot = fit.apply(source.shot)
+    if form.images == "needed" and not source.images:
+        raise UsageError(
+            "no-images", f"The format {name} needs images of all frames.", "Name their folder with --images."
+        )
     if source.images and not np.array_equal(fit.positions, np.arange(len(source.shot.frame_numbers))):
         raise UsageError("usage", "Images of all frames belong to formats that keep all frames.")
     picture = None if source.picture is None or not form.uses_picture else fit.fit_image(source.picture)
@@ -110,12 +117,15 @@ def export_shot(
 
     with writing("The export", out):
         if form.file_suffix:
-            arrays = _arrays(shot, name, points or form.points, step)
             with atomic_file(out) as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
+                if form.images == "needed":
+                    _write_surfaces(shot, name, file, source, points or form.points, step)
+                else:
+                    arrays = _arrays(shot, name, points or form.points, step)
+                    np.savez_compressed(file, allow_pickle=False, **arrays)
             return {**record, "files": {name: str(out)}}
         with atomic_folder(out) as folder:
-            _write_folder(shot, name, folder, picture, source.images, points or form.points, step)
+            _write_folder(shot, name, folder, picture, source, points or form.points, step)
             if picture is not None:
                 write_png(folder / "first_frame.png", picture)
             files = sorted(path.name for path in folder.iterdir())
@@ -175,7 +185,7 @@ def _write_folder(
     name: str,
     folder: Path,
     picture: np.ndarray | None,
-    images: Sequence[Path],
+    source: ExportSource,
     points: int,
     step: Callable[[int], None],
 ) -> None:
@@ -193,8 +203,18 @@ def _write_folder(
         (folder / "meshes.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     elif name == "mp4":
         clips.write_pass_videos(shot, folder, step)
+    elif name == "nerfstudio":
+        cameras.write_nerfstudio(shot, folder, source.images, points, _read_image, step)
     else:
-        cameras.write_nerfstudio(shot, folder, images, points, _read_image, step)
+        _write_surfaces(shot, name, folder, source, points, step)
+
+
+def _write_surfaces(
+    shot: Shot, name: str, out: Path, source: ExportSource, points: int, step: Callable[[int], None]
+) -> None:
+    from trackshade.exports.surfaces import write_surfaces  # not needed by the others, which are quicker to load
+
+    write_surfaces(shot, name, out, source.images, source.light, points, step)
 
 
 def _arrays(shot: Shot, name: str, points: int, step: Callable[[int], None]) -> dict[str, np.ndarray]:
@@ -222,10 +242,12 @@ def _arrays(shot: Shot, name: str, points: int, step: Callable[[int], None]) -> 
 
 def _warnings(name: str, source: ExportSource) -> list[str]:
     form, warnings = EXPORT_FORMATS[name], list(source.shot.warnings)
+    if source.shot.more_cameras and not form.images:
+        warnings.append(f"The format {name} has one camera: '{source.shot.camera.name}'.")
     if name == "nerfstudio":
         if not source.images:
             warnings.append("No images were given: render the frames to images/0001.png and so on.")
-        if any(_moves(source.shot, index) for index in range(len(source.shot.meshes))):
+        if not source.shot.more_cameras and any(_moves(source.shot, index) for index in range(len(source.shot.meshes))):
             warnings.append("Meshes move during the shot, and nerfstudio's methods expect a scene that stands still.")
     if form.uses_picture and source.picture is None:
         warnings.append("There is no picture of the first frame; the model needs one that shows what it shows.")

@@ -14,12 +14,12 @@ from PIL import Image
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
+from trackshade.results.cells.views import views_from_buffers
 from trackshade.results.consistency import measure
 from trackshade.results.frames import FrameWriter, unwritable, write_png
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images, format_json, job_record
 from trackshade.results.sheets import consistency_figure, contact_sheet
-from trackshade.results.texture.views import views_from_buffers
 from trackshade.results.video import write_video
 from trackshade.shot import Shot
 
