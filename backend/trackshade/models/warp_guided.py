@@ -110,9 +110,7 @@ class TrackLookup(nn.Module):
         """Return the guidance of tracks (`track_coordinates`) and first frame; a frame of zeros stands for none."""
         coordinates, first_frame = coordinates.float(), first_frame.float()
         has_frame = (first_frame != 0).flatten(1).any(1).float()[:, None, None, None, None]
-        colors, visibility = (
-            first_frame.new_zeros(*coordinates.shape[:2], n, *first_frame.shape[-2:]) for n in (3, 1)
-        )
+        colors, visibility = (first_frame.new_zeros(*coordinates.shape[:2], n, *first_frame.shape[-2:]) for n in (3, 1))
         if has_frame.any():
             warped = warp_first_frame(first_frame, coordinates)
             colors, visibility = warped.colors * has_frame, warped.visibility * has_frame

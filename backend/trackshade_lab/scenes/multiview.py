@@ -76,9 +76,7 @@ class MultiviewScene:
 
     def render_all(self) -> np.ndarray:
         """Render all cells, [V, F, H, W, 3] uint8."""
-        columns = [
-            [self.render(view, frame) for view in range(self.num_views)] for frame in range(self.num_frames)
-        ]
+        columns = [[self.render(view, frame) for view in range(self.num_views)] for frame in range(self.num_frames)]
         return np.stack([np.stack(column) for column in columns], axis=1)
 
 

@@ -10,7 +10,6 @@ columns (sweeps of the cameras at a frozen time) and single pictures, each with 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from torch import nn
 from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import CLIP_KINDS, ReferenceGuidedTransformer3DModel
+from trackshade.pipelines.multiview.matrix import condition_tensors
 from trackshade.pipelines.multiview.warping import ReferenceWarp, WarpedCells
 
 from ..scenes.multiview import MultiviewScene, generate_multiview
 from .config import MultiviewConfig
-from .diffusion import encode, to_unit
+from .diffusion import encode
 from .loop import TrainingRun, linear_schedule
 
 RESIDUAL = 0.3  # typical deviation of clean latents from the warped references, for the weights of the noise levels
@@ -200,23 +200,11 @@ class MultiviewTask:
                 for key, image in (("", video), ("_warp", blank)):
                     figures.setdefault(f"psnr_{name}{key}", []).append(psnr(truth, image))
                     if hidden.any():
-                        figures.setdefault(f"psnr_{name}{key}_unseen", []).append(
-                            psnr(truth[hidden], image[hidden])
-                        )
+                        figures.setdefault(f"psnr_{name}{key}_unseen", []).append(psnr(truth[hidden], image[hidden]))
                 videos += [blank, video]
             sheets.append(videos)
         run.log.write_samples(sheets, run.progress.step)
         return {name: float(np.mean(values)) for name, values in figures.items()}
-
-
-def condition_tensors(warped: WarpedCells) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return coordinates [L, 4, H, W], colors [L, 3, H, W] in -1..1 and visibility [L, 1, H, W] of warped cells."""
-    tracking = torch.from_numpy(warped.tracking).permute(0, 3, 1, 2).float() / 255
-    covered = (tracking.amax(dim=1, keepdim=True) > 0).float()
-    colors = torch.from_numpy(warped.colors).permute(0, 3, 1, 2) * 2 - 1
-    if not warped.visibility.any():
-        colors = torch.zeros_like(colors)
-    return torch.cat([tracking, covered], dim=1), colors, torch.from_numpy(warped.visibility)[:, None]
 
 
 @torch.no_grad()

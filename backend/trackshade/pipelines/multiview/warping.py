@@ -37,11 +37,13 @@ class WarpedCells:
         colors: [N, H, W, 3] float32 sRGB-coded, 0..1.
         visibility: [N, H, W] float32, how far a reference shows the pixel, 0 to 1.
         tracking: [N, H, W, 3] uint8 track colors, those of the shot's first sample; black where nothing is tracked.
+        has_references: whether there was a reference.
     """
 
     colors: np.ndarray
     visibility: np.ndarray
     tracking: np.ndarray
+    has_references: bool
 
 
 class ReferenceWarp:
@@ -55,6 +57,7 @@ class ReferenceWarp:
         self.shot = shot
         width, height = shot.size
         self._table, self._raster, self._rule = PoseTable(shot), ShotRaster(shot), mesh_rule(shot)
+        self._pictures: dict[tuple[int, int], tuple[np.ndarray, SurfacePicture]] = {}
         self._fine = ShotRaster(resize_shot(shot, (width * _SAMPLES, height * _SAMPLES)))
 
     def warp(self, references: Mapping[int, np.ndarray], samples: Sequence[int]) -> WarpedCells:
@@ -65,7 +68,7 @@ class ReferenceWarp:
             samples: the cells.
         """
         width, height = self.shot.size
-        pictures = {t: surface_picture(self.shot, t, to_linear(image)) for t, image in references.items()}
+        pictures = {t: self._picture(t, image) for t, image in references.items()}
         poses = {t: self._table.pose(t, self.shot.size) for t in pictures}
         plain = plain_colors(self.shot, list(pictures.values()))
         colors = np.zeros((len(samples), height, width, 3), np.float32)
@@ -76,7 +79,14 @@ class ReferenceWarp:
             if pictures:
                 linear, visibility[n] = self._warp_cell(t, pictures, poses, plain)
                 colors[n] = linear_to_srgb(np.clip(linear, 0.0, 1.0))
-        return WarpedCells(colors, visibility, tracking)
+        return WarpedCells(colors, visibility, tracking, bool(references))
+
+    def _picture(self, t: int, image: np.ndarray) -> SurfacePicture:
+        """Return a reference as what it shows; each picture is prepared once, and kept."""
+        key = t, id(image)
+        if key not in self._pictures:
+            self._pictures[key] = image, surface_picture(self.shot, t, to_linear(image))
+        return self._pictures[key][1]
 
     def _warp_cell(
         self, t: int, pictures: Mapping[int, SurfacePicture], poses: Mapping[int, Pose], plain: np.ndarray
@@ -94,9 +104,7 @@ class ReferenceWarp:
                 pose = table.pose(sample, pictures[sample].size, faces_of=t)
             away = abs(sample // shot.views - t // shot.views)
             weight = SAME_FRAME if away == 0 else 1.0 / away
-            pull(
-                points, _SAMPLES, frame, pictures[sample], pose, table.still, table.triangles, starts, weight, pulled
-            )
+            pull(points, _SAMPLES, frame, pictures[sample], pose, table.still, table.triangles, starts, weight, pulled)
         # Of a pixel that shows one surface, only the first sample is filled in.
         blocks = _blocks(pulled)
         blocks = np.where(points.uniform[..., None, None], blocks[:, :, :1], blocks)
@@ -108,9 +116,7 @@ class ReferenceWarp:
     def _nearest(self, t: int, pictures: Mapping[int, SurfacePicture]) -> list[int]:
         """Return the references that a cell reads: of its frame, then of cameras and then of frames nearby."""
         (frame, view), views = divmod(t, self.shot.views), self.shot.views
-        order = sorted(
-            pictures, key=lambda s: (s // views != frame, abs(s % views - view), abs(s // views - frame), s)
-        )
+        order = sorted(pictures, key=lambda s: (s // views != frame, abs(s % views - view), abs(s // views - frame), s))
         return order[:MOST_REFERENCES]
 
 
