@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -39,7 +40,7 @@ def _joint(covariance: torch.Tensor, noise: torch.Tensor, sigmas: list[float]) -
     for channel, matrix in enumerate(covariance):
         values, vectors = torch.linalg.eigh(matrix)
         x = vectors.T @ (noise[:, :, channel, 0, 0].flatten() * sigmas[0])
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             x = x * (1 + (following - sigma) * sigma / (values + sigma**2))
         out[:, :, channel, 0, 0] = (vectors @ x).reshape(V, F)
     return out
@@ -47,8 +48,10 @@ def _joint(covariance: torch.Tensor, noise: torch.Tensor, sigmas: list[float]) -
 
 def test_noise_levels_are_those_of_edm() -> None:
     sigmas = karras_sigmas(50, 0.002, 700.0, 7.0)
-    assert len(sigmas) == 51 and sigmas[-1] == 0.0
-    assert sigmas[0] == pytest.approx(700.0) and sigmas[49] == pytest.approx(0.002)
+    assert len(sigmas) == 51
+    assert sigmas[-1] == 0.0
+    assert sigmas[0] == pytest.approx(700.0)
+    assert sigmas[49] == pytest.approx(0.002)
     middle = (700 ** (1 / 7) + 20 / 49 * (0.002 ** (1 / 7) - 700 ** (1 / 7))) ** 7
     assert sigmas[20] == pytest.approx(middle, rel=1e-12)
 

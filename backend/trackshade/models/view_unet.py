@@ -34,7 +34,7 @@ class ViewUNetModel(UNetSpatioTemporalConditionModel):
         if numbers != noise_dim + 2 * angle_dim:
             raise ModelError(
                 "bad-config",
-                f"This is no multi-view network: its embedding reads {numbers} numbers, not {noise_dim + 2 * angle_dim}.",
+                f"This is no multi-view network: its embedding reads {numbers} numbers, not {5 * noise_dim}.",
                 "Choose the folder of SV3D_p.",
             )
         self.noise_proj = Timesteps(noise_dim, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -76,14 +76,8 @@ class ViewUNetModel(UNetSpatioTemporalConditionModel):
         """
         batch, length = sample.shape[:2]
         time = self.time_embedding(self.time_proj(timestep.expand(batch)).to(sample.dtype))
-        parts = [
-            project(values.flatten())
-            for project, values in (
-                (self.noise_proj, noise_level),
-                (self.angle_proj, polar),
-                (self.angle_proj, azimuth),
-            )
-        ]
+        angles = ((self.noise_proj, noise_level), (self.angle_proj, polar), (self.angle_proj, azimuth))
+        parts = [project(values.flatten()) for project, values in angles]
         emb = time.repeat_interleave(length, dim=0) + self.add_embedding(torch.cat(parts, dim=1).to(sample.dtype))
         context = encoder_hidden_states.repeat_interleave(length, dim=0)
         only_images = sample.new_zeros(batch, length)

@@ -87,7 +87,8 @@ class _ReferenceDenoiser(ABC):
             if picture is None and others:
                 raise UsageError(
                     "bad-reference",
-                    f"The reference of a {clip.kind} must be its cell {place + 1}, not {clip.cells.index(others[0]) + 1}.",
+                    f"The reference of a {clip.kind} must be its cell {place + 1}, not "
+                    f"{clip.cells.index(others[0]) + 1}.",
                     "Give the first frame, and the reference view.",
                 )
             encoded.append(self._conditioning.encode(picture, self._size))

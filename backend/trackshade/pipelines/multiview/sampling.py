@@ -7,6 +7,7 @@ an arm mixes these estimates (Yang et al. 2024, "Diffusion²", arXiv 2404.02148)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,7 +155,7 @@ def sample_grid(
     x, steps = noise * sigmas[0], len(sigmas) - 1
     weights = torch.ones(len(noise)) if view_weights is None else torch.tensor(list(view_weights))
     conditions: dict[Any, Any] = {}
-    for n, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for n, (sigma, following) in enumerate(itertools.pairwise(sigmas)):
         for again in reversed(range(2 if n < repeated_steps else 1)):
             step = GridStep(
                 x, sigma, n, steps, range(x.shape[0]) if views is None else views,

@@ -104,7 +104,7 @@ def _choose_pairs(
     frames: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of cells that show a point, [N, 3], and their kinds [N]; equally many of each kind where possible."""
+    """Return pairs of cells that show a point, [N, 3], and their kinds [N], about as many of each."""
     cells, points = np.nonzero(visible.reshape(-1, visible.shape[2]))
     order = np.argsort(points, kind="stable")
     cells, points = cells[order], points[order]
