@@ -49,8 +49,8 @@ class MultiviewScene:
         return len(self.scene.world_to_camera)
 
     @cached_property
-    def shot(self) -> Shot:
-        """The scene as a shot with a sample for each cell; sample `f * V + v` is frame f through camera v."""
+    def captured(self) -> Shot:
+        """The scene as a shot of F samples with V cameras."""
         base = scene_shot(self.scene, self.size)
         cameras = [
             replace(
@@ -62,7 +62,12 @@ class MultiviewScene:
             )
             for number, matrix in enumerate(self.cameras)
         ]
-        return unroll_cameras(replace(base, camera=cameras[0], more_cameras=tuple(cameras[1:])))
+        return replace(base, camera=cameras[0], more_cameras=tuple(cameras[1:]))
+
+    @cached_property
+    def shot(self) -> Shot:
+        """The scene as a shot with a sample for each cell; sample `f * V + v` is frame f through camera v."""
+        return unroll_cameras(self.captured)
 
     @cached_property
     def _renderer(self) -> FrameRenderer:

@@ -280,7 +280,7 @@ class MultiviewConfig(RunConfig):
     """Training of `mini-matrix` on rows and columns of generated scenes with several cameras."""
 
     data: str = _run("Not used: every step renders its own scenes.", "")
-    initialize_from: str = _run("Pipeline folder of the warp-guided model whose weights are the initial values.")
+    initialize_from: str = _run("Folder or name of the warp-guided model whose weights are the initial values.", "mini")
 
     width: int = _data("Width of the cells, in pixels.", 144)
     height: int = _data("Height of the cells, in pixels.", 96)
@@ -295,7 +295,8 @@ class MultiviewConfig(RunConfig):
     repeats: int = _data("Consecutive steps that have the same clips, with other noise at other levels.", 3)
     terminal_fraction: float = _data("Fraction of the clips that are trained on noise alone.", 0.25)
 
-    batch_size: int = _with_default("batch_size", 2)
+    batch_size: int = _with_default("batch_size", 1)
+    warmup_steps: int = _with_default("warmup_steps", 50)
     ema_decay: float = _with_default("ema_decay", 0.995)
     muon_learning_rate: float = _optimization("Peak learning rate of Muon, for the matrices of the blocks.", 0.0006)
     adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.0004)

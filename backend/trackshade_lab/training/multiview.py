@@ -20,7 +20,8 @@ from torch import nn
 from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import CLIP_KINDS, ReferenceGuidedTransformer3DModel
-from trackshade.pipelines.multiview.matrix import condition_tensors
+from trackshade.pipelines.multiview.grid import Cell, cross
+from trackshade.pipelines.multiview.matrix import MatrixModel, condition_tensors
 from trackshade.pipelines.multiview.warping import ReferenceWarp, WarpedCells
 
 from ..scenes.multiview import MultiviewScene, generate_multiview
@@ -34,8 +35,6 @@ _TERMINAL = 80.0  # noise level of the clips that are trained on noise alone
 _VALIDATION_SCENES = 4
 # Probabilities of what a clip has as references.
 _REFERENCES = {"own": 0.3, "cross": 0.35, "row": 0.13, "column": 0.1, "corner": 0.07, "none": 0.05}
-
-Cell = tuple[int, int]  # view, frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +181,7 @@ class MultiviewTask:
             )  # fmt: skip
             cells: list[Cell] = [(config.num_views - 1, frame) for frame in range(config.num_frames)]
             truth = np.stack([scene.picture(cell) for cell in cells])
-            sets = {"own": [(0, 0)], "cross": _cross(0, 0, config.num_views, config.num_frames)}
+            sets = {"own": [(0, 0)], "cross": cross(0, 0, range(config.num_views), range(config.num_frames))}
             videos = [truth]
             for name, references in sets.items():
                 warped = scene.warp({cell: scene.picture(cell) for cell in references}, cells)
@@ -194,7 +193,7 @@ class MultiviewTask:
                         noise * _TERMINAL, torch.tensor([_TERMINAL]), torch.zeros(1, dtype=torch.int64),
                         coordinates, colors, visibility,
                     )  # fmt: skip
-                video = decode(self.vae, estimate)[0]
+                video = MatrixModel(transformer, self.vae).decode(estimate[0])
                 hidden = warped.visibility < 0.5
                 blank = (warped.colors * 255).round().astype(np.uint8)
                 for key, image in (("", video), ("_warp", blank)):
@@ -205,18 +204,6 @@ class MultiviewTask:
             sheets.append(videos)
         run.log.write_samples(sheets, run.progress.step)
         return {name: float(np.mean(values)) for name, values in figures.items()}
-
-
-@torch.no_grad()
-def decode(vae: PatchAutoencoder, latents: torch.Tensor) -> np.ndarray:
-    """Decode latents [B, L, C, h, w] to pictures [B, L, H, W, 3] uint8."""
-    video = vae.decode(latents.transpose(1, 2).float() / vae.config.scaling_factor).sample
-    return ((video / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 4, 1).cpu().numpy()
-
-
-def _cross(view: int, frame: int, num_views: int, num_frames: int) -> list[Cell]:
-    """Return the cells of a row and a column that cross at a cell."""
-    return [(view, f) for f in range(num_frames)] + [(v, frame) for v in range(num_views) if v != view]
 
 
 def _clip_cells(rng: np.random.Generator, kind: str, num_views: int, num_frames: int) -> list[Cell]:
@@ -235,7 +222,7 @@ def _sample_references(rng: np.random.Generator, scene: SceneClips, cells: list[
     view, frame = int(rng.integers(num_views)), int(rng.choice([0, 0, num_frames - 1, rng.integers(num_frames)]))
     found: list[Cell] = {
         "own": [cells[int(rng.choice([0, 0, len(cells) - 1, rng.integers(len(cells))]))]],
-        "cross": _cross(view, frame, num_views, num_frames),
+        "cross": cross(view, frame, range(num_views), range(num_frames)),
         "row": [(view, f) for f in range(num_frames)],
         "column": [(v, frame) for v in range(num_views)],
         "corner": [(view, frame)],

@@ -35,7 +35,7 @@ from .checkpoint import (
 )
 from .config import FineTuningConfig, FromScratchConfig, MultiviewConfig, RunConfig, lock_run_directory, read_config
 from .diffusion import SNR_SHIFT, DiffusionTask, VelocityModel, make_scheduler
-from .fine_tuning import branch_parameters, export_fine_tuned, fine_tune
+from .fine_tuning import branch_parameters, export_fine_tuned, find_base, fine_tune
 from .logging import Report, RunLog
 from .loop import TrainingRun, configure_transformer, make_accelerator, train_loop
 from .multiview import DenoisingModel, MultiviewTask, initial_transformer
@@ -124,7 +124,7 @@ def _train_from_scratch(out: Path, config: FromScratchConfig, accelerator: Accel
 
 
 def _train_multiview(out: Path, config: MultiviewConfig, accelerator: Accelerator, log: RunLog) -> Path:
-    source = Path(config.initialize_from)
+    source = find_base(config.initialize_from)
     vae = PatchAutoencoder.from_pretrained(source, subfolder="vae").requires_grad_(False).eval()
     vae.to(accelerator.device)
     weights = {k: v for file in weight_files(source / "transformer") for k, v in load_file(file).items()}
