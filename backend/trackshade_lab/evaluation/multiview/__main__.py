@@ -64,7 +64,8 @@ def _run(arguments: Sequence[str]) -> None:
     import trackshade
     from trackshade.pipelines.multiview.arms import ARMS
 
-    from .run import BASELINES, MultiviewEvaluation, evaluate_multiview
+    from .config import BASELINES, MultiviewEvaluation
+    from .run import evaluate_multiview
 
     silence_library_logging()
     known = (*BASELINES, *ARMS)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,10 +14,8 @@ from PIL import Image
 from ..store import write_bytes
 from ..summary import estimate_difference, estimate_mean
 from ..tables import format_table
+from .config import MultiviewEvaluation
 from .measures import COLUMNS
-
-if TYPE_CHECKING:
-    from .run import MultiviewEvaluation
 
 _SINGLE = ("rows", "columns")  # arms of a single direction
 _COMPARED = ("psnr_raster", "psnr_unseen", "gradient", "change", "error_row", "error_column", "error_off")

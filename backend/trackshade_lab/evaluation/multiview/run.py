@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +24,11 @@ from trackshade_lab.scenes.multiview import MultiviewScene, generate_multiview
 
 from ...training.attention import PlainAttention
 from ..store import EvaluationStore, write_bytes, write_json
+from .config import BASELINES, MultiviewEvaluation
 from .measures import measure, seen_points
 from .report import format_report, summarize, write_grid_sheet
 
-BASELINES = {
-    "truth": "ground truth",
-    "autoencoder": "truth, encoded and decoded",
-    "warp": "references warped along the tracks",
-    "propagation": "propagation of the references, surfaces filled",
-}
 _LEAST_SIGMA = 0.05
-
-
-@dataclass(frozen=True)
-class MultiviewEvaluation:
-    """What to evaluate.
-
-    Attributes:
-        model: folder of the denoiser.
-        prompt: which cells are given; see `arms.known_cells`.
-        scenes: number of held-out scenes.
-        seeds: number of seeds of the noise for each scene.
-        views: cameras V.
-        frames: frames F.
-        size: (width, height) of the cells.
-        span: limits of the angle between the first camera and the last, degrees.
-        steps: denoising steps.
-        greatest_sigma: noise level that sampling begins with.
-        arms: names of `ARMS` and `BASELINES`.
-        bf16: whether products are computed in bfloat16.
-    """
-
-    model: Path
-    prompt: Any = "cross"
-    scenes: int = 60
-    seeds: int = 3
-    views: int = 5
-    frames: int = 9
-    size: tuple[int, int] = (144, 96)
-    span: tuple[float, float] = (90.0, 120.0)
-    steps: int = 8
-    greatest_sigma: float = 20.0
-    arms: tuple[str, ...] = (*BASELINES, *ARMS)
-    bf16: bool = True
 
 
 def evaluate_multiview(
