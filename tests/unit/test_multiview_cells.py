@@ -10,17 +10,19 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from trackshade.core.errors import ModelError
+from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import CLIP_KINDS, ReferenceGuidedTransformer3DModel
 from trackshade.pipelines.multiview import arms
+from trackshade.pipelines.multiview.cells import sample_cells
 from trackshade.pipelines.multiview.grid import columns, cross, rows
 from trackshade.pipelines.multiview.matrix import MatrixDenoiser, MatrixModel, condition_tensors
 from trackshade.pipelines.multiview.prompts import complete_references
-from trackshade.pipelines.multiview.sampling import Experts
+from trackshade.pipelines.multiview.sampling import Experts, all_references, sample_grid
 from trackshade.pipelines.multiview.sequential import sample_rows
 from trackshade.pipelines.multiview.warping import ReferenceWarp
+from trackshade.shot.cameras import through_camera
 from trackshade_lab.scenes.multiview import MultiviewScene, generate_multiview
 from trackshade_lab.training.checkpoint import export_multiview
 
@@ -192,6 +194,58 @@ def test_models_that_mix_frames_get_references_first(scene: MultiviewScene, trut
         np.testing.assert_array_equal(picture, truth[view, 0])
     np.testing.assert_array_equal(cells[1, 0], truth[1, 0])
     assert psnr(truth[1:, 1:], cells[1:, 1:]) > psnr(truth[1:, 1:], blurred[1:, 1:]) + 2
+
+
+def test_a_shot_with_several_cameras_is_sampled_from_one_picture_of_any_size(
+    model: MatrixModel, scene: MultiviewScene, truth: np.ndarray
+) -> None:
+    large = truth[0, 0].repeat(2, axis=0).repeat(2, axis=1)
+    calls: list[tuple[int, int]] = []
+    cells, again = (
+        sample_cells(model, scene.captured, {(0, 0): large}, steps=2, size=SIZE, arm="all-rows", clips_per_batch=n,
+                     progress=lambda done, total: calls.append((done, total)))
+        for n in (1, 16)
+    )  # fmt: skip
+    assert cells.shape == truth.shape
+    assert calls == [(1, 2), (2, 2)] * 2
+    assert np.abs(cells.astype(int) - again).max() <= 1
+    assert psnr(truth[0, 0], cells[0, 0]) > 20
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ({}, {}, "No picture of any cell"),
+        ({(0, F): "picture"}, {}, f"frame {F} of camera 0; the shot has {F} and {V}"),
+        ({(0, 0): "picture"}, {"arm": "diagonals"}, "no arm 'diagonals'"),
+        ({(0, 0): "picture"}, {"size": (48, 48)}, "does not have the aspect"),
+    ],
+)
+def test_input_that_cannot_be_sampled_is_refused(
+    model: MatrixModel, scene: MultiviewScene, truth: np.ndarray, given: dict, options: dict, message: str
+) -> None:
+    pictures = dict.fromkeys(given, truth[0, 0])
+    with pytest.raises(UsageError, match=message):
+        sample_cells(model, scene.captured, pictures, **{"size": SIZE, **options})
+
+
+def test_one_camera_is_no_grid(model: MatrixModel, scene: MultiviewScene, truth: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="one camera"):
+        sample_cells(model, through_camera(scene.captured, 0), {(0, 0): truth[0, 0]})
+
+
+def test_long_clips_are_seen_in_windows(model: MatrixModel, truth: np.ndarray, warp: ReferenceWarp) -> None:
+    lengths: list[int] = []
+
+    class Recording(MatrixDenoiser):
+        def denoise(self, cells, sigma, condition):  # type: ignore[no-untyped-def]
+            lengths.append(cells.shape[1])
+            return super().denoise(cells, sigma, condition)
+
+    experts = Experts({"row": Recording(model, warp)}, longest_clip=3)
+    noise = torch.randn(V, F, 8, 8, 12)
+    sample_grid(experts, noise, arms.rows_only, [1.0, 0.0], {(0, 0): truth[0, 0]}, choose=all_references)
+    assert set(lengths) == {3}
 
 
 def test_columns_of_windows_have_their_views_in_order() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .grid import Cell, Clip, Denoiser, Kind, References, columns, rows, single_frames
+from .grid import Cell, Clip, Denoiser, Kind, References, columns, rows, single_frames, windows
 
 Mix = Callable[["GridStep"], torch.Tensor]
 Choose = Callable[[Clip, References], References]
@@ -50,10 +50,12 @@ class Experts:
     Attributes:
         denoisers: for "row", "column" and, for arms that need one, "frame".
         clips_per_batch: greatest number of clips that are denoised in one call, which limits the memory.
+        longest_clip: number of cells above which a clip is seen in windows that overlap by a third; None for no limit.
     """
 
     denoisers: Mapping[Kind, Denoiser]
     clips_per_batch: int = 16
+    longest_clip: int | None = None
 
 
 @dataclass
@@ -98,6 +100,8 @@ class GridStep:
         """Return the estimates of all cells, the mean over the clips that have them, [V, F, C, h, w]."""
         total, count = torch.zeros_like(self.cells), self.cells.new_zeros(self.cells.shape[:2])
         row, column = ({number: n for n, number in enumerate(numbers)} for numbers in (self.views, self.frames))
+        if longest := self.experts.longest_clip:
+            clips = windows(clips, longest, max(1, 2 * longest // 3))
         batches: dict[tuple[Kind, int], list[Clip]] = {}
         for clip in clips:
             batches.setdefault((clip.kind, len(clip.cells)), []).append(clip)
