@@ -93,12 +93,14 @@ class Arm:
             as further references. "anchors first": every second view and frame, then all cells with those as further
             references (SV4D, arXiv 2407.17470).
         repeated_steps: share of the steps that are done twice, see `sample_grid`.
+        side_weight: factor of the weight of columns for views from the side; see `view_weights`.
     """
 
     mix: Mix
     choose: Choose = own_references
     order: Order = "whole"
     repeated_steps: float = 0.0
+    side_weight: float = 1.0
 
 
 ARMS: dict[str, Arm] = {
@@ -107,6 +109,7 @@ ARMS: dict[str, Arm] = {
     "frame-by-frame": Arm(columns_only, all_references, "frame by frame"),
     "half": Arm(convex(lambda step, steps: 0.5)),
     "logistic": Arm(convex(falling_weight)),
+    "logistic-views": Arm(convex(falling_weight), side_weight=0.25),
     "logistic-rising": Arm(convex(lambda step, steps: 1 - falling_weight(step, steps))),
     "logistic-repeated": Arm(convex(falling_weight), repeated_steps=0.2),
     "alternating": Arm(alternating),
@@ -129,7 +132,7 @@ def sample_with_arm(
     references: References,
     to_picture: Callable[[torch.Tensor], Any],
     *,
-    weights: Sequence[float] | None = None,
+    azimuths: Sequence[float] | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> torch.Tensor:
@@ -142,7 +145,8 @@ def sample_with_arm(
         sigmas: falling noise levels, the last one 0.
         references: known pictures by cell, the crossing of reference row and column first.
         to_picture: makes a picture of a cell's clean latents [C, h, w], as a reference for later parts of the grid.
-        weights: see `sample_grid`.
+        azimuths: angle of each view to the reference view, radians, for arms whose side views lean on their row; all
+            views count the same if None.
         generator: see `sample_grid`.
         progress: called as progress(done, total) after every step of every part.
 
@@ -155,6 +159,7 @@ def sample_with_arm(
         parts = [(views, [frame]) for frame in frames]
     elif arm.order == "anchors first":
         parts = [(_anchors(len(views)), _anchors(len(frames))), (views, frames)]
+    weights = view_weights(azimuths or [0.0] * len(views), arm.side_weight)
     result, known = torch.zeros_like(noise), dict(references)
     steps = len(sigmas) - 1
     for number, (some_views, some_frames) in enumerate(parts):
@@ -168,7 +173,7 @@ def sample_with_arm(
             choose=arm.choose,
             views=some_views,
             frames=some_frames,
-            view_weights=None if weights is None else [weights[view] for view in some_views],
+            view_weights=[weights[view] for view in some_views],
             repeated_steps=round(arm.repeated_steps * steps),
             generator=generator,
             progress=lambda done, total, number=number: progress(number * steps + done, len(parts) * steps),

@@ -127,8 +127,9 @@ class _SceneGrid:
         if seed not in self._completed:
             self._completed[seed] = complete_references(self.experts, noise, sigmas, self.references, to_picture)
         cells = sample_with_arm(
-            ARMS[name], self.experts, noise, sigmas, self._completed[seed], to_picture, generator=generator
-        )
+            ARMS[name], self.experts, noise, sigmas, self._completed[seed], to_picture,
+            azimuths=np.radians(np.linspace(0, self.scene.span, config.views)).tolist(), generator=generator,
+        )  # fmt: skip
         return self.model.decode(cells.flatten(0, 1)).reshape(self.truth.shape)
 
 
