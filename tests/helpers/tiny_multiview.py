@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportArgumentType=false
 """Tiny networks of the published multiview pair's real classes, with random weights, in float64."""
 
 from __future__ import annotations

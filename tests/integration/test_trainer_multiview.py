@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false
 """Training of a denoiser of rows and columns from the embedded model's weights."""
 
 from __future__ import annotations

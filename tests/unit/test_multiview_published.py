@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false
 """The published pair of a video and a multi-view model, with tiny random networks of the real classes."""
 
 from __future__ import annotations

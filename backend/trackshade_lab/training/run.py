@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models.checkpoint import weight_files
+from trackshade.models.checkpoint import read_json, weight_files
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import ReferenceGuidedTransformer3DModel
 from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
@@ -128,8 +128,8 @@ def _train_multiview(out: Path, config: MultiviewConfig, accelerator: Accelerato
     vae = PatchAutoencoder.from_pretrained(source, subfolder="vae").requires_grad_(False).eval()
     vae.to(accelerator.device)
     weights = {k: v for file in weight_files(source / "transformer") for k, v in load_file(file).items()}
-    stored = WarpGuidedTransformer3DModel.load_config(source / "transformer")
-    transformer = initial_transformer(config, vae, dict(stored), weights).to(accelerator.device)
+    stored = read_json(source / "transformer" / "config.json")
+    transformer = initial_transformer(config, vae, stored, weights).to(accelerator.device)
     configure_transformer(transformer, config, accelerator)
     modules: dict[str, nn.Module] = {"transformer": transformer}
     run = TrainingRun(

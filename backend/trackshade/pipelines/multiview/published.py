@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers and transformers are typed too loosely for these rules.
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false
 """The published pair of Diffusion²: Stable Video Diffusion for rows, and SV3D_p for columns.
 
 Both are loaded from the user's own folders in diffusers' layout. Neither may be used commercially without a licence of

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportArgumentType=false
 """Samples grids of held-out scenes with every arm, and measures them."""
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def evaluate_multiview(
     # Neither the number of scenes nor that of seeds changes what was measured.
     settings = {k: v for k, v in asdict(config).items() if k not in ("scenes", "seeds", "arms", "model")}
     store = EvaluationStore(out, settings | {"weights": digest(config.model)}, force)
-    records = []
+    records: list[dict[str, Any]] = []
+    text, summary = "", {}
     for number in range(config.scenes):
         name = f"{number:03d}"
         record = store.read(name) if store.has(name) else {"name": name, "arms": {}}
