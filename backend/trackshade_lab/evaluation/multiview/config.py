@@ -14,6 +14,7 @@ BASELINES = {
     "autoencoder": "truth, encoded and decoded",
     "warp": "references warped along the tracks",
     "propagation": "propagation of the references, surfaces filled",
+    "mini": "the embedded video model, each row from its own first frame",
 }
 
 

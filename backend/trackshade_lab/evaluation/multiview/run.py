@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from trackshade.control.video import tracking_video
 from trackshade.models.checkpoint import digest
 from trackshade.pipelines.multiview.arms import ARMS, known_cells, sample_with_arm
 from trackshade.pipelines.multiview.grid import Cell
@@ -22,9 +23,11 @@ from trackshade.pipelines.multiview.prompts import complete_references
 from trackshade.pipelines.multiview.sampling import Experts, karras_sigmas
 from trackshade.pipelines.multiview.warping import ReferenceWarp
 from trackshade.propagation import KeyPicture, Propagation
+from trackshade.shot.cameras import through_camera
 from trackshade_lab.scenes.multiview import MultiviewScene, generate_multiview
 
 from ...training.attention import PlainAttention
+from ..generator import SamplingConfig, VideoGenerator
 from ..store import EvaluationStore, write_bytes, write_json
 from .config import BASELINES, MultiviewEvaluation
 from .measures import measure, seen_points
@@ -106,7 +109,24 @@ class _SceneGrid:
             return self.model.decode(self.model.encode(flat)).reshape(self.truth.shape)
         if name == "warp":
             return self.warped
-        return self._propagate()
+        return self._rows_of_mini() if name == "mini" else self._propagate()
+
+    def _rows_of_mini(self) -> np.ndarray:
+        """Return rows of the embedded video model, from their first frame or what the references show of it."""
+        sampling = SamplingConfig.from_defaults("mini", prompts=False, size=self.config.size)
+        frames = max(self.config.frames, sampling.frames)
+        generator = VideoGenerator(replace(sampling, frames=frames))
+        tracks = [
+            tracking_video(through_camera(self.scene.captured, view), threads=1, needs_surface=False).frames
+            for view in range(self.config.views)
+        ]
+        padded = [np.concatenate([video, video[-1:].repeat(frames - len(video), axis=0)]) for video in tracks]
+        images = [self.references.get((view, 0), self.warped[view, 0]) for view in range(self.config.views)]
+        rows = [
+            generator.generate([""], [image], [video], [view])[0][0][: self.config.frames]
+            for view, (image, video) in enumerate(zip(images, padded, strict=True))
+        ]
+        return np.stack(rows)
 
     def _propagate(self) -> np.ndarray:
         views = self.config.views
