@@ -193,6 +193,7 @@ _REFERENCE = (
     Option("--every", "Distance of the true frames; longer scenes than 33 frames have as many.", "N", 8, int),
     Option("--samples", "Cycles' samples per pixel.", "N", 24, int),
     Option("--length", "Number of frames of a generated scene. Default: the kind's.", "N", kind=int),
+    Option("--look", "Give the generated scene other materials, chosen by this number.", "N", 0, int),
     _Switch("--all-frames", "Render all true frames, without light and ideal video."),
 )
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
@@ -258,6 +259,9 @@ _LIFT = (
     Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
     _FOV,
     Option("--place", "Whether there are side walls and a ceiling.", default="auto", choices=PLACES),
+    Option(
+        "--handles", "JSON file with the horizon, the back wall and the focal length, as --json prints them.", "FILE"
+    ),
     Option("--camera-height", "Height of the camera above the ground, metres. Default: 1.6.", "X", kind=float),
     _choice("--behind", "What is behind objects: the background continued (fill), or a hole (none).", ("fill", "none")),
     Option("--length", "Number of frames of the scene.", "N", 49, int),
@@ -281,7 +285,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
         "Capture a scene to a shot file and its first frame.",
-        (*_CAPTURE_ALL, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+        (*_CAPTURE_ALL, *_MOTION, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",

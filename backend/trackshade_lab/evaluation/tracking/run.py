@@ -9,9 +9,8 @@ OUT/report.json report.md                         figures
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from trackshade.cli.blender import run_addon
-from trackshade.config import options
-from trackshade.core.errors import ShotError
 from trackshade.results.video import write_video
 from trackshade.shot import Shot
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track_video
 
+from ..rendered import FrameSettings, OnMessage, read_frames, render_frames
 from ..store import to_json, write_bytes, write_json
 from .measures import measure_camera, measure_tracks, scene_tracks, true_tracks
 
@@ -39,8 +36,6 @@ _COLUMNS = {
     "rotation": "rotation °", "rotation_max": "max °", "direction": "direction °", "focal_ratio": "focal / true",
     "focal_error": "± focal", "static_share": "static", "cpu_seconds": "CPU s",
 }  # fmt: skip
-
-OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,11 @@ class TrackingConfig:
     spacing: float = 6.0
     blender: str | None = None
 
+    @property
+    def frame_settings(self) -> FrameSettings:
+        """How the frames are rendered."""
+        return FrameSettings(self.size, self.samples, self.blender)
+
 
 def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) -> tuple[str, list[dict[str, Any]]]:
     """Track all scenes, with the true focal length and without it; return the report as Markdown, and the figures.
@@ -82,11 +82,13 @@ def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) 
     folders = [(kind, seed) for kind in config.kinds for seed in config.seeds]
     for kind, seed in folders:
         values = {"kind": kind, "seed": seed, "length": config.frames}
-        records += _evaluate(
-            config, _render(config, config.data / f"{kind}-{seed}", values, on_message), out, on_message
-        )
+        folder = render_frames(config.data / f"{kind}-{seed}", values, config.frame_settings, on_message)
+        records += _evaluate(config, folder, out, on_message)
     for path in config.scenes:
-        folder = path if path.is_dir() else _render(config, config.data / path.stem, {"scene": str(path)}, on_message)
+        folder = path
+        if not path.is_dir():
+            source = {"scene": str(path)}
+            folder = render_frames(config.data / path.stem, source, config.frame_settings, on_message)
         records += _evaluate(config, folder, out, on_message)
     text = format_table(records)
     write_json(out / "report.json", to_json({"scenes": records}))
@@ -94,30 +96,15 @@ def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) 
     return text, records
 
 
-def _render(config: TrackingConfig, folder: Path, source: dict[str, Any], on_message: OnMessage) -> Path:
-    """Render the true frames of a scene, unless they are there."""
-    values = {**source, "size": "x".join(map(str, config.size)), "samples": config.samples, "all_frames": True}
-    done = folder / "complete.json"
-    if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != values:
-        arguments = options.to_arguments("reference", values | {"out": str(folder)})
-        run_addon(arguments, config.blender, lambda message: on_message(str(message.get("message") or "")))
-        write_json(done, values)
-    return folder
-
-
 def _evaluate(config: TrackingConfig, folder: Path, out: Path, on_message: OnMessage) -> list[dict[str, Any]]:
     """Track the frames of a folder; returns the figures with the true focal length and without it."""
-    paths = sorted((folder / "truth").glob("[0-9]*.png"))[: config.frames]
-    if not (folder / "scene.shot").is_file() or len(paths) < 2:
-        raise ShotError("no-true-frames", f"{folder} does not hold a shot with true frames.", "Give another folder.")
-    shot = Shot.load(folder / "scene.shot")
-    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    shot, images = read_frames(folder, config.frames)
     video = out / f"{folder.name}.mp4"
     write_video(video, images, _FPS, lossless=True)
     records = []
     for how, focal in (("given", float(shot.camera.intrinsics[0, 0, 0])), ("solved", None)):
         on_message(f"{folder.name}, focal length {how}")
-        request = TrackRequest(focal=focal, spacing=config.spacing, max_frames=len(paths), size=config.size)
+        request = TrackRequest(focal=focal, spacing=config.spacing, max_frames=len(images), size=config.size)
         start, processor = time.perf_counter(), time.process_time()
         scene = track_video(video, request)
         seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - processor}
