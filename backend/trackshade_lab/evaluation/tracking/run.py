@@ -2,8 +2,11 @@
 """Renders scenes, tracks them as footage, and compares tracks and cameras with the truth.
 
 DATA/SCENE/          shot and true frames, as `trackshade_addon reference` writes them
+DATA/SCENE-look-1/   the same with other materials
 OUT/SCENE-given.lifted, OUT/SCENE-solved.lifted   results, with the true focal length and without it
 OUT/sheets/SCENE-given.png                        tracks over frames
+OUT/transfer/SCENE/  scene of the tracked footage
+OUT/sheets/SCENE-transfer.png                     footage, result and truth
 OUT/report.json report.md                         figures
 """
 
@@ -25,9 +28,11 @@ from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track_video
 
+from ..clip import find_clip
 from ..rendered import FrameSettings, OnMessage, read_frames, render_frames
 from ..store import to_json, write_bytes, write_json
 from .measures import measure_camera, measure_tracks, scene_tracks, true_tracks
+from .transfer import measure_transfer, transfer_table
 
 KINDS = ("orbit", "dolly", "character", "leaves")
 _FPS = 24
@@ -52,6 +57,9 @@ class TrackingConfig:
         samples: Cycles' samples per pixel.
         spacing: distance of the tracked points, pixels.
         blender: path of the Blender to run; see `run_addon`.
+        parts: "tracks", "transfer".
+        prompt: what the other look shows, for CLIP.
+        clip: folder of CLIP, or its name in the hub's cache; None for the default one, if it is there.
     """
 
     data: Path
@@ -63,6 +71,9 @@ class TrackingConfig:
     samples: int = 8
     spacing: float = 6.0
     blender: str | None = None
+    parts: tuple[str, ...] = ("tracks", "transfer")
+    prompt: str | None = None
+    clip: str | None = None
 
     @property
     def frame_settings(self) -> FrameSettings:
@@ -70,30 +81,41 @@ class TrackingConfig:
         return FrameSettings(self.size, self.samples, self.blender)
 
 
-def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) -> tuple[str, list[dict[str, Any]]]:
-    """Track all scenes, with the true focal length and without it; return the report as Markdown, and the figures.
+def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) -> tuple[str, dict[str, Any]]:
+    """Track all scenes, and shade another look by their tracks; return the report as Markdown, and the figures.
 
     Raises:
         ShotError: a scene cannot be rendered or read; see also `run_addon`.
         OutputError: the folder cannot be written.
     """
     (out / "sheets").mkdir(parents=True, exist_ok=True)
-    records = []
-    folders = [(kind, seed) for kind in config.kinds for seed in config.seeds]
-    for kind, seed in folders:
+    scenes, transfers = list[dict[str, Any]](), list[dict[str, Any]]()
+    clip, sentence = find_clip(config.clip) if "transfer" in config.parts else (None, "")
+    for kind, seed in ((kind, seed) for kind in config.kinds for seed in config.seeds):
         values = {"kind": kind, "seed": seed, "length": config.frames}
         folder = render_frames(config.data / f"{kind}-{seed}", values, config.frame_settings, on_message)
-        records += _evaluate(config, folder, out, on_message)
-    for path in config.scenes:
+        if "tracks" in config.parts:
+            scenes += _evaluate(config, folder, out, on_message)
+        if "transfer" in config.parts:
+            other = config.data / f"{kind}-{seed}-look-1"
+            render_frames(other, values | {"look": 1}, config.frame_settings, on_message)
+            transfers += measure_transfer(
+                folder, other, out, frames=config.frames, spacing=config.spacing, text=config.prompt, clip=clip,
+                blender=config.blender, on_message=on_message,
+            )  # fmt: skip
+    for path in config.scenes if "tracks" in config.parts else ():
         folder = path
         if not path.is_dir():
             source = {"scene": str(path)}
             folder = render_frames(config.data / path.stem, source, config.frame_settings, on_message)
-        records += _evaluate(config, folder, out, on_message)
-    text = format_table(records)
-    write_json(out / "report.json", to_json({"scenes": records}))
+        scenes += _evaluate(config, folder, out, on_message)
+    texts = [format_table(scenes)] if scenes else []
+    texts += [f"{transfer_table(transfers)}\n\n{sentence}\n"] if transfers else []
+    text = "\n".join(texts)
+    figures = {"scenes": scenes, "transfer": transfers}
+    write_json(out / "report.json", to_json(figures))
     write_bytes(out / "report.md", text.encode())
-    return text, records
+    return text, figures
 
 
 def _evaluate(config: TrackingConfig, folder: Path, out: Path, on_message: OnMessage) -> list[dict[str, Any]]:
