@@ -24,7 +24,7 @@ from ..placement.collection import stored_path
 from ..placement.drivers import drive_by_frame
 from .material import load_picture, make_projection_material, pack_picture
 from .meshes import make_object
-from .triangles import make_backdrop, triangulate
+from .triangles import triangulate
 
 POSE = "trackshade_pose"  # on a camera: its matrix_world when it took the picture, row by row
 PHOTO_FRAMES = 49  # frames of the scene of a photo: what the published model takes
@@ -60,8 +60,7 @@ def build_scene(
     collection = bpy.data.collections.new(scene.name)
     scene.collection.children.link(collection)
     materials = make_materials(lifted, image, scene)
-    backdrop = make_backdrop(lifted) if is_video else None
-    for mesh in (*lifted.meshes, *([backdrop] if backdrop is not None else [])):
+    for mesh in lifted.meshes:
         obj = make_object(with_surface(mesh, lifted), scene.frame_start, lifted.picture_frame)
         obj.data.materials.append(materials[mesh.one_sided])
         collection.objects.link(obj)

@@ -53,12 +53,15 @@ def scene_tracks(scene: LiftedScene) -> tuple[np.ndarray, np.ndarray]:
     count = len(scene.world_to_camera)
     tracks, seen = [], []
     for mesh in scene.meshes:
-        world = np.broadcast_to(mesh.positions, (count, *mesh.positions.shape[1:]))
+        if mesh.kind != "points":
+            continue
+        own = mesh.positions.shape[1] - mesh.added
+        world = np.broadcast_to(mesh.positions[:, :own], (count, own, 3))
         local = np.einsum("tij,tpj->tpi", scene.world_to_camera[:, :3, :3], world)
         local += scene.world_to_camera[:, None, :3, 3]
         depth = np.where(np.abs(local[..., 2:]) < 1e-6, 1e-6, local[..., 2:])
         tracks.append(local[..., :2] / depth @ scene.intrinsics[:2, :2].T + scene.intrinsics[:2, 2])
-        seen.append(np.broadcast_to(mesh.visible, (count, mesh.positions.shape[1])))
+        seen.append(np.broadcast_to(mesh.visible[:, :own], (count, own)))
     return np.concatenate(tracks, axis=1).swapaxes(0, 1), np.concatenate(seen, axis=1).T
 
 
