@@ -18,12 +18,14 @@ from .redraw import cancel_redraw
 from .render import engine, handlers
 from .ui import (
     backend_panel,
+    camera_moves,
     checks_operators,
     drawing,
     jobs_list,
     key_pictures,
     lifting,
     lifting_handles,
+    lifting_objects,
     looks,
     modal,
     models_panel,
@@ -44,7 +46,7 @@ PROPERTIES = (
 )
 _MODULES = (
     *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
-    *(lifting, lifting_handles),
+    *(camera_moves, lifting_objects, lifting, lifting_handles),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
@@ -101,6 +103,7 @@ def unregister() -> None:
     translations.detach(ADDON)
     looks.detach()
     lifting.detach()
+    camera_moves.detach()
     key_pictures.detach()
     jobs_list.detach()
     handlers.detach()
