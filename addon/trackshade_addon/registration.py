@@ -21,6 +21,7 @@ from .ui import (
     camera_moves,
     checks_operators,
     drawing,
+    export_tracks,
     jobs_list,
     key_pictures,
     lifting,
@@ -46,7 +47,7 @@ PROPERTIES = (
 )
 _MODULES = (
     *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
-    *(camera_moves, lifting_objects, lifting, lifting_handles),
+    *(camera_moves, lifting_objects, lifting, lifting_handles, export_tracks),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
@@ -79,6 +80,7 @@ def register() -> None:
     jobs_list.attach()
     key_pictures.attach()
     lifting.attach()
+    export_tracks.attach()
     looks.attach()
     translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
@@ -102,6 +104,7 @@ def unregister() -> None:
         _command = None
     translations.detach(ADDON)
     looks.detach()
+    export_tracks.detach()
     lifting.detach()
     camera_moves.detach()
     key_pictures.detach()

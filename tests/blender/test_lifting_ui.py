@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -21,7 +23,7 @@ from trackshade.core.camera_motion import PRESETS
 from trackshade.core.errors import ShotError
 from trackshade.core.images import write_png
 from trackshade.shot.lift_request import LiftRequest, ObjectBox
-from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.lifted import LiftedScene, Perspective
 from trackshade_addon import commands
 from trackshade_addon.capture import first_frame
 from trackshade_addon.capture.given_image import read_given_image, read_image_file
@@ -99,6 +101,27 @@ def test_a_photo_becomes_a_result_whose_first_frame_is_the_photo(
     assert person.animation_data is not None
 
 
+def test_a_photo_is_lifted_by_handles_of_a_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `lift --json` prints can be edited and given back."""
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    lifted.photo(tmp_path / "street.png")
+    handles = lifted.with_perspective(lifted.photo_scene(tmp_path / "street.png")).perspective
+    assert handles is not None
+    wanted = replace(handles, focal=44.0, indoors=False)
+    (tmp_path / "handles.json").write_text(json.dumps({"perspective": wanted.to_dict(), "out": "street.blend"}))
+    arguments = ["lift", str(tmp_path / "street.png"), "--out", str(tmp_path / "street.blend"), "--json"]
+    assert commands.main("trackshade", [*arguments, "--handles", str(tmp_path / "handles.json")]) == 0
+    made = Perspective.from_dict(json.loads(capfd.readouterr().out)["perspective"])
+    assert (made.focal, made.indoors) == (44.0, False)
+    assert made.rectangle == pytest.approx(wanted.rectangle)
+    np.testing.assert_allclose(made.horizon, wanted.horizon, atol=1e-4)
+    (tmp_path / "handles.json").write_text("[")
+    assert commands.main("trackshade", [*arguments, "--force", "--handles", str(tmp_path / "handles.json")]) == 2
+    assert "cannot be read" in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("scene")
 def test_objects_are_boxes_and_masks_of_the_list(
     with_depth: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +167,22 @@ def test_the_objects_of_the_command_line_are_in_the_list(scene: bpy.types.Scene,
     assert [(item.name, item.kind) for item in items] == [("Car", "box"), ("person", "mask")]
     assert scene.trackshade_lift.lift_request().boxes == request.boxes
     assert read_masks(scene.trackshade_lift)["person"][12, 16].all()
+
+
+def test_tracks_are_exported_by_a_button(
+    scene: bpy.types.Scene, with_depth: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    build_scene(lifted.photo_scene(with_depth[0]), scene, 5)
+    export, out = bpy.ops.trackshade.export_tracks, tmp_path / "street.npz"
+    assert export(filepath=str(out.with_suffix("")), export_format="npz", points=30, fps=12) == {"FINISHED"}
+    with np.load(out) as arrays:
+        assert (arrays["tracks"].shape, float(arrays["fps"])) == ((3, 30, 2), 12.0)
+    with pytest.raises(RuntimeError, match="was kept"):
+        export(filepath=str(out), export_format="npz")
+    assert export(filepath=str(out), export_format="npz", replace_existing=True) == {"FINISHED"}
+    assert export(filepath=str(tmp_path / "vace"), export_format="vace") == {"FINISHED"}
+    assert (tmp_path / "vace" / "first_frame.png").is_file()
 
 
 def test_moves_have_thumbnails() -> None:

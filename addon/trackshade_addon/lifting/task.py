@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -81,28 +81,45 @@ def lift(
     if not source.is_file() and (stored is None or stored.photo is None):
         raise ShotError("missing-file", f"The file {source} does not exist.", "Check the path.")
     name, state = ("track", "tracking") if isinstance(request, TrackRequest) else ("lift", "lifting")
-    task, done = CancellableTask(), [0, 1]
-    words = [source.name]
-
-    def note(step: int, steps: int, message: str) -> None:
-        done[:] = step, steps
-        words[0] = message or source.name
-
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "scene.lifted"
         if stored is not None and isinstance(request, LiftRequest):
             source, request = stored.write(Path(folder), source, request)
         arguments = name, str(source), json.dumps(request.to_dict()), str(path)
-        ended = later(partial(run_backend_task, task, python, *arguments, progress=note))
-        try:
-            while not ended.done():
-                percent = round(100 * done[0] / done[1])
-                yield Progress(state, words[0], percent, 100, waits=True)
-        finally:
-            if not ended.done():
-                task.cancel()
-                while not ended.done():
-                    time.sleep(0.02)
-        ended.result()
+        yield from follow_task(python, state, source.name, *arguments)
         yield Progress("building", source.name)
         return build(LiftedScene.load(path))
+
+
+def follow_task(python: str, state: str, message: str, *arguments: str) -> Generator[Progress, None, dict[str, Any]]:
+    """Run a task of the backend's environment in a thread, and yield its progress. Closing the generator cancels it.
+
+    Args:
+        python: interpreter of the environment.
+        state: state of the progress.
+        message: what is shown until the task says what it does.
+        arguments: name and arguments of the task.
+
+    Returns:
+        The task's result.
+
+    Raises:
+        TrackshadeError: as raised by the task.
+    """
+    task, done = CancellableTask(), [0, 1]
+    words = [message]
+
+    def note(step: int, steps: int, text: str) -> None:
+        done[:] = step, steps
+        words[0] = text or message
+
+    ended = later(partial(run_backend_task, task, python, *arguments, progress=note))
+    try:
+        while not ended.done():
+            yield Progress(state, words[0], round(100 * done[0] / done[1]), 100, waits=True)
+    finally:
+        if not ended.done():
+            task.cancel()
+            while not ended.done():
+                time.sleep(0.02)
+    return ended.result()

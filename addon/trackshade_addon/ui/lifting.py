@@ -255,6 +255,7 @@ class TRACKSHADE_PT_lifting(SubPanel, bpy.types.Panel):
             if not settings.is_video:
                 layout.operator("trackshade.lift_again", icon="FILE_REFRESH")
         draw_camera_moves(layout)
+        layout.operator("trackshade.export_tracks", icon="EXPORT")
 
 
 def _draw_handles(layout: bpy.types.UILayout, context: bpy.types.Context, settings: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`trackshade export`: a scene to a shot file, or a scene or a shot file to the files of another system."""
+"""`trackshade export`: a scene to a shot file, or a scene, a shot file or kept tracks to files of another system."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from trackshade.config import options
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.shot import Shot
+from trackshade.shot.joining import join
+from trackshade.shot.track_set import FIRST, TrackSet, read_set
 
 OnMessage = Callable[[Mapping[str, Any]], None]
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
-    """Export a scene or a shot file; return what `--json` prints.
+    """Export a scene, a shot file, or the tracks that a render has kept in a folder; return what `--json` prints.
 
     Raises:
         UsageError: An option does not belong to the format.
         TrackshadeError: As raised by `run_addon` and `export_shot`.
     """
     name, source = values["format"], Path(values["scene"])
-    is_shot = source.suffix.lower() == ".shot"
+    is_shot = source.suffix.lower() == ".shot" or source.is_dir()
     if name == SHOT_FORMAT:
-        _refuse(values, ("points", "images"), f"--format {SHOT_FORMAT}")
+        _refuse(values, ("points", "images", "fps"), f"--format {SHOT_FORMAT}")
         if is_shot:
-            raise UsageError("usage", f"{source} is a shot file already.", "Name another --format.")
+            what = "a folder of tracks" if source.is_dir() else "a shot file"
+            raise UsageError("usage", f"{source} is {what} already.", "Name another --format.")
         return run_addon(options.to_arguments("export", values), values["blender"], on_message)
     _refuse(values, ("model", "light"), f"--format {name}")
     if name != "nerfstudio":
@@ -58,19 +61,23 @@ def _refuse(values: Mapping[str, Any], keys: Sequence[str], what: str) -> None:
 
 
 def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
-    """Export a shot file."""
+    """Export a shot file, or the tracks that a render has kept in a folder."""
     from trackshade.exports import ExportSource, export_shot
 
     name = values["format"]
     form = EXPORT_FORMATS[name]
     out = Path(values["out"] or f"{Path(values['scene']).stem}-{name}{form.file_suffix}").absolute()
-    shot, picture = Shot.load(path), None
+    tracks = read_set(path) if path.is_dir() else None
+    shot, picture = Shot.load(path) if tracks is None else join(tracks), None
     if form.uses_picture and values["first_frame"] != "none":
         named = None if values["first_frame"] == "render" else values["first_frame"]
         given = {"first_frame": named, "key": None, "blender": values["blender"]}
-        captured = add_pictures(shot, path.with_suffix(".png"), "any", given, on_message)
+        if tracks is None:
+            captured = add_pictures(shot, path.with_suffix(".png"), "any", given, on_message)
+        else:
+            captured = add_pictures(shot, path / FIRST if tracks.order.picture else None, "frame", given, on_message)
         shot, picture = captured.shot, captured.first_frame
-    images = _images(path, values["images"]) if name == "nerfstudio" else []
+    images = _images(path, values["images"], tracks) if name == "nerfstudio" else []
     mode, size = options.parse_size(values["size"])
 
     def report(done: int, total: int) -> None:
@@ -84,14 +91,18 @@ def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict
         frame_rule=values["frame_rule"],
         size_mode=mode,
         size=size,
+        fps=values["fps"],
         force=values["force"],
         report=report,
     )
     return {"out": str(out), **record}
 
 
-def _images(path: Path, named: str | None) -> list[Path]:
-    """Return the image files of a folder, by default of the renders beside a shot, in the order of their names."""
+def _images(path: Path, named: str | None, tracks: TrackSet | None) -> list[Path]:
+    """Return the images of all frames: those of a folder, by default of the renders beside a shot or in its tracks."""
+    if named is None and tracks is not None:
+        kept = [tracks.picture(frame) for frame in tracks.order.frames().frame_numbers]
+        return kept if all(item.is_file() for item in kept) else []
     folder = path.with_suffix(".render") if named is None else Path(named)
     if named is None and not folder.is_dir():
         return []

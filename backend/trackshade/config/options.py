@@ -181,6 +181,7 @@ EXPORT = (
         (SHOT_FORMAT, *EXPORT_FORMATS),
     ),
     Option("--points", "Number of tracked points. Default: the format's.", "N", kind=int),
+    Option("--fps", "Frame rate to resample to: 16 for Wan, 24 for LTX. Default: the scene's.", "X", kind=float),
     Option("--images", "Folder of an image for each frame (nerfstudio). Default: the one beside the shot.", "DIR"),
 )
 _FORCE = _Switch("--force", "Replace an existing output.")
