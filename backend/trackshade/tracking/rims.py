@@ -50,12 +50,13 @@ class Rim:
         return (values * weight).sum(axis=1) / weight.sum(axis=1)
 
 
-def static_rim(solved: PointSolve, moving: np.ndarray, image: np.ndarray) -> Rim:
+def static_rim(solved: PointSolve, moving: np.ndarray, is_front: np.ndarray, image: np.ndarray) -> Rim:
     """Return the rims of what stands still in front of something else.
 
     Args:
         solved: the points.
         moving: [N] which of them move by themselves.
+        is_front: [N] which of them have a surface behind them.
         image: [H, W, 3] uint8, the first frame.
     """
     cells = _cells(solved.grid)
@@ -75,7 +76,9 @@ def static_rim(solved: PointSolve, moving: np.ndarray, image: np.ndarray) -> Rim
     middle = np.sqrt(np.take_along_axis(order, best, 1) * np.take_along_axis(order, best + 1, 1))
     around = _around(cells, solved.grid)
     kind = np.where(moving[around], 0, np.where(solved.shape[around, 0] > middle, 1, -1))
-    return _squares(solved, cells, inverse > middle, around, kind, image)
+    near = (inverse > middle) & is_front[cells]
+    used = near.any(axis=1)
+    return _squares(solved, cells[used], near[used], around[used], kind[used], image)
 
 
 def part_rim(solved: PointSolve, part: np.ndarray, image: np.ndarray) -> Rim:

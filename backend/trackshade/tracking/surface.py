@@ -18,6 +18,7 @@ from trackshade.tracking.rims import part_rim, static_rim
 _HIDDEN = 1.04  # times the depth of the nearest surface beyond which a point is hidden
 _SURE = 0.75  # correlation of a point that is seen in spite of a surface in front of it
 _SKY, _SKY_COLUMNS, _SKY_ROWS = 1.5, 24, 13  # radius of the sky, times the farthest depth; its points
+_STRETCH = 2.5  # of an edge's length in the first frame, from which it joins what moves apart
 _TEXTURE = 3.0  # levels: patches with less contrast are alike everywhere
 
 
@@ -72,15 +73,17 @@ def _without_blinks(seen: np.ndarray) -> np.ndarray:
     return out
 
 
-def static_mesh(
+def static_meshes(
     solved: PointSolve,
     moving: np.ndarray,
     seen: np.ndarray,
     image: np.ndarray,
     scale: float,
     to_world: np.ndarray,
-) -> LiftedMesh:
-    """Return the mesh of what stands still: points, their continuation behind and beyond, and rims.
+) -> list[LiftedMesh]:
+    """Return the meshes of what stands still: the background, and what is in front of it, if there is anything.
+
+    They are two, so that what is hidden of the background takes no color of what hides it.
 
     Args:
         solved: the points.
@@ -91,20 +94,37 @@ def static_mesh(
         to_world: [3, 3] from the first camera's axes to the world's.
     """
     layers = build_layers(solved, moving, (image.shape[1], image.shape[0]))
-    rim = static_rim(solved, moving, image)
-    kept, added = np.flatnonzero(~moving), len(layers.pixels) + len(rim.pixels)
-    number = np.full(len(moving) + len(layers.pixels), -1, np.int32)
-    number[kept] = np.arange(len(kept))
-    number[len(moving) :] = len(kept) + np.arange(len(layers.pixels))
-    pixels = np.concatenate([solved.points[kept], layers.pixels, rim.pixels])
-    inverse = np.concatenate([solved.shape[kept, 0], layers.inverse, rim.inverse(solved)])
+    rim = static_rim(solved, moving, layers.is_front, image)
+    pixels = np.concatenate([solved.points, layers.pixels, rim.pixels])
+    inverse = np.concatenate([solved.shape[:, 0], layers.inverse, rim.inverse(solved)])
     place = positions(solved.solution, pixels, inverse) * scale @ to_world.T
-    pivot = np.median(place[: len(kept)], axis=0) if len(kept) else np.zeros(3)
-    faces = np.concatenate([number[layers.triangles], len(kept) + len(layers.pixels) + rim.triangles])
-    visible = np.concatenate([seen[:, kept], np.ones((len(seen), added), bool)], axis=1)
-    return LiftedMesh(
-        "Static", "points", place[None].astype(np.float32), faces, visible, pivot.astype(np.float64), added=added
-    )
+    visible = np.concatenate([seen, np.ones((len(seen), len(pixels) - len(moving)), bool)], axis=1)
+    front = np.concatenate([layers.front, len(pixels) - len(rim.pixels) + rim.triangles])
+    meshes = []
+    for name, own, faces in (
+        ("Static", ~moving & ~layers.is_front, layers.back),
+        ("Static in Front", ~moving & layers.is_front, front),
+    ):
+        points = np.flatnonzero(own)
+        more = np.setdiff1d(faces, points)
+        vertices = np.concatenate([points, more])
+        if not len(vertices):
+            continue
+        number = np.full(len(pixels), -1, np.int32)
+        number[vertices] = np.arange(len(vertices))
+        pivot = np.median(place[points if len(points) else vertices], axis=0)
+        meshes.append(LiftedMesh(
+            name, "points", place[vertices][None].astype(np.float32), number[faces], visible[:, vertices],
+            pivot.astype(np.float64), added=len(more),
+        ))  # fmt: skip
+    return meshes
+
+
+def _is_torn(faces: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return which triangles [F, 3] have an edge that becomes much longer in pictures; `pixels` [T, N, 2] by frame."""
+    corners = pixels[:, faces]
+    lengths = np.linalg.norm(corners - np.roll(corners, 1, axis=2), axis=3)
+    return (lengths > _STRETCH * lengths[0]).any(axis=(0, 2))
 
 
 def sky_mesh(solution: Solution, depth: float, scale: float, to_world: np.ndarray) -> LiftedMesh:
@@ -156,6 +176,7 @@ def moving_mesh(
         places.append((local - solution.translations[t] * scale) @ solution.rotations[t] @ to_world.T)
     place = np.stack(places).astype(np.float32)
     faces = number[grid_triangles(solved.grid, lambda a, b: (number[a] >= 0) & (number[b] >= 0))]
+    faces = faces[~_is_torn(faces, part.pixels)]
     faces = np.concatenate([faces, len(part.points) + rim.triangles])
     visible = np.concatenate([part.visible, part.visible[:, beside]], axis=1)
     pivot = place[0].mean(axis=0).astype(np.float64)
