@@ -78,7 +78,7 @@ class TRACKSHADE_OT_lift_object_add(_ObjectOperator, bpy.types.Operator):
 
 @action("Remove Object", _ObjectOperator, bl_options={"REGISTER", "UNDO"})
 def lift_object_remove(operator: Any, context: bpy.types.Context) -> None:
-    """Remove the object from the list. Its mesh stays until the photo is lifted again and is deleted by you"""
+    """Remove the object from the list. Its mesh stays in the scene until you delete it"""
     settings = context.scene.trackshade_lift
     if settings.active_object < len(settings.objects):
         settings.objects.remove(settings.active_object)

@@ -33,8 +33,9 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     if name == SHOT_FORMAT:
         _refuse(values, ("points", "images", "fps"), f"--format {SHOT_FORMAT}")
         if is_shot:
-            what = "a folder of tracks" if source.is_dir() else "a shot file"
-            raise UsageError("usage", f"{source} is {what} already.", "Name another --format.")
+            if source.is_dir():
+                raise UsageError("usage", f"{source} holds tracks that are captured already.", "Name another --format.")
+            raise UsageError("usage", f"{source} is a shot file already.", "Name another --format.")
         return run_addon(options.to_arguments("export", values), values["blender"], on_message)
     _refuse(values, ("model", "light"), f"--format {name}")
     if name != "nerfstudio":
