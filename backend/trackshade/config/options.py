@@ -181,6 +181,7 @@ EXPORT = (
         (SHOT_FORMAT, *EXPORT_FORMATS),
     ),
     Option("--points", "Number of tracked points, or of splats. Default: the format's.", "N", kind=int),
+    Option("--fps", "Frame rate to resample to: 16 for Wan, 24 for LTX. Default: the scene's.", "X", kind=float),
     Option(
         "--images",
         "Folder of an image for each frame, or of a folder for each of several cameras (nerfstudio, splats, textures). "
@@ -198,6 +199,7 @@ _REFERENCE = (
     Option("--every", "Distance of the true frames; longer scenes than 33 frames have as many.", "N", 8, int),
     Option("--samples", "Cycles' samples per pixel.", "N", 24, int),
     Option("--length", "Number of frames of a generated scene. Default: the kind's.", "N", kind=int),
+    Option("--look", "Give the generated scene other materials, chosen by this number.", "N", 0, int),
     _Switch("--all-frames", "Render all true frames, without light and ideal video."),
 )
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
@@ -279,6 +281,9 @@ _LIFT = (
     Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
     _FOV,
     Option("--place", "Whether there are side walls and a ceiling.", default="auto", choices=PLACES),
+    Option(
+        "--handles", "JSON file with the horizon, the back wall and the focal length, as --json prints them.", "FILE"
+    ),
     Option("--camera-height", "Height of the camera above the ground, metres. Default: 1.6.", "X", kind=float),
     _choice("--behind", "What is behind objects: the background continued (fill), or a hole (none).", ("fill", "none")),
     Option("--length", "Number of frames of the scene.", "N", 49, int),
@@ -302,7 +307,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
         "Capture a scene to a shot file and its first frame.",
-        (*_CAPTURE_ALL, *_CAMERAS, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",

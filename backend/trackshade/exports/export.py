@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, passes, tracks
 from trackshade.shot import Shot
-from trackshade.shot.fitting import ShotFit, plan_fit
+from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot
 
 RECORD = "export.json"
 
@@ -59,6 +60,7 @@ def export_shot(
     frame_rule: str = "auto",
     size_mode: str = "pad",
     size: tuple[int, int] | None = None,
+    fps: float | None = None,
     force: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def export_shot(
         frame_rule: one of `FRAME_RULES`.
         size_mode: "pad" or "crop".
         size: (width, height) of the output, pixels; None for the nearest that the format has.
+        fps: frame rate to which the shot is resampled first, such as that of a model; None to keep its own.
         force: whether an earlier export at `out` is replaced.
         report: called as report(done, total) after every frame; what it raises ends the export.
 
@@ -92,13 +95,14 @@ def export_shot(
         raise UsageError("usage", f"The format {name} has no tracked points.", "Leave --points out.")
     check_export(out, form, force)
     source.shot.check_values()
-    fit = fit_to_format(source.shot, name, frame_rule=frame_rule, size_mode=size_mode, size=size)
-    shot = fit.apply(source.shot)
+    timed = source.shot if fps is None else retime(source.shot, fps)
+    fit = fit_to_format(timed, name, frame_rule=frame_rule, size_mode=size_mode, size=size)
+    shot = fit.apply(timed)
     if form.images == "needed" and not source.images:
         raise UsageError(
             "no-images", f"The format {name} needs images of all frames.", "Name their folder with --images."
         )
-    if source.images and not np.array_equal(fit.positions, np.arange(len(source.shot.frame_numbers))):
+    if source.images and not np.array_equal(shot.frame_numbers, source.shot.frame_numbers):
         raise UsageError("usage", "Images of all frames belong to formats that keep all frames.")
     picture = None if source.picture is None or not form.uses_picture else fit.fit_image(source.picture)
     total = len(shot.frame_numbers)
@@ -131,6 +135,23 @@ def export_shot(
             files = sorted(path.name for path in folder.iterdir())
             (folder / RECORD).write_text(json.dumps({**record, "files": files}, indent=1), encoding="utf-8")
     return {**record, "files": {Path(file).stem: str(out / file) for file in files}}
+
+
+def retime(shot: Shot, fps: float) -> Shot:
+    """Return a shot of the same duration at another frame rate; states between two frames are interpolated.
+
+    Raises:
+        UsageError: the rate is not above 0.
+    """
+    if not 0 < fps < math.inf:
+        raise UsageError("bad-setting", f"The frame rate is {fps:g}.", "Give a number above 0, such as 16 or 24.")
+    count = len(shot.frame_numbers)
+    wanted = 1 + round((count - 1) * fps / shot.fps)
+    if wanted == count and math.isclose(fps, shot.fps):
+        return shot
+    places = np.minimum(np.arange(wanted) * (shot.fps / fps), count - 1)
+    near = np.rint(places)
+    return sample_shot(shot, np.where(np.abs(places - near) < 1e-6, near, places), fps=fps)
 
 
 def fit_to_format(
