@@ -81,6 +81,25 @@ def test_pictures_of_further_cameras_and_light_of_all_cells(client: Client, tmp_
         client.wait(client.submit(made, FIRST_FRAME, firsts[0], light=light[:COUNT]))
 
 
+def test_splats_of_all_cameras(client: Client, tmp_path: Path) -> None:
+    made, out = from_three_cameras(3), tmp_path / "out"
+    record = run(client, out, made, dataclasses.replace(FIRST_FRAME, splats=500), truth(made, 0)[0][0])
+    assert record["propagation"]["splats"] == {"file": "splats.usdc", "count": 500}
+    assert sorted(path.name for path in out.iterdir()) == sorted(record["files"])
+    pxr = pytest.importorskip("pxr.UsdVol")
+    from pxr import Usd
+
+    stage = Usd.Stage.Open(str(out / "splats.usdc"))
+    (splats,) = (prim for prim in stage.Traverse() if prim.IsA(pxr.ParticleField3DGaussianSplat))
+    positions = pxr.ParticleField3DGaussianSplat(splats).GetPositionsAttr()
+    assert [len(positions.Get(frame)) for frame in (1, 3)] == [500, 500]
+    single = tmp_path / "single"
+    record = run(
+        client, single, through_camera(made, 0), dataclasses.replace(FIRST_FRAME, splats=200), truth(made, 0)[0][0]
+    )
+    assert (single / record["propagation"]["splats"]["file"]).is_file()
+
+
 def test_pictures_that_disagree_are_named(client: Client, tmp_path: Path) -> None:
     made = from_three_cameras()
     firsts = [truth(made, view)[0][0] for view in range(3)]

@@ -33,7 +33,8 @@ _LABELS = {
     "exr": "OpenEXR Passes", "mp4": "Pass Videos", "nerfstudio": "nerfstudio",
 }  # fmt: skip
 _FORMATS = [(name, label, EXPORT_FORMATS[name].description.rstrip(".")) for name, label in _LABELS.items()]
-assert {*_LABELS} == {*EXPORT_FORMATS}
+# The others need frames, which results have: `trackshade export RESULT/tracks.shot`.
+assert {*_LABELS} == {name for name, form in EXPORT_FORMATS.items() if form.images != "needed"}
 
 
 class TRACKSHADE_OT_export_tracks(SteppedOperator, bpy.types.Operator):

@@ -70,7 +70,18 @@ GENERATE = "generate"  # instead of the path of a first frame
 DEPTH_KINDS = ("auto", "z", "distance", "inverse")  # as `trackshade.shot.lift_request` has them
 PLACES = ("auto", "indoors", "outdoors")
 CAMERA_MODES = ("override", "append")  # as `trackshade.core.camera_motion.move_camera` has them
-PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "image", "projected", "baked", "heat")
+PLACEMENT_MODES = (
+    "both",
+    "plate",
+    "background",
+    "compositor",
+    "sequencer",
+    "image",
+    "splats",
+    "projected",
+    "baked",
+    "heat",
+)
 
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
 RESULT = Option("result", "Folder of a result.", "RESULT", required=True)
@@ -122,6 +133,13 @@ SAMPLING_OPTIONS = (
     ),
     _choice("--light", "What the light changes with: clay renders of the scene, its input render, or nothing.", LIGHTS),
     _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
+    Option(
+        "--splats",
+        "Also write this many Gaussian splats that ride on the surfaces, as splats.usdc: 200000 suit most scenes.",
+        "N",
+        0,
+        int,
+    ),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
 )
 _LOOK = (

@@ -32,6 +32,7 @@ from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.key_pictures import check_keys, measure_coverage
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeyPictures, collect_keys, propagate
+from trackshade.server.splats import FILE, write_splats
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
 
@@ -113,6 +114,7 @@ def write_views(run: JobRun, models: Models) -> dict[str, Any]:
         own_render = None if render is None else _CameraFrames(render, len(folders), number)
         own = {**propagation, "unseen": unseen[number * count : (number + 1) * count]}
         records.append(view.write(overviews[number], view.shot, first, own_render, digests, own))
+    propagation["splats"] = write_splats(run, folders)
     return _write_record(run, folders, records, overviews, warnings, digests, propagation)
 
 
@@ -213,6 +215,7 @@ def _write_record(
         run.folder,
         cameras,
         sheet,
+        [FILE] if propagation is not None and propagation.get("splats") else [],
         shot=run.shot,
         settings=run.settings,
         spec=run.spec,
