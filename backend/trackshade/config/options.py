@@ -134,6 +134,14 @@ SAMPLING_OPTIONS = (
     _choice("--light", "What the light changes with: clay renders of the scene, its input render, or nothing.", LIGHTS),
     _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
     Option(
+        "--multiview-model",
+        "Model that samples the frames of several cameras together: mini-matrix, or a folder that 'trackshade train "
+        "multiview' has exported. The result follows its light and colors.",
+        "NAME|FOLDER",
+        "",
+    ),
+    Option("--arm", "How the multiview model combines videos and camera sweeps. Default: all references.", "NAME", ""),
+    Option(
         "--splats",
         "Also write this many Gaussian splats that ride on the surfaces, as splats.usdc: 200000 suit most scenes.",
         "N",

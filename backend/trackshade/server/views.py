@@ -63,6 +63,12 @@ def check_cameras(shot: Shot, settings: ShadeSettings) -> None:
             f"The output '{settings.output}' is made for one camera, and the shot has {len(shot.cameras)}.",
             "Name one camera.",
         )
+    if not shot.more_cameras and settings.multiview_model:
+        raise UsageError(
+            "one-camera",
+            "A multiview model samples several cameras, and the shot has one.",
+            "Name more with --cameras.",
+        )
     if shot.more_cameras and (settings.output_size == "model" and settings.output == "video"):
         raise UsageError(
             "cameras-at-full-size",
@@ -153,6 +159,12 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
     images: dict[int, np.ndarray] = {}
     digests: dict[str, str] = {}
     is_video = run.key_pictures == "video"
+    if run.settings.multiview_model:
+        firsts = {(view, 0): _first_frame(run, view) for view in range(len(views))}
+        given = {cell: run.fit.fit_image(image) for cell, image in firsts.items() if image is not None}
+        images = models.make_cells(run, given)
+        keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images)
+        return *check_keys(run, keys), digests
     if is_video or (run.inputs.first_frame is None and not run.inputs.keys):
         # A video model's frames share no latents with those of another camera: each camera has a run of its own, which
         # begins with the camera's picture of the first frame. Without one, only the first camera has pictures.
