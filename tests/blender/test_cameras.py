@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from tests.helpers.place_results import make_result, new_scene, numbered, render
 from trackshade.client import PrivateBackend
 from trackshade.core.errors import OutputError, ShotError, UsageError
@@ -254,7 +255,7 @@ def test_another_blender_renders_the_same_first_frames(demo: bpy.types.Scene) ->
 
 
 def test_a_command_shades_through_several_cameras(
-    served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path
+    served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "demo.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
@@ -267,5 +268,13 @@ def test_a_command_shades_through_several_cameras(
     bpy.ops.wm.open_mainfile(filepath=str(out / "scene.blend"))
     plates = [item for item in bpy.context.scene.objects if "plate" in item.name]
     assert {item.parent.name for item in plates} == {"Camera", "Camera -30°", "Camera +30°"}
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    scene = bpy.context.scene
+    baked = place(out, scene, mode="baked")  # from the frames of all cameras
+    names = {entry["name"] for entry in json.loads((out / "texture" / "texture.json").read_text())["meshes"]}
+    assert "Floor" in names
+    assert all(baked.folder.name in scene.objects[name].material_slots[0].material.name for name in names)
+    remove_result(scene, out)
+    assert not any(baked.folder.name in item.name for item in bpy.data.materials)
     assert commands.main("trackshade", ["render", str(path), "--orbit=3", "--cameras=A,B", *arguments, "--force"]) == 2
     assert commands.main("trackshade", ["render", str(path), "--cameras=A", *arguments, "--force"]) == 2

@@ -190,8 +190,8 @@ def prepare(
     The scene may change between two steps, so each asks `find_scene` for it. Only the `place` method of what is
     returned changes the scene. The errors are those of `place`.
 
-    A result with several cameras is placed for each of them as plate or background. The other modes show one of them:
-    that of the scene's camera, else the first one.
+    A result with several cameras is placed for each of them as plate or background, and its baked textures have the
+    colors of all of them. The other modes show one of them: that of the scene's camera, else the first one.
 
     Args:
         result_folder: Folder of the result.
@@ -221,7 +221,7 @@ def prepare(
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
     if mode == "splats":
         return PreparedSplats(Path(result_folder).resolve(), _find_splats(Path(result_folder).resolve()))
-    if mode not in BY_CAMERA:
+    if mode not in (*BY_CAMERA, "baked", "heat"):
         camera = find_scene().camera
         result_folder = camera_folder(Path(result_folder).resolve(), None if camera is None else camera.name)
     if mode in TEXTURE_MODES:
