@@ -122,8 +122,8 @@ def test_without_references_nothing_is_visible_and_points_keep_one_color(
 def test_an_untrained_denoiser_trusts_the_references_as_far_as_the_noise(
     model: MatrixModel, truth: np.ndarray, warp: ReferenceWarp, sigma: float
 ) -> None:
-    """Its correction is zero, so the estimate is mean + s^2 / (s^2 + sigma^2) (noisy - mean) with its start values."""
-    denoiser, clips = MatrixDenoiser(model, warp), rows([1], range(F))
+    """Its correction is zero, so the estimate is mean + s^2 / (s^2 + sigma^2) (noisy - mean) with half of its start values."""
+    denoiser, clips = MatrixDenoiser(model, warp, temperature=0.5), rows([1], range(F))
     known = {(0, 0): truth[0, 0]}
     condition = denoiser.condition(clips, [known])
     noisy = sigma * torch.randn(1, F, 8, 8, 12, generator=torch.Generator().manual_seed(1))
@@ -131,7 +131,7 @@ def test_an_untrained_denoiser_trusts_the_references_as_far_as_the_noise(
     with torch.no_grad():
         mean = torch.stack([model.transformer.track_lookup.encoder(cell) for cell in condition.colors[0]])[None]
     shown = torch.nn.functional.avg_pool2d(condition.visibility[0], 4)[None]
-    variance = torch.exp(2 * (np.log(0.1) + np.log(6.0) * (1 - shown))).clamp(0.0025, 4.0)
+    variance = 0.25 * torch.exp(2 * (np.log(0.1) + np.log(6.0) * (1 - shown))).clamp(0.0025, 4.0)
     torch.testing.assert_close(found, mean + variance / (variance + sigma**2) * (noisy - mean), rtol=1e-4, atol=1e-4)
 
 
