@@ -122,7 +122,7 @@ def test_without_references_nothing_is_visible_and_points_keep_one_color(
 def test_an_untrained_denoiser_trusts_the_references_as_far_as_the_noise(
     model: MatrixModel, truth: np.ndarray, warp: ReferenceWarp, sigma: float
 ) -> None:
-    """Its correction is zero: the estimate is mean + s^2 / (s^2 + sigma^2) (noisy - mean), s half of the start value."""
+    """The correction is 0: the estimate is mean + s^2 / (s^2 + sigma^2) (noisy - mean), s half of the start value."""
     denoiser, clips = MatrixDenoiser(model, warp, temperature=0.5), rows([1], range(F))
     known = {(0, 0): truth[0, 0]}
     condition = denoiser.condition(clips, [known])
