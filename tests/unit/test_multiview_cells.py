@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import trackshade
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
@@ -246,6 +247,22 @@ def test_long_clips_are_seen_in_windows(model: MatrixModel, truth: np.ndarray, w
     noise = torch.randn(V, F, 8, 8, 12)
     sample_grid(experts, noise, arms.rows_only, [1.0, 0.0], {(0, 0): truth[0, 0]}, choose=all_references)
     assert set(lengths) == {3}
+
+
+def test_the_embedded_model_estimates_rows_better_than_the_warped_reference_alone() -> None:
+    """From noise, in one step, on held-out scenes; its own picture of the row's first frame is not given."""
+    embedded = MatrixModel.load(Path(trackshade.__file__).parent / "models" / "mini-matrix")
+    gains = []
+    for seed in (20, 21):
+        scene = generate_multiview(seed, split="held-out")
+        denoiser, clips = MatrixDenoiser(embedded, ReferenceWarp(scene.shot)), rows([3], range(9))
+        known = {(0, 0): scene.render(0, 0)}
+        noise = 80.0 * torch.randn(1, 9, 16, 24, 36, generator=torch.Generator().manual_seed(seed))
+        estimate = embedded.decode(denoiser.denoise(noise, 80.0, denoiser.condition(clips, [known]))[0])
+        warped = np.concatenate([denoiser.warp_cell(cell, known).colors for cell in clips[0].cells])
+        true = np.stack([scene.render(3, frame) for frame in range(9)])
+        gains.append(psnr(true, estimate) - psnr(true, (warped * 255).round().astype(np.uint8)))
+    assert np.mean(gains) > 0.1
 
 
 def test_columns_of_windows_have_their_views_in_order() -> None:
