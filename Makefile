@@ -8,7 +8,7 @@
 #   make docs       API pages from the docstrings, in build/docs/
 #   make bench      the benchmark table
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
-#   make mini-matrix  the embedded model for many cameras, from mini: 74 minutes on one core; goes on where it was stopped
+#   make mini-matrix  the embedded model for many cameras, from mini: 66 minutes on one core; goes on where it was stopped
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
 SHELL := /bin/bash
@@ -123,7 +123,7 @@ mini: setup
 MINI_MATRIX := runs/mini-matrix
 mini-matrix: setup
 	@PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/python -m trackshade_lab.training multiview --out $(MINI_MATRIX) \
-	--device cpu --threads 1 --minutes 74
+	--device cpu --threads 1 --minutes 66
 
 docs: setup
 	@.venv/bin/pdoc -d google --no-show-source -o build/docs trackshade

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import trackshade
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
@@ -122,8 +123,8 @@ def test_without_references_nothing_is_visible_and_points_keep_one_color(
 def test_an_untrained_denoiser_trusts_the_references_as_far_as_the_noise(
     model: MatrixModel, truth: np.ndarray, warp: ReferenceWarp, sigma: float
 ) -> None:
-    """Its correction is zero, so the estimate is mean + s^2 / (s^2 + sigma^2) (noisy - mean) with its start values."""
-    denoiser, clips = MatrixDenoiser(model, warp), rows([1], range(F))
+    """The correction is 0: the estimate is mean + s^2 / (s^2 + sigma^2) (noisy - mean), s half of the start value."""
+    denoiser, clips = MatrixDenoiser(model, warp, temperature=0.5), rows([1], range(F))
     known = {(0, 0): truth[0, 0]}
     condition = denoiser.condition(clips, [known])
     noisy = sigma * torch.randn(1, F, 8, 8, 12, generator=torch.Generator().manual_seed(1))
@@ -131,7 +132,7 @@ def test_an_untrained_denoiser_trusts_the_references_as_far_as_the_noise(
     with torch.no_grad():
         mean = torch.stack([model.transformer.track_lookup.encoder(cell) for cell in condition.colors[0]])[None]
     shown = torch.nn.functional.avg_pool2d(condition.visibility[0], 4)[None]
-    variance = torch.exp(2 * (np.log(0.1) + np.log(6.0) * (1 - shown))).clamp(0.0025, 4.0)
+    variance = 0.25 * torch.exp(2 * (np.log(0.1) + np.log(6.0) * (1 - shown))).clamp(0.0025, 4.0)
     torch.testing.assert_close(found, mean + variance / (variance + sigma**2) * (noisy - mean), rtol=1e-4, atol=1e-4)
 
 
@@ -246,6 +247,22 @@ def test_long_clips_are_seen_in_windows(model: MatrixModel, truth: np.ndarray, w
     noise = torch.randn(V, F, 8, 8, 12)
     sample_grid(experts, noise, arms.rows_only, [1.0, 0.0], {(0, 0): truth[0, 0]}, choose=all_references)
     assert set(lengths) == {3}
+
+
+def test_the_embedded_model_estimates_rows_better_than_the_warped_reference_alone() -> None:
+    """From noise, in one step, on held-out scenes; its own picture of the row's first frame is not given."""
+    embedded = MatrixModel.load(Path(trackshade.__file__).parent / "models" / "mini-matrix")
+    gains = []
+    for seed in (20, 21):
+        scene = generate_multiview(seed, split="held-out")
+        denoiser, clips = MatrixDenoiser(embedded, ReferenceWarp(scene.shot)), rows([3], range(9))
+        known = {(0, 0): scene.render(0, 0)}
+        noise = 80.0 * torch.randn(1, 9, 16, 24, 36, generator=torch.Generator().manual_seed(seed))
+        estimate = embedded.decode(denoiser.denoise(noise, 80.0, denoiser.condition(clips, [known]))[0])
+        warped = np.concatenate([denoiser.warp_cell(cell, known).colors for cell in clips[0].cells])
+        true = np.stack([scene.render(3, frame) for frame in range(9)])
+        gains.append(psnr(true, estimate) - psnr(true, (warped * 255).round().astype(np.uint8)))
+    assert np.mean(gains) > 0.1
 
 
 def test_columns_of_windows_have_their_views_in_order() -> None:

@@ -80,12 +80,14 @@ class ReferenceGuidedTransformer3DModel(CogVideoXTransformer3DModel):
         coordinates: torch.Tensor,  # [B, L, 4, H, W], see `track_warp.track_coordinates`
         colors: torch.Tensor,  # [B, L, 3, H, W] in -1..1, warped references; 0 without references
         visibility: torch.Tensor,  # [B, L, 1, H, W] in 0..1
+        temperature: float = 1.0,
     ) -> torch.Tensor:
         """Return the estimate of the clean latents, [B, L, C, h, w] float32.
 
         Clean latents are taken to lie about a mean (the warped references with the transformer's correction) with a
         deviation s that the transformer predicts as well. The best estimate is then mean + s^2 / (s^2 + sigma^2)
-        (noisy - mean).
+        (noisy - mean). `temperature` is a factor of s: samples deviate from the mean as much as the clean latents with
+        1, and less below it, without the grain that a small model cannot tell from texture.
         """
         sigma = sigma.float()
         angle = torch.atan(sigma)  # 0 for clean latents, pi / 2 for noise
@@ -103,7 +105,7 @@ class ReferenceGuidedTransformer3DModel(CogVideoXTransformer3DModel):
         correction = correction * (1 - (1 - self.config.track_correction) * guidance.visibility)
         mean = guidance.warped.float() + correction.float()
         log_deviation = self._unpatchify(self.track_lookup.uncertainty(video), noisy.shape)
-        variance = self.track_lookup.variance(log_deviation, guidance.visibility)
+        variance = temperature**2 * self.track_lookup.variance(log_deviation, guidance.visibility)
         noise = sigma.square().view(-1, 1, 1, 1, 1)
         return mean + variance / (variance + noise) * (noisy.float() - mean)
 

@@ -20,7 +20,7 @@ from .prompts import complete_references
 from .sampling import Experts, karras_sigmas
 from .warping import ReferenceWarp
 
-STEPS = 8
+STEPS = 6
 SIGMAS = (0.05, 20.0)  # least and greatest noise level
 LONGEST_CLIP = 17  # cells of a clip, as in the model's training
 

@@ -19,6 +19,8 @@ from ...models.reference_guided import CLIP_KINDS, ReferenceGuidedTransformer3DM
 from .grid import Cell, Clip, References
 from .warping import ReferenceWarp, WarpedCells
 
+TEMPERATURE = 0.25
+
 
 @dataclass(frozen=True, eq=False)
 class MatrixModel:
@@ -84,10 +86,13 @@ class MatrixDenoiser:
         model: the networks.
         warp: warps pictures of the unrolled shot, at the size of the cells.
         bf16: whether products are computed in bfloat16.
+        temperature: how far samples deviate from the mean; see `ReferenceGuidedTransformer3DModel.forward`.
     """
 
-    def __init__(self, model: MatrixModel, warp: ReferenceWarp, bf16: bool = False) -> None:
-        self.model, self._warp, self._bf16 = model, warp, bf16
+    def __init__(
+        self, model: MatrixModel, warp: ReferenceWarp, bf16: bool = False, temperature: float = TEMPERATURE
+    ) -> None:
+        self.model, self._warp, self._bf16, self._temperature = model, warp, bf16, temperature
         self._warped: dict[tuple[frozenset, Cell], tuple[Mapping[int, np.ndarray], WarpedCells]] = {}
 
     def condition(self, clips: Sequence[Clip], references: Sequence[References]) -> _Condition:
@@ -124,7 +129,7 @@ class MatrixDenoiser:
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             return self.model.transformer(
                 cells.to(device).float(), noise, condition.kind, condition.coordinates, condition.colors,
-                condition.visibility,
+                condition.visibility, self._temperature,
             ).to(cells)  # fmt: skip
 
     def _sample(self, cell: Cell) -> int:

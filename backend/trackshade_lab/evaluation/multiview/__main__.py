@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--arms", metavar="A,B,...", help="Measure only these arms and baselines.")
     add("--prompt", choices=("image", "video", "static", "cross"), default="cross", help="What is given: one cell, "
         "the first camera's row, the first frame's column, or both. [default: cross]")  # fmt: skip
-    add("--steps", type=int, default=8, metavar="N", help="Denoising steps. [default: 8]")
+    add("--steps", type=int, default=6, metavar="N", help="Denoising steps. [default: 6]")
+    add("--temperature", type=float, default=0.25, metavar="X", help="How far samples deviate from the mean, 0 to 1. "
+        "[default: 0.25]")  # fmt: skip
     add("--no-bf16", action="store_true", help="Compute products in float32.")
 
     add = parser.add_argument_group("scenes").add_argument
@@ -83,6 +85,7 @@ def _run(arguments: Sequence[str]) -> None:
         span=tuple(values.span),
         steps=values.steps,
         arms=arms,
+        temperature=values.temperature,
         bf16=not values.no_bf16,
     )
     text, summary = evaluate_multiview(config, values.out, print_message, values.force, values.sheets)

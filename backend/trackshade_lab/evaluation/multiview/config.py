@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.pipelines.multiview.arms import ARMS
+from trackshade.pipelines.multiview.matrix import TEMPERATURE
 
 BASELINES = {
     "truth": "ground truth",
@@ -34,6 +35,7 @@ class MultiviewEvaluation:
         steps: denoising steps.
         greatest_sigma: noise level that sampling begins with.
         arms: names of `ARMS` and `BASELINES`.
+        temperature: how far samples deviate from the mean; see `ReferenceGuidedTransformer3DModel.forward`.
         bf16: whether products are computed in bfloat16.
     """
 
@@ -45,7 +47,8 @@ class MultiviewEvaluation:
     frames: int = 9
     size: tuple[int, int] = (144, 96)
     span: tuple[float, float] = (90.0, 120.0)
-    steps: int = 8
+    steps: int = 6
     greatest_sigma: float = 20.0
     arms: tuple[str, ...] = (*BASELINES, *ARMS)
+    temperature: float = TEMPERATURE
     bf16: bool = True

@@ -88,7 +88,7 @@ class _SceneGrid:
             self.known[cell] = True
         self.points = seen_points(self.scene, self.known)
         self.references = {cell: np.ascontiguousarray(self.truth[cell]) for cell in self.given}
-        self.denoiser = MatrixDenoiser(model, ReferenceWarp(self.scene.shot), config.bf16)
+        self.denoiser = MatrixDenoiser(model, ReferenceWarp(self.scene.shot), config.bf16, config.temperature)
         self.experts = Experts(dict.fromkeys(("row", "column", "frame"), self.denoiser))
         self.warped, self.unseen = self._warp()
         self._completed: dict[int, dict[Cell, np.ndarray]] = {}
