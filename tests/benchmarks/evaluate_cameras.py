@@ -77,9 +77,8 @@ def evaluate(folder: Path, say: Callable[[str], None] = print) -> None:
     rows = [(a, b) for a in off for b in off if a < b and a % views == b % views]
     crosses = [(a, b) for a in off for b in off if a < b and a // views != b // views and a % views != b % views][::4]
     pairs = Pairs(shot)
-    say(
-        "| references | light | PSNR all | seen | lowest | unseen | error mismatch: row | column | off cross | CPU s a cell |"
-    )
+    measures = "PSNR all | seen | lowest | unseen | error mismatch: row | column | off cross | CPU s a cell"
+    say(f"| references | light | {measures} |")
     say("|---|---|---|---|---|---|---|---|---|---|")
     for name, samples in cells_of(views, frames).items():
         for label, is_lit in LIT.items():

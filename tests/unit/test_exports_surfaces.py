@@ -139,6 +139,9 @@ def test_usd_has_a_texture_for_each_frame(shot: Shot, files: list[Path | None], 
             file = shader.GetAttribute("inputs:file").Get(number).path
             assert file.endswith(f".{t + 1:04d}.png")
             assert (tmp_path / "out" / file).is_file()
+        name = prim.GetName()
+        size = Image.open(tmp_path / "out" / "textures" / f"{name}.0001.png").size
+        assert Image.open(tmp_path / "out" / "textures" / f"{name}.disagreement.png").size == size
 
 
 def test_nerfstudio_has_all_cameras(shot: Shot, files: list[Path | None], tmp_path: Path) -> None:

@@ -101,9 +101,14 @@ def _read_ply(path: Path) -> Splats:
 
 
 def _read_usd(path: Path, frame: float) -> Splats:
-    bpy.utils.expose_bundled_modules()
-    from pxr import Tf, Usd
-
+    if hasattr(bpy.utils, "expose_bundled_modules"):  # Blender 4.4 and newer
+        bpy.utils.expose_bundled_modules()
+    try:
+        from pxr import Tf, Usd
+    except ImportError as error:
+        raise UsageError(
+            "no-splats", f"Blender {bpy.app.version_string} cannot read {path.name}.", "Export PLY files of the splats."
+        ) from error
     if not path.is_file():
         raise FileNotFoundError(2, "No such file", str(path))
     try:

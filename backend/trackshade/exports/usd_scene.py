@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Meshes with a texture for each frame as USD: `scene.usdc`, and `textures/MESH.0001.png` and so on.
 
+`textures/MESH.disagreement.png` is a heat map of how much the pictures of a frame differ on the surface.
+
 The texture of a frame is a time sample of the texture's file. Programs that do not read these show the first one. A
 mesh whose topology changes has its faces as time samples, too.
 """
@@ -16,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from trackshade.results.texture.animate import AnimatedTexture
+from trackshade.results.texture.heat import heat_map
 from trackshade.shot import Shot
 from trackshade.splats.usd import scene_rate, usd_modules
 
@@ -65,6 +68,8 @@ def write_usd_scene(
         for n, image in enumerate(texture.color):
             files.append(f"{TEXTURES}/{name}.{n + 1:04d}.png")
             Image.fromarray(image).save(folder / files[-1], compress_level=1)
+        figure = heat_map(texture.disagreement, texture.known)
+        Image.fromarray(figure).save(folder / TEXTURES / f"{name}.disagreement.png", compress_level=1)
         material = _material(stage, name, files, numbers, Sdf, UsdShade)
         UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
         report(done)

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from trackshade.results.cells.images import CellImages
 from trackshade.results.cells.leveling import fit_levels
 from trackshade.results.cells.points import PointSet
-from trackshade.results.cells.series import ColorSeries, finish_colors, gather_series
+from trackshade.results.cells.series import finish_colors, gather_series
 from trackshade.shot import Shot
 from trackshade.splats.frame import SplatFrame
 from trackshade.splats.motion import SplatMotion
@@ -29,21 +29,21 @@ class SplatSequence:
         points: the surface points.
         spacing: [N], see `SplatPoints`.
         colors: [F, N, 3] 8-bit values, NaN for points that no cell ever shows.
-        series: what was gathered.
+        disagreement: [N] how much the cells of a frame differ at each splat, see `ColorSeries`.
         views: number of cameras of the unrolled shot.
 
     Attributes:
         points: the surface points.
         seen: [N] bool, which points some cell shows in some frame.
-        disagreement: [N] how much the cells of a frame differ at each splat, see `ColorSeries`.
+        disagreement: see above.
     """
 
     def __init__(
-        self, points: PointSet, spacing: np.ndarray, colors: np.ndarray, series: ColorSeries, views: int
+        self, points: PointSet, spacing: np.ndarray, colors: np.ndarray, disagreement: np.ndarray, views: int
     ) -> None:
         self.points, self._spacing, self._views = points, spacing, views
         self.seen = np.isfinite(colors[0, :, 0])
-        self.disagreement = series.disagreement
+        self.disagreement = disagreement
         self._colors = _fill_unseen(colors, self.seen, points, spacing, views)
 
     def __len__(self) -> int:
@@ -106,12 +106,11 @@ def build_splats(
     )  # fmt: skip
     colors = finish_colors(series, steady)
     progress(1.0, "splats")
-    return SplatSequence(points, chosen.spacing, colors, series, cells.cameras)
+    return SplatSequence(points, chosen.spacing, colors, series.disagreement, cells.cameras)
 
 
 def _fill_unseen(colors: np.ndarray, seen: np.ndarray, points: PointSet, spacing: np.ndarray, views: int) -> np.ndarray:
-    """Give points [F, N, 3] that no cell shows the mean of the nearest points of their mesh, else of any."""
-    colors = np.array(colors, np.float32)
+    """Give points [F, N, 3] that no cell shows the mean of the nearest points of their mesh, else of any; in place."""
     if seen.all():
         return colors
     if not seen.any():

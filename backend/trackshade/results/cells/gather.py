@@ -8,9 +8,10 @@ sample is a power of
 
     cos(viewing angle) × pixels per area of surface,
 
-so that near and frontal views outweigh far and slanting ones. The color is the weighted geometric median of the samples
-(Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n points donnés est minimum"), which a minority of
-pictures that flicker, or show a reflection, does not move; within `Weighting.soft` levels it is the weighted mean.
+so that near and frontal views outweigh far and slanting ones; it falls towards the border of a picture. The color is
+the weighted geometric median of the samples (Weiszfeld 1937, "Sur le point pour lequel la somme des distances de n
+points donnés est minimum"), which a minority of pictures that flicker, or show a reflection, does not move; within
+`Weighting.soft` levels it is the weighted mean.
 
 Colors stay in the 8-bit values of the pictures, in which steps look alike and a flat color comes out as it went in.
 """
@@ -31,6 +32,7 @@ from trackshade.results.cells.views import Views
 from trackshade.shot import Shot
 
 SOFT = 3.0  # levels
+FADE = 0.05  # of a picture's width: margin in which weights fall towards its border
 GRAZING = 0.08  # cosine of the viewing angle below which samples are ignored
 _ITERATIONS = 8
 _BLOCK = 1 << 15  # targets that a thread takes at a time
@@ -312,7 +314,8 @@ def read_cell(
     if not w > 0.0:
         return 0.0
     _sample(image, u - 0.5, v - 0.5, out)
-    return w
+    # Where a picture ends, it fades out, so that its difference from the others makes no edge on the surface.
+    return w * min(1.0, min(u, v, width - u, height - v) / (FADE * width))
 
 
 @inlined

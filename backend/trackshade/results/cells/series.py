@@ -33,8 +33,8 @@ class ColorSeries:
 
     Attributes:
         color: [T, N, 3] float32, 8-bit values; NaN where no cell shows the point.
-        count: [T, N] int32, number of cells that show it.
-        variation: [T, N] float32, standard deviation between the cells, levels; NaN for fewer than two.
+        count: [T, N] int16, number of cells that show it.
+        variation: [T, N] float16, standard deviation between the cells, levels; NaN for fewer than two.
         light: [T, N, 3] float32, sRGB-coded light in 8-bit values, NaN where it is not known; None without clay
             renders.
     """
@@ -48,7 +48,7 @@ class ColorSeries:
     def disagreement(self) -> np.ndarray:
         """[N] root mean square of `variation` over the frames, levels; NaN where it is never known."""
         known = np.isfinite(self.variation)
-        total = np.where(known, self.variation, 0).astype(np.float64) ** 2
+        total = np.where(known, self.variation, 0).astype(np.float32) ** 2
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.sqrt(total.sum(axis=0) / known.sum(axis=0)).astype(np.float32)
 
@@ -78,7 +78,7 @@ def gather_series(
     """
     shape = len(frames), len(points)
     color = np.empty((*shape, 3), np.float32)
-    count, variation = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    count, variation = np.empty(shape, np.int16), np.empty(shape, np.float16)
     light = None if clay is None else np.empty((*shape, 3), np.float32)
     for n, frame in enumerate(frames):
         found = points.gather(cells, frame, levels, weighting, threads)
@@ -113,7 +113,8 @@ def frame_noise(series: ColorSeries) -> np.ndarray:
         several = series.count[t] > 1
         if several.any():
             # The median is not moved by highlights, which differ between cameras in earnest.
-            noise[t] = float(np.median(series.variation[t][several] ** 2 / series.count[t][several]))
+            variance = series.variation[t][several].astype(np.float64) ** 2
+            noise[t] = float(np.median(variance / series.count[t][several]))
     return noise
 
 

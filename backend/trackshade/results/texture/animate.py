@@ -89,7 +89,7 @@ def animate_texture(
     target = np.unique(np.concatenate([item.target for item in texels.values()]))
     shape = len(frames), len(target)
     color, light = np.full((*shape, 3), np.nan, np.float32), None
-    count, variation = np.zeros(shape, np.int32), np.full(shape, np.nan, np.float32)
+    count, variation = np.zeros(shape, np.int16), np.full(shape, np.nan, np.float16)
     if clay is not None:
         light = np.full((*shape, 3), np.nan, np.float32)
     for n, frame in enumerate(frames):
