@@ -254,7 +254,7 @@ def _is_covered(depth, top, bottom, left, right, nearest):
     limit = np.float32(nearest - 1e-9 * abs(nearest))  # depths of pixels are rounded otherwise than those of vertices
     for i in range(top, bottom + 1):
         for j in range(left, right + 1):
-            if depth[i, j] >= limit:
+            if depth[np.uintp(i), np.uintp(j)] >= limit:  # unsigned: no check for negative indices
                 return False
     return True
 
