@@ -61,6 +61,7 @@ class ClientSocket:
         self._socket = socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm = 0  # credit bounds what is sent
+        socket.ipv6 = "[" in address.endpoint
         if address.keys is not None:
             socket.curve_serverkey = address.keys.server
             socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret

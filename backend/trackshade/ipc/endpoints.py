@@ -43,6 +43,12 @@ class ClientKeys:
 def check_bind(endpoint: str, curve: bool) -> None:
     """Raise UsageError unless a backend may listen at an address: with CURVE keys, at any that begins with `tcp://`."""
     if endpoint.startswith("ipc://"):
+        if endpoint[6:7] in ("@", "*", "\0") or "\0" in endpoint:
+            raise UsageError(
+                "bad-endpoint",
+                f"{endpoint} is no path, and every user of this machine can reach such a socket.",
+                "Write ipc://PATH with a path in a folder of your own.",
+            )
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
             raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")
         return
@@ -56,14 +62,19 @@ def check_bind(endpoint: str, curve: bool) -> None:
 
 def is_loopback(endpoint: str) -> bool:
     """Return whether only this machine reaches the endpoint. Raise UsageError if it is not `tcp://HOST:PORT`."""
-    match = _TCP.fullmatch(endpoint)
-    if match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
-    host = match[1].strip("[]")
+    host, _ = split_tcp(endpoint)
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # a name, even "localhost", may resolve to any address
+
+
+def split_tcp(endpoint: str) -> tuple[str, int]:
+    """Return host and port, 0 for any, of `tcp://HOST:PORT`. Raise UsageError("bad-endpoint") for another endpoint."""
+    match = _TCP.fullmatch(endpoint)
+    if match is None or (match[2] != "*" and int(match[2]) > 65535):
+        raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
+    return match[1].strip("[]"), 0 if match[2] == "*" else int(match[2])
 
 
 def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 
 import zmq
 
@@ -18,7 +19,7 @@ from trackshade import __version__
 from trackshade.core.errors import OutputError, ProtocolError, TrackshadeError
 from trackshade.ipc import Message, decode
 from trackshade.ipc.messages import error_reply, request_id, with_buffers
-from trackshade.ipc.protocol import FINAL_STATES, PROTOCOL
+from trackshade.ipc.protocol import FINAL_STATES, MAX_HELLO_BYTES, PROTOCOL
 from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server.chunk_store import storage_error
 from trackshade.server.job_store import JobStore, StoredEvent, event_body
@@ -27,7 +28,7 @@ from trackshade.server.options import ServeOptions
 from trackshade.server.request_handler import RequestHandler
 from trackshade.server.router_socket import RouterSocket
 from trackshade.server.scheduler import Scheduler
-from trackshade.server.sessions import Sessions
+from trackshade.server.sessions import Sessions, hello_first
 from trackshade.server.worker_pool import WorkerPool
 
 log = logging.getLogger("trackshade.broker")
@@ -106,6 +107,7 @@ class Broker:
         until = time.monotonic() + TURN
         for identity, frames in self._clients.receive(MESSAGES_PER_TURN):
             try:
+                self._check_size(identity, frames)
                 answer = self._answer(identity, decode(frames))
             except TrackshadeError as error:
                 answer = error_reply(request_id(frames), error)
@@ -126,6 +128,11 @@ class Broker:
             body = {"protocol": PROTOCOL, "package": __version__, "window": self._sessions.window(), "pid": os.getpid()}
             return Message("welcome", message.id, body)
         return self._requests.answer(self._sessions.find(identity), message)
+
+    def _check_size(self, identity: bytes, frames: Sequence[memoryview]) -> None:
+        """Refuse, without decoding it, a message of a sender without a session that is too long for a hello."""
+        if not self._sessions.knows(identity) and (len(frames) != 1 or len(frames[0]) > MAX_HELLO_BYTES):
+            raise hello_first()
 
     def _send(self, identity: bytes, message: Message) -> None:
         if not self._clients.send(identity, message):

@@ -22,6 +22,7 @@ from trackshade.ipc.protocol import (
     CANCELLED,
     DONE,
     FINAL_STATES,
+    MAX_LOOKUPS,
     QUEUED,
     require,
     require_count,
@@ -69,7 +70,8 @@ class RequestHandler:
         return {"window": self._sessions.window()}
 
     def _handle_have(self, session: Session, message: Message) -> Answer:
-        return {"missing": self._store.chunks.missing(require_digests(message.body))}
+        digests = require_digests(message.body)
+        return {"missing": [*self._store.chunks.missing(digests[:MAX_LOOKUPS]), *digests[MAX_LOOKUPS:]]}
 
     def _handle_chunk(self, session: Session, message: Message) -> Answer:
         if len(message.buffers) != 1 or not 0 < len(message.buffers[0]) <= CHUNK_BYTES:
