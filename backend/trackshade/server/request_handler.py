@@ -30,14 +30,15 @@ from trackshade.ipc.protocol import (
     require_file_name,
     require_job_id,
 )
-from trackshade.server.job_store import JobStore, StoredJob, event_body
+from trackshade.server.job_store import JobStore, StoredEvent, StoredJob, event_body
 from trackshade.server.memory import MemoryMonitor
 from trackshade.server.scheduler import Scheduler
 from trackshade.server.sessions import Session, Sessions
 from trackshade.server.worker_pool import WorkerPool
 
 EVENTS_PER_REPLY = 32
-JOBS_PER_REPLY = 500
+JOBS_PER_REPLY = 100
+LATEST_JOBS = 500  # for clients of earlier versions, which ask once
 
 Body = dict[str, Any]
 Answer = Body | tuple[Body, tuple[bytes, ...]]
@@ -97,7 +98,7 @@ class RequestHandler:
 
     def _handle_events(self, session: Session, message: Message) -> Answer:
         job = require_job_id(message.body)
-        events = self._store.events(job, require_count(message.body, "since"))
+        events = self._store.events(job, require_count(message.body, "since"), EVENTS_PER_REPLY + 1)
         self._scheduler.allow(job)
         page, more = events[:EVENTS_PER_REPLY], len(events) > EVENTS_PER_REPLY
         if not more and self._store.job(job).state not in FINAL_STATES:
@@ -106,17 +107,10 @@ class RequestHandler:
         return {"events": [event_body(event) for event in page], "more": more}, previews
 
     def _handle_jobs(self, session: Session, message: Message) -> Answer:
-        return {"jobs": [self._job_body(job) for job in self._store.jobs()[-JOBS_PER_REPLY:]]}
-
-    def _job_body(self, job: StoredJob) -> Body:
-        last = event_body(self._store.last_event(job.id))
-        return {
-            "id": job.id,
-            "state": job.state,
-            "created": job.created,
-            "settings": dict(job.settings),
-            "last": {key: value for key, value in last.items() if key not in ("summary", "preview")},
-        }
+        """Return a page of jobs from `after` on, and where the next one begins; without `after`, the latest jobs."""
+        after = require_count(message.body, "after") if "after" in message.body else None
+        jobs, following = self._store.page(after, LATEST_JOBS if after is None else JOBS_PER_REPLY)
+        return {"jobs": [_job_body(job, last) for job, last in jobs], "next": following}
 
     def _handle_cancel(self, session: Session, message: Message) -> Answer:
         return {"state": self._scheduler.cancel(require_job_id(message.body))}
@@ -171,7 +165,17 @@ class RequestHandler:
             "uptime": time.monotonic() - self._started,
             "store": str(self._store.folder),
             "clients": len(self._sessions),
-            "queued": len(self._store.jobs((QUEUED,))),
+            "queued": self._store.count(QUEUED),
             "workers": self._workers.describe(),
             "memory": self._memory.latest(),
         }
+
+
+def _job_body(job: StoredJob, last: StoredEvent) -> Body:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "created": job.created,
+        "settings": dict(job.settings),
+        "last": {key: value for key, value in event_body(last).items() if key not in ("summary", "preview")},
+    }

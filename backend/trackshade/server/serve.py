@@ -31,6 +31,7 @@ from trackshade.ipc.endpoints import IPC_PATH_LIMIT, check_bind, read_server_key
 from trackshade.ipc.locks import count_owners
 from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server.broker import Broker
+from trackshade.server.cleaning import delete_unused_stores
 from trackshade.server.gate import Gate
 from trackshade.server.job_store import JobStore
 from trackshade.server.options import ServeOptions
@@ -101,10 +102,13 @@ def _open_store(options: ServeOptions) -> JobStore:
         return JobStore(default)
     for number in range(1, MAX_PRIVATE_STORES):
         try:
-            return JobStore(default if number == 1 else default.with_name(f"{default.name}-{number}"))
+            store = JobStore(default if number == 1 else default.with_name(f"{default.name}-{number}"))
         except OutputError as error:
             if error.code != "store-in-use":
                 raise
+        else:
+            delete_unused_stores(default.parent.glob(f"{default.name}-*"), options.result_days)
+            return store
     return JobStore(default.with_name(f"{default.name}-{MAX_PRIVATE_STORES}"))
 
 
