@@ -10,7 +10,6 @@ import struct
 from pathlib import Path
 
 import msgpack
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -15,7 +15,8 @@ from typing import Any
 
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError
+from trackshade.core.errors import CancelledError, ProtocolError, ShotError, TrackshadeError
+from trackshade.core.text import format_size
 from trackshade.ipc import CHUNK_BYTES, Manifest, Message
 from trackshade.ipc.messages import with_buffers
 from trackshade.ipc.protocol import (
@@ -31,7 +32,7 @@ from trackshade.ipc.protocol import (
     require_job_id,
 )
 from trackshade.server.job_store import JobStore, StoredEvent, StoredJob, event_body
-from trackshade.server.memory import MemoryMonitor
+from trackshade.server.memory import MemoryMonitor, total_main_memory
 from trackshade.server.scheduler import Scheduler
 from trackshade.server.sessions import Session, Sessions
 from trackshade.server.worker_pool import WorkerPool
@@ -87,6 +88,7 @@ class RequestHandler:
         settings = ShadeSettings.from_dict(values)
         registry.spec(settings.model)
         manifest = Manifest.from_dict(require(message.body, "manifest", dict))
+        _check_memory(manifest)
         wanted = manifest.chunk_sizes()
         stored = {digest: self._store.chunks.size(digest) for digest in wanted}
         missing = [digest for digest, size in stored.items() if size is None]
@@ -169,6 +171,17 @@ class RequestHandler:
             "workers": self._workers.describe(),
             "memory": self._memory.latest(),
         }
+
+
+def _check_memory(manifest: Manifest) -> None:
+    """Raise ShotError if a worker could not have the shot in memory: one chunk may stand for many gigabytes of it."""
+    needed, total = sum(entry.nbytes for entry in manifest.arrays), total_main_memory()
+    if total is not None and needed > total:
+        raise ShotError(
+            "shot-too-large",
+            f"The shot has {format_size(needed)}, and the backend's machine has {format_size(total)} of memory.",
+            "Export fewer frames or simpler meshes.",
+        )
 
 
 def _job_body(job: StoredJob, last: StoredEvent) -> Body:

@@ -43,12 +43,14 @@ class Scheduler:
         self._verifier = ChunkVerifier(store.chunks, wake)
         self._unrecorded: deque[tuple[str, Mapping[str, Any], bytes | None]] = deque()
         self._queue: dict[str, set[bytes]] = {}  # chunks not verified yet of each queued job, the oldest job first
+        self._deferred: set[str] = set()  # queued jobs that wait until a client asks for them
         self._unmarked: set[str] = set()  # cancelled jobs whose cancel is not stored yet
         self._retry_at = 0.0  # monotonic seconds until which the store is left alone
         store.recover()
         for job in store.jobs((QUEUED,)):
             self._enqueue(job)
-        self._deferred = set(self._queue) if defer_queued else set()
+        if defer_queued:
+            self._deferred.update(self._queue)
 
     def has_work(self) -> bool:
         """Return whether a job runs or may run."""

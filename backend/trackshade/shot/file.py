@@ -103,7 +103,7 @@ def _places(path: Path, header: dict[str, Any], size: int) -> list[tuple[int, in
     places = []
     for (dtype, shape), item in zip(array_specs(header), header["arrays"], strict=True):
         offset, nbytes = item.get("offset"), math.prod(shape) * dtype.itemsize
-        if not isinstance(offset, int) or offset < 16 or offset + nbytes > size:
+        if type(offset) is not int or offset < 16 or offset + nbytes > size:
             raise _damaged(path, "an array is cut short")
         places.append((offset, nbytes))
     return places
