@@ -32,7 +32,7 @@ from trackshade.ipc import connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.ipc.locks import OwnerLock, count_owners, wait_for_lock
 
-START_TIME = 30.0  # seconds: far more than it takes, for a busy machine
+START_TIME = 120.0  # seconds for a process that has not ended: a second or two, but minutes on a busy machine
 END_TIME = 10.0  # seconds
 RETRY_AFTER = 0.5  # seconds
 MIN_DISK_SPACE = 1 << 20  # bytes without which a backend cannot begin to work

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 import zmq.auth
+from zmq.utils import z85
 
 from trackshade.core.errors import UsageError
 
@@ -95,8 +97,11 @@ def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
 def read_server_keys(folder: Path) -> ServerKeys:
     """Read a backend's keys. Raise UsageError("no-keys")."""
     public, secret = _certificate(folder / "server.key_secret")
-    if not any((folder / "clients").glob("*.key")):
+    clients = sorted((folder / "clients").glob("*.key"))
+    if not clients:
         raise UsageError("no-keys", f"{folder / 'clients'} has no client's public key (NAME.key).")
+    for client in clients:
+        _certificate(client, secret=False)
     return ServerKeys(secret, public, folder / "clients")
 
 
@@ -108,9 +113,13 @@ def read_client_keys(folder: Path) -> ClientKeys:
 
 
 def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
+    """Return the public and the secret key of a file. Raise UsageError("no-keys")."""
     try:
         public, private = zmq.auth.load_certificate(path)
-    except (OSError, ValueError) as error:
+        for key in (public, private) if secret else (public,):
+            if key is not None and (len(key) != 40 or len(z85.decode(key)) != 32):
+                raise ValueError("a key is not 40 characters of Z85")
+    except (OSError, ValueError, KeyError, struct.error, IndexError) as error:
         raise UsageError("no-keys", f"{path} is not a CURVE key: {error}") from error
     if secret and private is None:
         raise UsageError("no-keys", f"{path} has no secret key.")
