@@ -10,14 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trackshade.core.errors import TrackshadeError
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.protocol import ACTIVE_STATES, QUEUED
-
-if TYPE_CHECKING:
-    from trackshade.server.job_store import JobStore
+from trackshade.server.job_store import JobStore
 
 DAY = 86400.0  # seconds
 FETCH_TIME = 3600.0  # seconds after its end in which a result is kept whatever its size, so that it can be fetched

@@ -28,7 +28,6 @@ from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
 from trackshade.ipc.protocol import ACTIVE_STATES, CANCELLED, DONE, FAILED, FINAL_STATES, QUEUED, is_job_id
 from trackshade.server.chunk_store import ChunkStore, storage_error
-from trackshade.server.cleaning import StoreLimits, clean_store
 from trackshade.server.database import Database
 
 MAX_RESTARTS = 5
@@ -282,13 +281,6 @@ class JobStore:
             self._database.rows("DELETE FROM events WHERE job = ?", (job,))
             self._database.rows("DELETE FROM jobs WHERE id = ?", (job,))
         shutil.rmtree(self.result(job), ignore_errors=True)
-
-    def clean(
-        self, chunk_days: float, keep: int | None, result_days: float | None = None, result_bytes: float | None = None
-    ) -> None:
-        """Do all steps of `trackshade.server.cleaning.clean_store`."""
-        for _ in clean_store(self, StoreLimits(chunk_days, keep, result_days, result_bytes)):
-            continue
 
     def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:
         now = time.time()
