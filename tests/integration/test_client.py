@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,8 +22,9 @@ from trackshade.client import Client, connect
 from trackshade.client.client_socket import Address
 from trackshade.client.connection import wait
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import JobError, OutputError, ProtocolError
-from trackshade.ipc import PROTOCOL, Manifest, Message, decode, digest_of, encode
+from trackshade.core.errors import JobError, OutputError, ProtocolError, UsageError
+from trackshade.ipc import PROTOCOL, Manifest, Message, connection_files, decode, digest_of, encode
+from trackshade.ipc.endpoints import create_keys, read_client_keys, read_server_keys
 from trackshade.ipc.messages import BufferEntry
 from trackshade.server.job_store import JobStore
 
@@ -197,8 +200,9 @@ with connect(sys.argv[1], sys.argv[2]) as client:
 class Liar(threading.Thread):
     """A backend that greets everybody and answers what it likes."""
 
-    def __init__(self, answers: dict[str, Message]) -> None:
+    def __init__(self, answers: dict[str, Message], busy: float = 0.0) -> None:
         super().__init__(daemon=True)
+        self._busy = busy  # seconds until it begins to answer
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -208,6 +212,7 @@ class Liar(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        time.sleep(self._busy)
         while True:
             identity, *frames = self._socket.recv_multipart()
             asked = decode(frames)
@@ -243,3 +248,64 @@ def test_a_backend_of_another_version_says_so() -> None:
     liar = Liar({"hello": Message("error", 0, body, v=PROTOCOL + 1)})
     with pytest.raises(ProtocolError, match="Update the add-on"):
         connect(liar.endpoint, "any", patience=10)
+
+
+# patience
+
+
+def test_a_backend_that_is_too_busy_to_answer_is_waited_for() -> None:
+    liar = Liar({}, busy=3.0)
+    with Client(lambda: Address(liar.endpoint, "any"), patience=0.5) as client:
+        client.check()
+
+
+def test_an_address_without_a_backend_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        with Client(lambda: Address(endpoint, "any"), patience=0.5) as client, pytest.raises(ProtocolError) as caught:
+            client.check()
+    assert caught.value.code == "backend-unreachable"
+
+
+@pytest.mark.parametrize("token", ["ä" * 40, "\udce4"])
+def test_a_token_that_cannot_be_sent_is_named(token: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        connect("tcp://127.0.0.1:9", token, patience=1)
+    assert caught.value.code == "bad-token"
+
+
+def test_an_endpoint_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    address = {"endpoint": "no://endpoint", "token": "x" * 40, "pid": os.getpid(), "version": "0", "protocol": 1}
+    (tmp_path / "file").write_text(json.dumps({**address, "curve": False}))
+    info = connection_files.read(tmp_path / "file")
+    assert info is not None
+    with Client(lambda: Address(info.endpoint, info.token), 1) as client, pytest.raises(UsageError) as caught:
+        client.check()
+    assert caught.value.code == "bad-endpoint"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 100_000, "{}", '{"pid": -1}', json.dumps({"endpoint": "a", "token": "b", "pid": 1e30})]
+)
+def test_a_damaged_connection_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(ProtocolError) as caught:
+        connection_files.read(tmp_path / "file")
+    assert caught.value.code == "bad-connection-file"
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 40, b"\xff\xfe" * 30, b'metadata\ncurve\n    public-key = "short"\n'])
+def test_damaged_curve_keys_are_named(tmp_path: Path, damage: bytes) -> None:
+    create_keys(tmp_path / "keys", ("anna",))
+    for path, read in (
+        (tmp_path / "keys" / "clients" / "anna.key", read_server_keys),
+        (tmp_path / "keys" / "server.key_secret", read_server_keys),
+        (tmp_path / "keys" / "for-anna" / "server.key", read_client_keys),
+    ):
+        before = path.read_bytes()
+        path.write_bytes(damage)
+        with pytest.raises(UsageError) as caught:
+            read(tmp_path / "keys" if read is read_server_keys else path.parent)
+        assert caught.value.code == "no-keys"
+        assert path.name in caught.value.message
+        path.write_bytes(before)

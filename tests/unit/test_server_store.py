@@ -18,9 +18,15 @@ from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
 from trackshade.ipc import protocol as states
 from trackshade.ipc.chunks import raw_bytes
 from trackshade.server.chunk_store import ChunkStore
+from trackshade.server.cleaning import StoreLimits, clean_store
 from trackshade.server.job_store import MAX_RESTARTS, JobStore
 
 MANIFEST = Manifest({"version": 1}, ())
+
+
+def clean(store: JobStore, limits: StoreLimits) -> None:
+    for _ in clean_store(store, limits):
+        continue
 
 
 def put(chunks: ChunkStore, array: np.ndarray) -> ArrayEntry:
@@ -118,7 +124,8 @@ def test_two_backends_never_share_a_store(tmp_path: Path) -> None:
 
 def test_a_killed_holder_gives_the_store_free(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from trackshade.server.job_store import JobStore\n"
+        "import sys; from pathlib import Path; from trackshade.server.cleaning import StoreLimits, clean_store
+from trackshade.server.job_store import JobStore\n"
         "store = JobStore(Path(sys.argv[1])); print(1, flush=True); input()"
     )
     holder = subprocess.Popen(
@@ -227,7 +234,7 @@ def test_cleaning_takes_old_unneeded_chunks_only(tmp_path: Path) -> None:
         os.utime(store.chunks.path(entry.chunks[0]), (week_ago, week_ago))
     store.add("waiting", Manifest({}, (needed,)), {})
     store.chunks.missing(asked.chunks)
-    store.clean(chunk_days=7, keep=None)
+    clean(store, StoreLimits(chunk_days=7))
     assert store.chunks.missing(e.chunks[0] for e in (old, needed, asked, new)) == list(old.chunks)
 
 
@@ -238,6 +245,6 @@ def test_cleaning_keeps_the_newest_jobs(tmp_path: Path) -> None:
         if job != "b":
             store.result(job).mkdir()
             store.record_event(job, {"state": states.DONE})
-    store.clean(chunk_days=7, keep=1)
+    clean(store, StoreLimits(chunk_days=7, keep=1))
     assert [job.id for job in store.jobs()] == ["b", "d"]
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["d"]

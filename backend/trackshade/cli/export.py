@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from trackshade.cli.shade import add_pictures
 from trackshade.config import options
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.core.errors import ShotError, UsageError
+from trackshade.ipc.leftovers import temporary_folder
 from trackshade.shot import Shot
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, read_set
@@ -47,8 +47,8 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         kept = ("scene", "out", "force", "json", "first_frame", *(option.key for option in options.FITTING))
         _refuse(values, [key for key in captured if key not in kept], f"{source.name}, which is captured already")
         return _write(source, values, on_message)
-    with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
-        shot = Path(folder) / "scene.shot"
+    with temporary_folder() as folder:
+        shot = folder / "scene.shot"
         first_frame = values["first_frame"] if EXPORT_FORMATS[name].uses_picture else "none"
         capture = {**values, "out": str(shot), "first_frame": first_frame, "size": None, "frame_rule": None}
         run_addon(options.to_arguments("export", capture), values["blender"], on_message)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,6 +21,7 @@ from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
+from trackshade.ipc.leftovers import temporary_folder
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names
 from trackshade.shot.file import LIGHT_SUFFIX
@@ -186,8 +186,8 @@ def _developed_by_blender(shot: Shot, path: Path, blender: str | None, on_messag
     from trackshade.cli.image_decoder import decode
 
     on_message({"state": "reading", "message": f"{path.name}, in Blender"})
-    with tempfile.TemporaryDirectory(prefix="trackshade-") as name:
-        sample, out = Path(name) / "sample.shot", Path(name) / "shown.png"
+    with temporary_folder() as folder:
+        sample, out = folder / "sample.shot", folder / "shown.png"
         replace(shot, geometries=(), meshes=(), objects=()).save(sample)
         values = {"picture": str(path.absolute()), "shot": str(sample), "out": str(out)}
         try:

@@ -17,7 +17,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -30,9 +29,10 @@ from trackshade.core.folders import shared_dir
 from trackshade.core.processes import end_process, environment_python, is_process_alive, last_log_line, open_log
 from trackshade.ipc import connection_files
 from trackshade.ipc.connection_files import ConnectionInfo
+from trackshade.ipc.leftovers import FolderLock, make_temporary_folder
 from trackshade.ipc.locks import OwnerLock, count_owners, wait_for_lock
 
-START_TIME = 30.0  # seconds: far more than it takes, for a busy machine
+START_TIME = 120.0  # seconds for a process that has not ended: a second or two, but minutes on a busy machine
 END_TIME = 10.0  # seconds
 RETRY_AFTER = 0.5  # seconds
 MIN_DISK_SPACE = 1 << 20  # bytes without which a backend cannot begin to work
@@ -55,15 +55,16 @@ def start_private(
     Raises:
         ProtocolError: "backend-not-started", with the last line of the backend's log.
     """
-    folder = Path(tempfile.mkdtemp(prefix="trackshade-"))
+    folder, lock = make_temporary_folder()
     file, log = folder / "connection.json", folder / "log"
     arguments = ["--private", *options, "--connection-file", os.fspath(file)]
     if store is not None:
         arguments += ["--store", os.path.abspath(store)]
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.callback(lock.release)
         process = _start_server(_choose_python(python), arguments, log, stdin=subprocess.PIPE)
-        backend = undo.enter_context(PrivateBackend(process, folder))
+        backend = undo.enter_context(PrivateBackend(process, folder, lock))
         backend.info = _wait_until_ready(process, file, log, time.monotonic() + START_TIME)
         undo.pop_all()
         return backend
@@ -74,9 +75,10 @@ class PrivateBackend:
 
     info: ConnectionInfo  # where it listens, and its token
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, lock: FolderLock) -> None:
         self._process = process
         self._folder = folder
+        self._folder_lock = lock
         atexit.register(self.close)
 
     @property
@@ -95,6 +97,7 @@ class PrivateBackend:
         """End the backend and wait for it; it queues its jobs for the next one."""
         atexit.unregister(self.close)
         end_process(self._process, END_TIME)
+        self._folder_lock.release()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> PrivateBackend:

@@ -166,7 +166,13 @@ class Client:
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the jobs of the backend's store, oldest first: id, state, created, settings and last event."""
-        return list(self._ask("jobs", {})["jobs"])
+        found: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            answer = self._ask("jobs", {"after": after})
+            found += answer["jobs"]
+            after = answer.get("next")  # an earlier backend sends one page
+        return found
 
     def cancel(self, job: str) -> str:
         """Cancel a job; return its state. The final event of a running job follows soon."""

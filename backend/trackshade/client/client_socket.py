@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from trackshade.core.errors import ProtocolError
+from trackshade.core.errors import ProtocolError, UsageError
 from trackshade.ipc import Message, decode, encode
 from trackshade.ipc.endpoints import ClientKeys
 from trackshade.ipc.self_pipe import SelfPipe
 
 MESSAGES_PER_TURN = 64
+# Milliseconds between the transport's own heartbeats, and without an answer to them until the connection is closed. The
+# threads that answer them do nothing else, so they are signs of life of a backend that is too busy for messages.
+HEARTBEAT, HEARTBEAT_TIMEOUT = 2000, 20_000
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ class Address:
     endpoint: str
     token: str
     keys: ClientKeys | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError("bad-token") for one that no backend makes, and that could not be sent."""
+        if not self.token.isascii():
+            raise UsageError(
+                "bad-token", "The token has other characters than ASCII.", "Copy it from the backend's connection file."
+            )
 
 
 class Disconnect(enum.IntFlag):
@@ -42,6 +52,7 @@ class ClientSocket:
         self._wake = SelfPipe()
         self._socket: zmq.Socket | None = None
         self._monitor: zmq.Socket | None = None
+        self.is_connected = False  # whether the backend's sockets have answered, and answer heartbeats
         self._poller = zmq.Poller()
         self._poller.register(self._wake, zmq.POLLIN)
         self._ready: dict[object, int] = {}
@@ -56,16 +67,28 @@ class ClientSocket:
         return self._socket is not None
 
     def open(self, address: Address) -> None:
-        """Begin to connect a new socket."""
+        """Begin to connect a new socket. Raise UsageError("bad-endpoint")."""
         self.disconnect()
         self._socket = socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm = 0  # credit bounds what is sent
+        socket.ipv6 = "[" in address.endpoint
         if address.keys is not None:
             socket.curve_serverkey = address.keys.server
             socket.curve_publickey, socket.curve_secretkey = address.keys.public, address.keys.secret
-        self._monitor = socket.get_monitor_socket(Disconnect.LOST | Disconnect.KEYS_REFUSED)
-        socket.connect(address.endpoint)
+        socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT, HEARTBEAT_TIMEOUT
+        events = Disconnect.LOST | Disconnect.KEYS_REFUSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self._monitor = socket.get_monitor_socket(events)
+        try:
+            socket.connect(address.endpoint)
+        except zmq.ZMQError as error:
+            socket.disable_monitor()
+            socket.close()
+            self._monitor.close()
+            self._socket = self._monitor = None
+            raise UsageError(
+                "bad-endpoint", f"{address.endpoint} is not an endpoint: {error.strerror}.", "Write tcp://HOST:PORT."
+            ) from error
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
@@ -79,6 +102,7 @@ class ClientSocket:
             self._monitor.close()
         self._ready = {}
         self._socket = self._monitor = None
+        self.is_connected = False
 
     def send(self, message: Message) -> None:
         """Send a message without copying its buffers. Do nothing while there is no socket."""
@@ -115,9 +139,13 @@ class ClientSocket:
 
     def take_disconnect(self) -> Disconnect | None:
         """Return whether the connection was lost since the last call, and why."""
-        if self._monitor is None or self._monitor not in self._ready:
-            return None
-        return Disconnect(recv_monitor_message(self._monitor)["event"])
+        lost: Disconnect | None = None
+        while self._monitor is not None and self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            self.is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if not self.is_connected:
+                lost = Disconnect(event)
+        return lost
 
     def close(self) -> None:
         """Close the socket and its context."""

@@ -28,12 +28,17 @@ from trackshade.ipc.protocol import CREDITS
 
 T = TypeVar("T")
 
-HELLO_EVERY = 1.0  # seconds until an unanswered hello is repeated on a new socket
+LOOK_EVERY = 1.0  # seconds without an answer to hello until the backend's address is looked up again
+HELLO_EVERY = 2.0  # seconds until an unanswered hello is repeated on a new socket, doubled with every time
 WAIT = 0.2  # seconds that the thread waits for messages
 MAX_TURN = 2 * WAIT  # seconds between two readings of the clock, unless the thread is blocked
 PING_AFTER = 2.0  # seconds without a message until a heartbeat is sent
 LOST_AFTER = 8.0  # seconds without a message, heartbeats unanswered, until the connection counts as lost
-_FATAL = ("wrong-token", "version-mismatch", "too-many-clients", "wrong-keys", "backend-ended", "backend-gave-up")
+BUSY_TIME = 180.0  # seconds that a backend may take to answer while its sockets answer heartbeats
+_FATAL = (
+    *("bad-token", "bad-endpoint", "wrong-token", "version-mismatch", "too-many-clients", "wrong-keys"),
+    *("backend-ended", "backend-gave-up"),
+)
 
 
 @dataclass
@@ -48,7 +53,7 @@ class Connection:
 
     Attributes:
         backend: The backend's answer to hello.
-        patience: Seconds that a backend may be away before requests fail.
+        patience: Seconds that a backend may be away before requests fail. One whose sockets answer is not away.
 
     `find` returns the address. It is called again whenever the connection is lost, as the address of a restarted
     backend may differ. `client` is the name of this client, for the backend.
@@ -71,13 +76,14 @@ class Connection:
         self._last_error: TrackshadeError | None = None
         self._is_accepted = False  # whether the backend has answered the latest hello
         self._hello = 0  # id of the latest hello
+        self._hellos = 0  # connections since the last accepted hello
         self._window = CREDITS
         self._pending: dict[int, _Request] = {}
         self._chunks: deque[_Request] = deque()  # waiting for credit
         self._chunks_out: set[int] = set()
         self._blocked = 0.0  # seconds in which the thread could not run
         self._last_tick = time.monotonic()
-        self._opened = self._heard = self._pinged = self._lost = self._clock()
+        self._looked = self._opened = self._heard = self._pinged = self._lost = self._clock()
         self._thread = threading.Thread(target=self._run, name="trackshade-connection", daemon=True)
         self._thread.start()
 
@@ -183,23 +189,29 @@ class Connection:
             elif now - max(self._heard, self._pinged) > PING_AFTER:
                 self._pinged = now
                 self._socket.send(Message("ping", 0))
-        elif not self._socket.is_open or (now - self._opened > HELLO_EVERY and not self._socket.has_input()):
+        elif not self._socket.is_open or (now - self._looked > LOOK_EVERY and not self._socket.has_input()):
             self._open()
         if not self._is_accepted:
             self._fail_overdue(now)
 
     def _open(self) -> None:
-        self._socket.disconnect()
-        self._opened = self._clock()
+        """Look up the address. Begin a new connection if it is another one, or hello was not answered for long."""
+        self._looked = now = self._clock()
         try:
-            self._address = address = self._find()
+            address = self._find()
+            wait = LOST_AFTER if self._socket.is_connected else min(LOST_AFTER, HELLO_EVERY * 2**self._hellos)
+            if self._socket.is_open and address == self._address and now - self._opened < wait:
+                return
+            self._hellos += 1
+            self._opened, self._address = now, address
+            self._socket.open(address)
         except TrackshadeError as error:
+            self._socket.disconnect()
             self._last_error = error
             if error.code in _FATAL:
                 self._fail_for_good(error)
             return
         self._last_error = None
-        self._socket.open(address)
         self._say_hello()
 
     def _say_hello(self) -> None:
@@ -212,6 +224,7 @@ class Connection:
     def _reconnect(self) -> None:
         """Start again with finding the address."""
         self._is_accepted = False
+        self._hellos = 0
         self._lost = self._clock()
         self._socket.disconnect()
 
@@ -252,6 +265,7 @@ class Connection:
 
     def _take_welcome(self, message: Message) -> None:
         self._is_accepted = True
+        self._hellos = 0
         self.backend = message.body
         self._window = int(message.body.get("window", 1))
         self._chunks.clear()
@@ -283,14 +297,15 @@ class Connection:
             request.future.set_result(message)
 
     def _fail_overdue(self, now: float) -> None:
-        """Fail what has waited longer than `patience` for a connection."""
-        overdue = [r for r in self._pending.values() if now - max(r.created, self._lost) > self.patience]
+        """Fail what has waited too long: `patience`, or BUSY_TIME while the backend shows signs of life."""
+        patience = max(self.patience, BUSY_TIME) if self._socket.is_connected else self.patience
+        overdue = [r for r in self._pending.values() if now - max(r.created, self._lost) > patience]
         for request in overdue:
             del self._pending[request.message.id]
             request.future.set_exception(self._unreachable())
-        if now - self._lost > self.patience:
+        if now - self._lost > patience:
             for subscription in self._copy_of_subscriptions():
-                if now - subscription.created > self.patience:
+                if now - subscription.created > patience:
                     subscription.fail(self._unreachable())
                     self.unsubscribe(subscription)
 

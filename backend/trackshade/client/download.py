@@ -11,6 +11,7 @@ from trackshade.client.connection import Connection, wait
 from trackshade.core.atomic_files import atomic_folder, is_occupied, writing
 from trackshade.core.errors import OutputError, ProtocolError
 from trackshade.ipc import CHUNK_BYTES, Message, digest_of
+from trackshade.ipc.leftovers import FolderLock, delete_partial_results
 from trackshade.ipc.protocol import CREDITS, require, require_count, require_file_name
 
 MAX_FILES = 100_000
@@ -29,8 +30,10 @@ def download_result(connection: Connection, job: str, out: Path, force: bool) ->
             fix = "Choose another place, or force to replace it."
             raise OutputError("output-exists", f"{out} exists already.", fix)
         files = _list_files(wait(connection.request("result", {"job": job})))
+        delete_partial_results(out)
         with atomic_folder(out, replace=force) as folder:
-            _write(connection, job, files, folder)
+            with FolderLock(folder):
+                _write(connection, job, files, folder)
             if force and out.is_file():
                 out.unlink()
 

@@ -14,6 +14,7 @@ from trackshade.config.registry import ModelSpec
 from trackshade.core.atomic_files import is_occupied, writing
 from trackshade.core.errors import OutputError
 from trackshade.core.text import format_size
+from trackshade.ipc.leftovers import delete_partial_results
 
 
 class OutputFolder:
@@ -43,6 +44,7 @@ class OutputFolder:
         """
         following = _reserve_folders(parent, name, numbered, fix)
         out = OutputFolder(next(following), following=following)
+        delete_partial_results(out.path)
         try:
             check_output(out.path, spec)
         except OutputError:

@@ -7,6 +7,7 @@ returns at once. Chunks are sent from the arrays' memory, without a copy.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from trackshade.client.connection import Connection
 from trackshade.core.errors import TrackshadeError
 from trackshade.ipc import CHUNK_BYTES, DIGEST_BYTES, ArrayEntry, Message, chunk_count, digest_of
 from trackshade.ipc.chunks import is_small, raw_bytes
+from trackshade.ipc.protocol import MAX_LOOKUPS
 
 CHUNKS_PER_REQUEST = 8  # a larger number costs fewer requests, a smaller one sends the first chunk earlier
 _NO_DIGEST = b""
@@ -125,7 +127,9 @@ class Uploader:
             if self._is_requesting or len(self._hashed) < minimum:
                 return
             self._is_requesting = True
-            asked, self._hashed = self._hashed, {}
+            asked = dict(itertools.islice(self._hashed.items(), MAX_LOOKUPS))
+            for digest in asked:
+                del self._hashed[digest]
         future = self._connection.request("have", {"digests": list(asked)})
         future.add_done_callback(lambda answer: self._send_missing(asked, answer))
 

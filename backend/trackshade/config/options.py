@@ -177,6 +177,8 @@ SERVE = (
     Option("--store", "Folder of the job store. Default: one for this user.", "DIR"),
     Option("--device", "Device of a worker (auto, cpu, cuda:0, ...). Repeat it for more workers.", "NAME", repeat=True),
     Option("--curve", "Folder of CURVE keys, required for an address that other machines reach.", "DIR"),
+    Option("--result-days", "Delete results that are older than this. Default: 30.", "DAYS", kind=float),
+    Option("--result-gb", "Delete the oldest results above this size of all. Default: 50.", "GB", kind=float),
     Option("--idle-exit", "Exit after this many seconds without clients and jobs.", "SECONDS", kind=float),
 )
 _OPEN_SCENE = (

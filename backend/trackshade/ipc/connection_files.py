@@ -45,10 +45,15 @@ def read(path: Path) -> ConnectionInfo | None:
     types = {"endpoint": str, "token": str, "pid": int, "version": str, "protocol": int, "curve": bool}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return ConnectionInfo(**{name: convert(found[name]) for name, convert in types.items()})
+        for name, kind in types.items():
+            if type(found[name]) is not kind:
+                raise ValueError(f"its {name} is not of type {kind.__name__}")
+        if not 0 < found["pid"] < 1 << 31:  # others mean whole groups of processes to the system
+            raise ValueError("its pid is not a process id")
+        return ConnectionInfo(**{name: found[name] for name in types})
     except (FileNotFoundError, NotADirectoryError):  # a file where its folder should be
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError(
             "bad-connection-file", f"The connection file {path} cannot be read: {error}", "Delete it."
         ) from error

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 import zmq.auth
+from zmq.utils import z85
 
 from trackshade.core.errors import UsageError
 
@@ -43,6 +45,12 @@ class ClientKeys:
 def check_bind(endpoint: str, curve: bool) -> None:
     """Raise UsageError unless a backend may listen at an address: with CURVE keys, at any that begins with `tcp://`."""
     if endpoint.startswith("ipc://"):
+        if endpoint[6:7] in ("@", "*", "\0") or "\0" in endpoint:
+            raise UsageError(
+                "bad-endpoint",
+                f"{endpoint} is no path, and every user of this machine can reach such a socket.",
+                "Write ipc://PATH with a path in a folder of your own.",
+            )
         if not 0 < len(os.fsencode(endpoint[6:])) <= IPC_PATH_LIMIT:
             raise UsageError("bad-endpoint", f"The path in {endpoint} is empty or too long for a socket.")
         return
@@ -56,14 +64,19 @@ def check_bind(endpoint: str, curve: bool) -> None:
 
 def is_loopback(endpoint: str) -> bool:
     """Return whether only this machine reaches the endpoint. Raise UsageError if it is not `tcp://HOST:PORT`."""
-    match = _TCP.fullmatch(endpoint)
-    if match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
-    host = match[1].strip("[]")
+    host, _ = split_tcp(endpoint)
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # a name, even "localhost", may resolve to any address
+
+
+def split_tcp(endpoint: str) -> tuple[str, int]:
+    """Return host and port, 0 for any, of `tcp://HOST:PORT`. Raise UsageError("bad-endpoint") for another endpoint."""
+    match = _TCP.fullmatch(endpoint)
+    if match is None or (match[2] != "*" and int(match[2]) > 65535):
+        raise UsageError("bad-endpoint", f"{endpoint} is not an endpoint.", "Write tcp://HOST:PORT or ipc://PATH.")
+    return match[1].strip("[]"), 0 if match[2] == "*" else int(match[2])
 
 
 def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
@@ -84,8 +97,11 @@ def create_keys(folder: Path, clients: tuple[str, ...] = ("client",)) -> None:
 def read_server_keys(folder: Path) -> ServerKeys:
     """Read a backend's keys. Raise UsageError("no-keys")."""
     public, secret = _certificate(folder / "server.key_secret")
-    if not any((folder / "clients").glob("*.key")):
+    clients = sorted((folder / "clients").glob("*.key"))
+    if not clients:
         raise UsageError("no-keys", f"{folder / 'clients'} has no client's public key (NAME.key).")
+    for client in clients:
+        _certificate(client, secret=False)
     return ServerKeys(secret, public, folder / "clients")
 
 
@@ -97,9 +113,13 @@ def read_client_keys(folder: Path) -> ClientKeys:
 
 
 def _certificate(path: Path, secret: bool = True) -> tuple[bytes, bytes]:
+    """Return the public and the secret key of a file. Raise UsageError("no-keys")."""
     try:
         public, private = zmq.auth.load_certificate(path)
-    except (OSError, ValueError) as error:
+        for key in (public, private) if secret else (public,):
+            if key is not None and (len(key) != 40 or len(z85.decode(key)) != 32):
+                raise ValueError("a key is not 40 characters of Z85")
+    except (OSError, ValueError, KeyError, struct.error, IndexError) as error:
         raise UsageError("no-keys", f"{path} is not a CURVE key: {error}") from error
     if secret and private is None:
         raise UsageError("no-keys", f"{path} has no secret key.")

@@ -17,7 +17,10 @@ import msgpack
 from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import protocol
 from trackshade.ipc.chunks import digest_of
+from trackshade.ipc.message_scan import find_number, skip_value
 from trackshade.ipc.protocol import DIGEST_BYTES
+
+_SMALL = 1 << 16  # bytes of a header, or values in it, that cost little whatever they are
 
 Buffer = bytes | memoryview
 
@@ -105,12 +108,8 @@ def decode(frames: Sequence[Buffer]) -> Message:
 
 
 def request_id(frames: Sequence[Buffer]) -> int:
-    """Return the id for an error reply to invalid frames: 0 if none can be read."""
-    try:
-        header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
-    except (IndexError, ValueError, RecursionError, msgpack.UnpackException):
-        return 0
-    number = header.get("id") if isinstance(header, dict) else None
+    """Return the id for an error reply to invalid frames, read without decoding them: 0 if none can be read."""
+    number = find_number(frames[0], "id", _SMALL) if frames else None
     return number if protocol.is_count(number) else 0
 
 
@@ -123,6 +122,8 @@ def _header(frames: Sequence[Buffer]) -> dict[str, Any]:
     _require(max(sizes, default=0) <= large, "oversized-message", f"has a buffer of more than {large} bytes")
     is_short = header_size + sum(sizes) <= protocol.MAX_MESSAGE_BYTES
     _require(is_short, "oversized-message", f"has more than {protocol.MAX_MESSAGE_BYTES} bytes")
+    if header_size > _SMALL:
+        skip_value(frames[0], 0, protocol.MAX_VALUES)
     try:
         header = msgpack.unpackb(frames[0], raw=False, strict_map_key=True)
     except (ValueError, RecursionError, msgpack.UnpackException) as error:
@@ -133,9 +134,9 @@ def _header(frames: Sequence[Buffer]) -> dict[str, Any]:
     is_typed = isinstance(header["v"], int) and isinstance(header["type"], str) and len(header["type"]) <= 64
     _require(is_typed, "malformed-message", "has a version or type of the wrong kind")
     _require(isinstance(header["body"], dict), "malformed-message", "has a body that is not a map")
-    unknown = set(header) - {"v", "type", "id", "body", "buffers"}
+    unknown = sorted(str(key) for key in set(header) - {"v", "type", "id", "body", "buffers"})
     if unknown and header["v"] == protocol.PROTOCOL:
-        raise ProtocolError("malformed-message", f"A message has an unknown header entry {min(unknown)[:64]!r}.")
+        raise ProtocolError("malformed-message", f"A message has an unknown header entry {unknown[0][:64]!r}.")
     return header
 
 

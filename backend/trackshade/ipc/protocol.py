@@ -22,7 +22,10 @@ MAX_HEADER_BYTES = 16 * MIB  # a manifest of 100 GB of chunks, or the header of 
 MAX_BUFFER_BYTES = 4 * MIB  # a chunk is 1 MiB and a preview far less
 MAX_BUFFERS = 64
 MAX_MESSAGE_BYTES = 32 * MIB
-TRANSPORT_LIMIT = 256 * MIB  # one frame; libzmq closes the connection above it, so nobody can fill the memory
+MAX_VALUES = 1_000_000  # msgpack values in a header: a decoded one takes up to a hundred bytes
+MAX_HELLO_BYTES = 4096  # header of a sender that has not said the token yet
+MAX_LOOKUPS = 1024  # digests of one `have` that are looked up; further ones count as missing
+TRANSPORT_LIMIT = MAX_MESSAGE_BYTES  # one frame; libzmq closes the connection above it
 
 # Chunks that a client may send before the backend confirms that one is stored: enough that neither side waits, few
 # enough that a chunk is still in the processor's cache when it is written.

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Chunks as files named by their digest, and the thread that verifies them.
 
-A chunk is written to a temporary file, renamed to `DIGEST.new`, and renamed to `DIGEST` once its digest is verified.
-Jobs read verified chunks only. There is no index of the files that could disagree with them.
+A chunk is written to a temporary file and renamed to `DIGEST.new`. To be verified it is renamed to `DIGEST.verify`,
+which nobody writes, and to `DIGEST` once its digest is verified: a chunk that is sent again meanwhile cannot take the
+place of the verified bytes. Jobs read verified chunks only. There is no index of the files that could disagree with
+them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import functools
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,6 +24,7 @@ import numpy as np
 from trackshade.core.errors import JobError, OutputError
 from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 VERIFY_AFTER = 0.25  # seconds without a new chunk after which verification begins
 
 
@@ -43,7 +47,7 @@ class ChunkStore:
     def size(self, digest: bytes) -> int | None:
         """Return the number of bytes of a stored chunk, verified or not; None if it is not stored."""
         path = self._name(digest)
-        for candidate in (path + ".new", path):  # in this order, as the verifier may be renaming it
+        for candidate in (path, path + ".new", path + ".verify", path):  # the verifier may be renaming it in this order
             try:
                 return os.stat(candidate).st_size
             except FileNotFoundError:
@@ -55,12 +59,15 @@ class ChunkStore:
         absent = []
         for digest in digests:
             path = self._name(digest)
-            if os.path.exists(path + ".new"):  # checked first, as the verifier may be renaming it
+            # In the order in which the verifier may be renaming it.
+            if os.path.exists(path + ".new") or os.path.exists(path + ".verify"):
                 continue
             try:
                 os.utime(path)
             except FileNotFoundError:
                 absent.append(digest)
+            except OSError as error:
+                raise storage_error(error, self.folder) from error
         return absent
 
     def write(self, digest: bytes, data: bytes | memoryview) -> None:
@@ -68,23 +75,26 @@ class ChunkStore:
         path = self._name(digest)
         temporary = f"{path}.tmp"
         try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             with open(temporary, "wb", opener=functools.partial(os.open, mode=0o600)) as file:
                 file.write(data)
             os.replace(temporary, path + ".new")
         except OSError as error:
-            Path(temporary).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise storage_error(error, self.folder) from error
 
     def verify(self, digest: bytes) -> bool:
         """Give a new chunk its final name or, if its digest is wrong, delete it; return whether it is stored."""
         path = self._name(digest)
         try:
-            with open(path + ".new", "rb", buffering=0) as file:
+            os.replace(path + ".new", path + ".verify")
+            with open(path + ".verify", "rb", buffering=0) as file:
                 intact = digest_of(file.read()) == digest
             if intact:
-                os.replace(path + ".new", path)
+                os.replace(path + ".verify", path)
             else:
-                os.unlink(path + ".new")
+                os.unlink(path + ".verify")
         except FileNotFoundError:  # it was sent twice, and verified the first time
             intact = False
         return intact or os.path.exists(path)
@@ -92,23 +102,23 @@ class ChunkStore:
     def unverified(self) -> Iterator[bytes]:
         """Yield the unverified chunks after a restart; delete what was not completely written."""
         for path in self.folder.glob("??/*.*"):
-            if path.suffix == ".new" and len(path.stem) == 64:
-                yield bytes.fromhex(path.stem)
-            else:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder, or another user's
+                if path.suffix in (".new", ".verify") and _DIGEST.fullmatch(path.stem):
+                    if path.suffix == ".verify":
+                        os.replace(path, path.with_suffix(".new"))
+                    yield bytes.fromhex(path.stem)
+                else:
+                    path.unlink(missing_ok=True)
 
-    def clean(self, older_than: float, needed: Collection[bytes]) -> int:
-        """Delete chunks that are not needed and older than `older_than` seconds; return how many."""
-        limit, count = time.time() - older_than, 0
-        names = {digest.hex() for digest in needed}
-        for path in self.folder.glob("??/*"):
-            try:
-                if path.stem not in names and path.stat().st_mtime < limit:
-                    path.unlink()
-                    count += 1
-            except FileNotFoundError:
-                continue  # renamed by the verifier
-        return count
+    def clean(self, older_than: float, needed: Collection[bytes]) -> Iterator[None]:
+        """Delete chunks that are not needed and older than `older_than` seconds, folder by folder."""
+        limit, names = time.time() - older_than, {digest.hex() for digest in needed}
+        for first in range(256):
+            for path in (self.folder / f"{first:02x}").glob("*"):
+                with contextlib.suppress(OSError):  # renamed by the verifier, or not a file
+                    if path.stem not in names and path.stat().st_mtime < limit:
+                        path.unlink()
+            yield
 
     def arrays(self, manifest: Manifest) -> list[np.ndarray]:
         """Read a manifest's arrays, read-only. Raise JobError("missing-chunk")."""
@@ -134,7 +144,7 @@ class ChunkStore:
                     if file.readinto(rest[:size]) != size:
                         raise ValueError(digest.hex())
                 rest = rest[size:]
-        except (FileNotFoundError, ValueError) as error:
+        except (FileNotFoundError, IsADirectoryError, PermissionError, ValueError) as error:
             raise _missing_chunk_error() from error
         whole.flags.writeable = False
         return whole
@@ -213,8 +223,9 @@ class ChunkVerifier:
         with contextlib.suppress(queue.Empty):
             while True:
                 digest, is_intact = self._results.get_nowait()
-                self.pending.pop(digest, None)
-                yield digest, is_intact
+                if self.pending.get(digest, True):  # otherwise it was sent again meanwhile
+                    self.pending.pop(digest, None)
+                    yield digest, is_intact
 
     def close(self) -> None:
         """End the thread; the remaining chunks are verified after the next start."""

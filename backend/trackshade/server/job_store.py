@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
-from trackshade.ipc.protocol import ACTIVE_STATES, CANCELLED, DONE, FAILED, FINAL_STATES, QUEUED
+from trackshade.ipc.protocol import ACTIVE_STATES, CANCELLED, DONE, FAILED, FINAL_STATES, QUEUED, is_job_id
 from trackshade.server.chunk_store import ChunkStore, storage_error
+from trackshade.server.database import Database
 
 MAX_RESTARTS = 5
 """A job that ran each time the backend was killed, more often than this, fails: it may be the cause."""
@@ -93,19 +93,20 @@ class JobStore:
         try:
             self.chunks = ChunkStore(folder / "chunks")
             self.token = _read_or_create_token(folder / "token")
-            self._database = _open(folder / "jobs.sqlite3")
+            self._database = Database(folder / "jobs.sqlite3", _TABLES)
         except OSError as error:
             self._lock.release()
             raise storage_error(error, folder) from error
-        except sqlite3.Error as error:
+        except OutputError:
             self._lock.release()
-            fix = "Move that folder away, or start the backend with another store folder."
-            raise OutputError("store-damaged", f"The job list in {folder} cannot be read: {error}.", fix) from error
+            raise
 
     def close(self) -> None:
         """Close the database and release the lock."""
-        self._database.close()
-        self._lock.release()
+        try:
+            self._database.close()
+        finally:
+            self._lock.release()
 
     def add(self, job: str, manifest: Manifest, settings: Mapping[str, Any]) -> tuple[StoredJob, bool]:
         """Add a job, or find the same one; return it, and whether it is new.
@@ -116,13 +117,13 @@ class JobStore:
         """
         packed = (pack(dict(settings)), pack(manifest.to_dict()))
         digest = digest_of(b"".join(packed))
-        row = self._database.execute("SELECT digest FROM jobs WHERE id = ?", (job,)).fetchone()
-        if row is not None and row[0] != digest:
+        found = self._database.rows("SELECT digest FROM jobs WHERE id = ?", (job,))
+        if found and found[0][0] != digest:
             raise ProtocolError("job-exists", f"There is another job with the id {job}.", "Take a new id.")
-        if row is not None:
+        if found:
             return self.job(job), False
-        with self._writing():
-            self._database.execute(
+        with self._database.writing():
+            self._database.rows(
                 "INSERT INTO jobs (id, created, state, digest, settings, manifest) VALUES (?, ?, ?, ?, ?, ?)",
                 (job, time.time(), QUEUED, digest, *packed),
             )
@@ -136,37 +137,70 @@ class JobStore:
     def jobs(self, wanted: tuple[str, ...] | None = None) -> list[StoredJob]:
         """Return all jobs, or those in one of these states, oldest first."""
         where = "" if wanted is None else f"WHERE state IN ({','.join('?' * len(wanted))})"
-        rows = self._database.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ())
-        return [_job(row) for row in rows]
+        rows = self._database.rows(f"SELECT {_JOB_COLUMNS} FROM jobs {where} ORDER BY position", wanted or ())
+        return [_job(row) for row in rows if is_job_id(str(row[0]))]
+
+    def page(self, after: int | None, count: int) -> tuple[list[tuple[StoredJob, StoredEvent]], int | None]:
+        """Return jobs, oldest first, each with its latest event, and where the next page begins (None: at no job).
+
+        Args:
+            after: Where the page begins: 0 for the oldest job. None for the latest jobs.
+            count: Number of jobs, at most.
+        """
+        columns = f"{_JOB_COLUMNS}, position, seq, time, body"
+        query = (
+            f"SELECT {columns} FROM jobs LEFT JOIN events ON job = id AND seq = "
+            "(SELECT max(seq) FROM events WHERE job = id) WHERE position > ? ORDER BY position"
+        )
+        order = " DESC" if after is None else ""
+        rows = self._database.rows(f"{query}{order} LIMIT ?", (after or 0, count))
+        following = rows[-1][-4] if after is not None and len(rows) == count else None
+        jobs = []
+        for *row, _, seq, moment, body in rows if after is not None else reversed(rows):
+            job = _job(tuple(row))
+            if not is_job_id(job.id):
+                continue
+            last = StoredEvent(job.id, 0, job.created, {"state": job.state})
+            jobs.append((job, last if seq is None else _event((job.id, seq, moment, body, None))))
+        return jobs, following
+
+    def count(self, state: str) -> int:
+        """Return how many jobs are in a state."""
+        return int(self._database.rows("SELECT count(*) FROM jobs WHERE state = ?", (state,))[0][0])
 
     def request(self, job: str) -> tuple[Manifest, dict[str, Any]]:
-        """Return a job's manifest and settings."""
-        manifest, settings = map(msgpack.unpackb, self._row_of(job, "SELECT manifest, settings FROM jobs WHERE id = ?"))
-        return Manifest.from_dict(manifest), settings
+        """Return a job's manifest and settings. Raise JobError("damaged-job")."""
+        manifest, settings = map(_unpack, self._row_of(job, "SELECT manifest, settings FROM jobs WHERE id = ?"))
+        if manifest is None or settings is None:
+            raise damaged_job(job)
+        try:
+            return Manifest.from_dict(manifest), settings
+        except ProtocolError as error:
+            raise damaged_job(job) from error
 
     def record_event(self, job: str, body: Mapping[str, Any], preview: bytes | None = None) -> StoredEvent:
         """Store an event, whose `state`, if it has one, becomes the job's; return it with its number."""
-        with self._writing():
+        with self._database.writing():
             if "state" in body:
-                self._database.execute("UPDATE jobs SET state = ? WHERE id = ?", (body["state"], job))
+                self._database.rows("UPDATE jobs SET state = ? WHERE id = ?", (body["state"], job))
             return self._add_event(job, body, preview)
 
     def mark_cancel(self, job: str) -> None:
         """Store that a client has cancelled a job, also for after a restart."""
-        with self._writing():
-            self._database.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
+        with self._database.writing():
+            self._database.rows("UPDATE jobs SET cancel = 1 WHERE id = ?", (job,))
 
     def count_death(self, job: str) -> int:
         """Count a worker that died while it ran a job; return how many there were."""
-        with self._writing():
-            self._database.execute("UPDATE jobs SET deaths = deaths + 1 WHERE id = ?", (job,))
+        with self._database.writing():
+            self._database.rows("UPDATE jobs SET deaths = deaths + 1 WHERE id = ?", (job,))
         return self.job(job).deaths
 
-    def events(self, job: str, since: int) -> list[StoredEvent]:
-        """Return the events numbered above `since`. Raise ProtocolError("unknown-job")."""
+    def events(self, job: str, since: int, count: int = -1) -> list[StoredEvent]:
+        """Return the first `count` events numbered above `since`. Raise ProtocolError("unknown-job")."""
         self.job(job)
-        query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE job = ? AND seq > ? ORDER BY seq"
-        return [_event(row) for row in self._database.execute(query, (job, since))]
+        query = f"SELECT {_EVENT_COLUMNS} FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return [_event(row) for row in self._database.rows(query, (job, since, count))]
 
     def last_event(self, job: str) -> StoredEvent:
         """Return the latest event of a job."""
@@ -181,14 +215,18 @@ class JobStore:
         """Return the path of a folder for a worker to write; it is renamed to `result` when it is complete.
 
         What an earlier attempt left is moved there, so that its frames are used, and a worker of that attempt that is
-        still ending can write no more.
+        still ending can write no more. Raise OutputError.
         """
         path = self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
-        for left in self._partials(job):
-            if not path.exists():
-                os.rename(left, path)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
+        try:
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            for left in self._partials(job):
+                if not path.exists():
+                    os.rename(left, path)
+                else:
+                    shutil.rmtree(left, ignore_errors=True)
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
         return path
 
     def remove_partial(self, job: str) -> None:
@@ -198,8 +236,9 @@ class JobStore:
 
     def _partials(self, job: str) -> list[Path]:
         """Return the folders that attempts at a job left, the latest first."""
-        found = (self.folder / "results").glob(f".partial-{job}-{'?' * 8}")
-        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+        name = re.compile(rf"\.partial-{re.escape(job)}-[0-9a-f]{{8}}")
+        found = (path for path in (self.folder / "results").glob(".partial-*") if name.fullmatch(path.name))
+        return sorted(found, key=_modified, reverse=True)
 
     def recover(self) -> None:
         """Put jobs that ran when the last broker ended in a state from which they continue."""
@@ -223,50 +262,40 @@ class JobStore:
                 )
                 self.record_event(job.id, {"state": FAILED, "error": error.to_dict()})
             else:
-                with self._writing():
-                    self._database.execute("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
+                with self._database.writing():
+                    self._database.rows("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
                 self.record_event(job.id, {"state": QUEUED, "message": "The backend was restarted."})
 
-    def clean(self, chunk_days: float, keep: int | None) -> None:
-        """Delete all but the latest `keep` finished jobs, and chunks that were not used for `chunk_days`."""
-        finished = self.jobs(FINAL_STATES)
-        for job in finished[: max(0, len(finished) - keep)] if keep is not None else ():
-            with self._writing():
-                self._database.execute("DELETE FROM events WHERE job = ?", (job.id,))
-                self._database.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-            shutil.rmtree(self.result(job.id), ignore_errors=True)
-        waiting = self.jobs((QUEUED, *ACTIVE_STATES))
-        needed = {digest for job in waiting for digest in self.request(job.id)[0].chunk_sizes()}
-        self.chunks.clean(chunk_days * 86400, needed)
+    def finished(self) -> list[tuple[str, float]]:
+        """Return the jobs that have ended, the oldest first, and when each ended (seconds since 1970)."""
+        query = (
+            "SELECT id, coalesce((SELECT max(time) FROM events WHERE job = id), created) FROM jobs "
+            f"WHERE state IN ({','.join('?' * len(FINAL_STATES))}) ORDER BY position"
+        )
+        found = self._database.rows(query, FINAL_STATES)
+        return [(job, ended) for job, ended in found if is_job_id(str(job)) and isinstance(ended, float)]
+
+    def delete(self, job: str) -> None:
+        """Delete a job and its result."""
+        with self._database.writing():
+            self._database.rows("DELETE FROM events WHERE job = ?", (job,))
+            self._database.rows("DELETE FROM jobs WHERE id = ?", (job,))
+        shutil.rmtree(self.result(job), ignore_errors=True)
 
     def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:
         now = time.time()
         (seq,) = self._row_of(job, "SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job = ?")
-        self._database.execute(
+        self._database.rows(
             "INSERT INTO events (job, seq, time, body, preview) VALUES (?, ?, ?, ?, ?)",
             (job, seq, now, pack(dict(body)), preview),
         )
         return StoredEvent(job, seq, now, dict(body), preview)
 
     def _row_of(self, job: str, query: str) -> tuple[Any, ...]:
-        row = self._database.execute(query, (job,)).fetchone()
-        if row is None:
+        rows = self._database.rows(query, (job,))
+        if not rows:
             raise ProtocolError("unknown-job", f"The backend has no job {job}.")
-        return row
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Run the block in a transaction; turn a full disk into an OutputError."""
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-            yield
-            self._database.execute("COMMIT")
-        except BaseException as error:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise storage_error(OSError(0, str(error)), self.folder) from error
-            raise
+        return rows[0]
 
 
 def event_body(event: StoredEvent) -> dict[str, Any]:
@@ -275,30 +304,62 @@ def event_body(event: StoredEvent) -> dict[str, Any]:
     return {**event.body, **more}
 
 
+def damaged_job(job: str) -> JobError:
+    """Make the error for a job whose row in the database cannot be read."""
+    return JobError("damaged-job", f"What the job store has of job {job} is damaged.", "Send the shot again.")
+
+
+# Values of the database are checked as if they were received: whatever changed the file must not end the backend.
+
+
 def _job(row: tuple[Any, ...]) -> StoredJob:
     name, created, state, settings, deaths, restarts, cancel = row
-    return StoredJob(name, created, state, msgpack.unpackb(settings), deaths, restarts, bool(cancel))
+    return StoredJob(
+        str(name),
+        created if isinstance(created, float) else 0.0,
+        state if state in (QUEUED, *ACTIVE_STATES, *FINAL_STATES) else FAILED,
+        _unpack(settings) or {},
+        deaths if isinstance(deaths, int) else 0,
+        restarts if isinstance(restarts, int) else 0,
+        bool(cancel),
+    )
 
 
 def _event(row: tuple[Any, ...]) -> StoredEvent:
-    job, seq, moment, body, preview = row
-    return StoredEvent(job, seq, moment, msgpack.unpackb(body), preview)
+    job, seq, moment, packed, preview = row
+    body = _unpack(packed)
+    if body is None:
+        body = {"state": FAILED, "error": damaged_job(job).to_dict()}
+    moment = moment if isinstance(moment, float) else 0.0
+    return StoredEvent(job, seq, moment, body, preview if isinstance(preview, bytes) else None)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=5)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")  # safe against kill -9; a power cut may lose the last moments
-    database.execute("PRAGMA cache_size = -2048")
-    database.executescript(_TABLES)
-    return database
+def _unpack(packed: Any) -> dict[str, Any] | None:
+    """Return a map with names that are text; None if it is damaged."""
+    try:
+        found = msgpack.unpackb(packed, strict_map_key=True)
+    except (TypeError, ValueError, RecursionError, msgpack.UnpackException):
+        return None
+    return found if isinstance(found, dict) and all(isinstance(key, str) for key in found) else None
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0
 
 
 def _read_or_create_token(path: Path) -> str:
     """Read or create the token, which stays the same, so that clients find a restarted backend again."""
     try:
-        token = path.read_text(encoding="ascii").strip()
+        token = path.read_bytes()[:1024].decode("ascii").strip()
     except FileNotFoundError:
+        token = ""
+    except UnicodeDecodeError as error:
+        fix = "Delete that file; a new token is made then."
+        raise OutputError("store-damaged", f"The token in {path} is not plain text.", fix) from error
+    if not token.isprintable():
         token = ""
     if len(token) < 32:
         token = secrets.token_urlsafe(32)

@@ -115,6 +115,14 @@ def measure_main_memory() -> dict[str, Any]:
     return {"free": found.available, "total": found.total}
 
 
+def total_main_memory() -> int | None:
+    """Return the bytes of the main memory, or None where that is not known."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return measure_main_memory().get("total")
+
+
 def _parse_gpu(line: str) -> Gpu | None:
     uuid, _, rest = line.partition(",")
     name, *numbers = [part.strip() for part in rest.rsplit(",", 2)]

@@ -26,6 +26,8 @@ class ServeOptions:
     curve: Path | None = None  # folder of CURVE keys, required for an address that others reach
     chunk_days: float = 7.0  # days after which unused chunks are deleted
     keep: int | None = None  # number of finished jobs to keep; None for all
+    result_days: float = 30.0  # days after which finished jobs and their results are deleted
+    result_gb: float = 50.0  # size of all results, 10⁹ bytes, above which the oldest ones are deleted
     cancel_grace: float = 5.0  # seconds that a worker has to answer a cancel before it is killed
 
     @property

@@ -15,13 +15,15 @@ from typing import Any
 
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeError
+from trackshade.core.errors import CancelledError, ProtocolError, ShotError, TrackshadeError
+from trackshade.core.text import format_size
 from trackshade.ipc import CHUNK_BYTES, Manifest, Message
 from trackshade.ipc.messages import with_buffers
 from trackshade.ipc.protocol import (
     CANCELLED,
     DONE,
     FINAL_STATES,
+    MAX_LOOKUPS,
     QUEUED,
     require,
     require_count,
@@ -29,14 +31,15 @@ from trackshade.ipc.protocol import (
     require_file_name,
     require_job_id,
 )
-from trackshade.server.job_store import JobStore, StoredJob, event_body
-from trackshade.server.memory import MemoryMonitor
+from trackshade.server.job_store import JobStore, StoredEvent, StoredJob, event_body
+from trackshade.server.memory import MemoryMonitor, total_main_memory
 from trackshade.server.scheduler import Scheduler
 from trackshade.server.sessions import Session, Sessions
 from trackshade.server.worker_pool import WorkerPool
 
 EVENTS_PER_REPLY = 32
-JOBS_PER_REPLY = 500
+JOBS_PER_REPLY = 100
+LATEST_JOBS = 500  # for clients of earlier versions, which ask once
 
 Body = dict[str, Any]
 Answer = Body | tuple[Body, tuple[bytes, ...]]
@@ -69,7 +72,8 @@ class RequestHandler:
         return {"window": self._sessions.window()}
 
     def _handle_have(self, session: Session, message: Message) -> Answer:
-        return {"missing": self._store.chunks.missing(require_digests(message.body))}
+        digests = require_digests(message.body)
+        return {"missing": [*self._store.chunks.missing(digests[:MAX_LOOKUPS]), *digests[MAX_LOOKUPS:]]}
 
     def _handle_chunk(self, session: Session, message: Message) -> Answer:
         if len(message.buffers) != 1 or not 0 < len(message.buffers[0]) <= CHUNK_BYTES:
@@ -84,6 +88,7 @@ class RequestHandler:
         settings = ShadeSettings.from_dict(values)
         registry.spec(settings.model)
         manifest = Manifest.from_dict(require(message.body, "manifest", dict))
+        _check_memory(manifest)
         wanted = manifest.chunk_sizes()
         stored = {digest: self._store.chunks.size(digest) for digest in wanted}
         missing = [digest for digest, size in stored.items() if size is None]
@@ -95,7 +100,7 @@ class RequestHandler:
 
     def _handle_events(self, session: Session, message: Message) -> Answer:
         job = require_job_id(message.body)
-        events = self._store.events(job, require_count(message.body, "since"))
+        events = self._store.events(job, require_count(message.body, "since"), EVENTS_PER_REPLY + 1)
         self._scheduler.allow(job)
         page, more = events[:EVENTS_PER_REPLY], len(events) > EVENTS_PER_REPLY
         if not more and self._store.job(job).state not in FINAL_STATES:
@@ -104,17 +109,10 @@ class RequestHandler:
         return {"events": [event_body(event) for event in page], "more": more}, previews
 
     def _handle_jobs(self, session: Session, message: Message) -> Answer:
-        return {"jobs": [self._job_body(job) for job in self._store.jobs()[-JOBS_PER_REPLY:]]}
-
-    def _job_body(self, job: StoredJob) -> Body:
-        last = event_body(self._store.last_event(job.id))
-        return {
-            "id": job.id,
-            "state": job.state,
-            "created": job.created,
-            "settings": dict(job.settings),
-            "last": {key: value for key, value in last.items() if key not in ("summary", "preview")},
-        }
+        """Return a page of jobs from `after` on, and where the next one begins; without `after`, the latest jobs."""
+        after = require_count(message.body, "after") if "after" in message.body else None
+        jobs, following = self._store.page(after, LATEST_JOBS if after is None else JOBS_PER_REPLY)
+        return {"jobs": [_job_body(job, last) for job, last in jobs], "next": following}
 
     def _handle_cancel(self, session: Session, message: Message) -> Answer:
         return {"state": self._scheduler.cancel(require_job_id(message.body))}
@@ -169,7 +167,28 @@ class RequestHandler:
             "uptime": time.monotonic() - self._started,
             "store": str(self._store.folder),
             "clients": len(self._sessions),
-            "queued": len(self._store.jobs((QUEUED,))),
+            "queued": self._store.count(QUEUED),
             "workers": self._workers.describe(),
             "memory": self._memory.latest(),
         }
+
+
+def _check_memory(manifest: Manifest) -> None:
+    """Raise ShotError if a worker could not have the shot in memory: one chunk may stand for many gigabytes of it."""
+    needed, total = sum(entry.nbytes for entry in manifest.arrays), total_main_memory()
+    if total is not None and needed > total:
+        raise ShotError(
+            "shot-too-large",
+            f"The shot has {format_size(needed)}, and the backend's machine has {format_size(total)} of memory.",
+            "Export fewer frames or simpler meshes.",
+        )
+
+
+def _job_body(job: StoredJob, last: StoredEvent) -> Body:
+    return {
+        "id": job.id,
+        "state": job.state,
+        "created": job.created,
+        "settings": dict(job.settings),
+        "last": {key: value for key, value in event_body(last).items() if key not in ("summary", "preview")},
+    }

@@ -18,6 +18,7 @@ from trackshade.ipc.protocol import MAX_BUFFERS, TRANSPORT_LIMIT
 
 SEND_QUEUE = 64  # messages that may wait for a slow reader before it counts as gone
 RECEIVE_QUEUE = 8  # messages that libzmq may read ahead from one sender, whatever credit it has
+HANDSHAKE_TIME = 10_000  # milliseconds for the handshake of a connection
 CURVE_DOMAIN = "trackshade"
 
 
@@ -30,6 +31,7 @@ class RouterSocket:
         self.socket.sndhwm = SEND_QUEUE
         self.socket.rcvhwm = RECEIVE_QUEUE
         self.socket.maxmsgsize = TRANSPORT_LIMIT
+        self.socket.handshake_ivl = HANDSHAKE_TIME
         self.socket.router_mandatory = True  # sending to a peer that is gone raises an error
         if keys is not None:
             self.socket.curve_server = True
@@ -38,13 +40,11 @@ class RouterSocket:
         self._path = Path(endpoint[6:]) if endpoint.startswith("ipc://") else None
         try:
             if self._path is not None:
-                _check_free(self._path)
+                check_free(self._path)
             self.socket.bind(endpoint)
         except (OSError, zmq.ZMQError) as error:
             self.socket.close()
-            raise UsageError(
-                "endpoint-taken", f"The backend cannot listen on {endpoint}: {error.strerror}.", "Choose another."
-            ) from error
+            raise endpoint_taken(endpoint, error) from error
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
     def receive(self, limit: int) -> Iterator[tuple[bytes, list[memoryview]]]:
@@ -81,7 +81,14 @@ class RouterSocket:
             self._path.unlink(missing_ok=True)
 
 
-def _check_free(path: Path) -> None:
+def endpoint_taken(endpoint: str, error: OSError | zmq.ZMQError) -> UsageError:
+    """Make the error for an address on which nobody can listen."""
+    return UsageError(
+        "endpoint-taken", f"The backend cannot listen on {endpoint}: {error.strerror}.", "Choose another."
+    )
+
+
+def check_free(path: Path) -> None:
     """Create the folder of an ipc socket. Raise OSError if a process listens there, which libzmq does not notice."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.exists():

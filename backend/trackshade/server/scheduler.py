@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import JobError, OutputError
+from trackshade.core.errors import JobError, OutputError, TrackshadeError
 from trackshade.ipc import Manifest, Message
 from trackshade.ipc.protocol import CANCELLED, DONE, FAILED, FINAL_STATES, LOADING, QUEUED
 from trackshade.server.chunk_store import ChunkVerifier
@@ -18,7 +19,11 @@ from trackshade.server.worker_pool import WorkerDeath, WorkerPool
 
 log = logging.getLogger("trackshade.broker")
 
+RETRY_AFTER = 1.0  # seconds until something is written again to a store that could not be written
 MAX_UNRECORDED = 1000  # events kept while the disk is full; above that, those of single steps are dropped
+
+
+_UNKNOWN = JobError("job-failed", "The job failed in the backend.", "See the worker's log.")
 
 
 class Scheduler:
@@ -38,10 +43,14 @@ class Scheduler:
         self._verifier = ChunkVerifier(store.chunks, wake)
         self._unrecorded: deque[tuple[str, Mapping[str, Any], bytes | None]] = deque()
         self._queue: dict[str, set[bytes]] = {}  # chunks not verified yet of each queued job, the oldest job first
+        self._deferred: set[str] = set()  # queued jobs that wait until a client asks for them
+        self._unmarked: set[str] = set()  # cancelled jobs whose cancel is not stored yet
+        self._retry_at = 0.0  # monotonic seconds until which the store is left alone
         store.recover()
         for job in store.jobs((QUEUED,)):
             self._enqueue(job)
-        self._deferred = set(self._queue) if defer_queued else set()
+        if defer_queued:
+            self._deferred.update(self._queue)
 
     def has_work(self) -> bool:
         """Return whether a job runs or may run."""
@@ -69,15 +78,22 @@ class Scheduler:
 
     def cancel(self, job: str) -> str:
         """Cancel a job unless it has ended; return its state."""
-        stored = self._store.job(job)
-        if stored.state in FINAL_STATES:
-            return stored.state
-        self._store.mark_cancel(job)
-        if stored.state == QUEUED:
+        state = self._unrecorded_state(job) or self._store.job(job).state
+        if state in FINAL_STATES:
+            return state
+        self._unmarked.add(job)
+        self._mark_cancels()
+        if state == QUEUED:
             self._finish(job, {"state": CANCELLED})
             return CANCELLED
         self._workers.cancel(job)
-        return stored.state
+        return state
+
+    def drop_unclaimed(self, days: float) -> None:
+        """Cancel the jobs of earlier programs for which nobody has asked in some days."""
+        for job in list(self._deferred):
+            if time.time() - self._store.job(job).created > 86400 * days:
+                self._finish(job, {"state": CANCELLED, "message": "No program asked for it."})
 
     # The broker's loop.
 
@@ -89,19 +105,30 @@ class Scheduler:
         self._workers.start_for(len(wanted))
         for job in [job for job in wanted if not self._queue[job]]:
             slot = self._workers.find_idle()
-            if slot is None:
+            if slot is None or time.monotonic() < self._retry_at:
                 return
+            try:
+                body = self._run_body(job)
+            except OutputError as error:
+                self._wait_for_store(error)
+                return
+            except TrackshadeError as error:
+                self._finish(job, {"state": FAILED, "error": error.to_dict()})
+                continue
             del self._queue[job]
-            manifest, settings = self._store.request(job)
             self._record(job, {"state": LOADING})
-            body = {
-                "manifest": manifest.to_dict(),
-                "settings": settings,
-                "chunks": str(self._store.chunks.folder),
-                "partial": str(self._store.partial(job)),
-                "result": str(self._store.result(job)),
-            }
             self._workers.run(slot, job, body)
+
+    def _run_body(self, job: str) -> dict[str, Any]:
+        """Return what a worker needs for a job. Raise OutputError, or JobError if the job is damaged."""
+        manifest, settings = self._store.request(job)
+        return {
+            "manifest": manifest.to_dict(),
+            "settings": settings,
+            "chunks": str(self._store.chunks.folder),
+            "partial": str(self._store.partial(job)),
+            "result": str(self._store.result(job)),
+        }
 
     def take_verified(self) -> None:
         """Take the results of the thread that verifies chunks."""
@@ -122,7 +149,7 @@ class Scheduler:
         elif message.type == "cancelled":
             self._finish(job, {"state": CANCELLED})
         elif message.type == "failed":
-            self._finish(job, {"state": FAILED, "error": message.body["error"]})
+            self._finish(job, {"state": FAILED, "error": message.body.get("error", _UNKNOWN.to_dict())})
 
     def take_worker_death(self, death: WorkerDeath) -> None:
         """Queue the job of a worker that died once more, or let it fail."""
@@ -141,27 +168,55 @@ class Scheduler:
             self._finish(job, error)
         else:
             self._record(job, {"state": QUEUED, "message": death.error.message + " The job starts again."})
-            others, self._queue = self._queue, {}
-            self._enqueue(self._store.job(job))
+            others, self._queue = self._queue, {job: set()}  # its chunks were verified before
             self._queue.update(others)  # it is the first in the queue again
 
     def check(self) -> None:
         """Do periodic work: record what a full disk held up, and verify chunks between uploads."""
+        self._mark_cancels()
         self._publish()
         self._verifier.verify_in_pause()
 
     def close(self) -> None:
         """End the workers; their jobs are queued for the next start."""
-        for job in self._workers.close():
-            if self._store.job(job).cancel:
-                self._finish(job, {"state": CANCELLED})
-            else:
-                self._record(job, {"state": QUEUED, "message": "The backend ended; the next one goes on."})
-        self._verifier.close()
+        try:
+            for job in self._workers.close():
+                if job in self._unmarked or self._store.job(job).cancel:
+                    self._finish(job, {"state": CANCELLED})
+                else:
+                    self._record(job, {"state": QUEUED, "message": "The backend ended; the next one goes on."})
+        except OutputError as error:
+            log.warning("%s", error)  # the next start finds the jobs as they are
+        finally:
+            self._verifier.close()
 
     def _enqueue(self, job: StoredJob) -> None:
-        manifest, _ = self._store.request(job.id)
+        try:
+            manifest, _ = self._store.request(job.id)
+        except JobError as error:
+            self._finish(job.id, {"state": FAILED, "error": error.to_dict()})
+            return
         self._queue[job.id] = manifest.chunk_sizes().keys() & self._verifier.pending.keys()
+
+    def _unrecorded_state(self, job: str) -> str | None:
+        """Return the latest state of a job that is not stored yet."""
+        states = [str(body["state"]) for name, body, _ in self._unrecorded if name == job and "state" in body]
+        return states[-1] if states else None
+
+    def _mark_cancels(self) -> None:
+        """Store which jobs were cancelled, for after a restart. Their workers are told whether or not that succeeds."""
+        while self._unmarked and time.monotonic() >= self._retry_at:
+            job = next(iter(self._unmarked))
+            try:
+                self._store.mark_cancel(job)
+            except OutputError as error:
+                self._wait_for_store(error)
+                return
+            self._unmarked.discard(job)
+
+    def _wait_for_store(self, error: OutputError) -> None:
+        log.warning("%s", error)
+        self._retry_at = time.monotonic() + RETRY_AFTER
 
     def _count_death(self, job: str) -> int:
         try:
@@ -180,14 +235,18 @@ class Scheduler:
         self._publish()
 
     def _publish(self) -> None:
-        """Store the unrecorded events in order and publish them. On a full disk they wait for the next call."""
-        while self._unrecorded:
+        """Store the unrecorded events in order and publish them. On a full disk they wait for a later call."""
+        while self._unrecorded and time.monotonic() >= self._retry_at:
             try:
                 event = self._store.record_event(*self._unrecorded[0])
             except OutputError as error:
-                log.warning("%s", error)
-                if len(self._unrecorded) > MAX_UNRECORDED:
-                    self._unrecorded = deque(item for item in self._unrecorded if "step" not in item[1])
-                return
+                self._wait_for_store(error)
+                break
+            except (ValueError, TypeError, OverflowError):  # a worker sent what cannot be stored
+                log.exception("An event of job %s is dropped.", self._unrecorded[0][0])
+                self._unrecorded.popleft()
+                continue
             self._unrecorded.popleft()
             self._publish_event(event)
+        if len(self._unrecorded) > MAX_UNRECORDED:
+            self._unrecorded = deque(item for item in self._unrecorded if "step" not in item[1])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -30,9 +31,12 @@ from trackshade.ipc.endpoints import IPC_PATH_LIMIT, check_bind, read_server_key
 from trackshade.ipc.locks import count_owners
 from trackshade.ipc.self_pipe import SelfPipe
 from trackshade.server.broker import Broker
+from trackshade.server.cleaning import delete_unused_stores
+from trackshade.server.gate import Gate
 from trackshade.server.job_store import JobStore
 from trackshade.server.options import ServeOptions
 from trackshade.server.router_socket import CURVE_DOMAIN, RouterSocket
+from trackshade.server.sessions import is_hello
 
 MAX_PRIVATE_STORES = 64
 CHECK_OWNERS_EVERY = 0.5  # seconds
@@ -68,8 +72,11 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
             authenticator.start()
             stack.callback(authenticator.stop)
             authenticator.configure_curve(domain=CURVE_DOMAIN, location=str(keys.clients))
-        clients = RouterSocket(context, options.endpoint or _local_endpoint(store.folder, "broker"), keys)
+        clients = RouterSocket(context, _local_endpoint(store.folder, "clients"), keys)
         stack.callback(clients.close)
+        address = options.endpoint or _local_endpoint(store.folder, "broker")
+        gate = Gate(address, clients.endpoint, functools.partial(is_hello, store.token), keys is not None)
+        stack.callback(gate.close)
         workers = RouterSocket(context, _local_endpoint(store.folder, "workers"))
         stack.callback(workers.close)
         wake = SelfPipe()
@@ -77,7 +84,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         broker = Broker(store, clients, workers, wake, options)
         stack.callback(broker.close)
         _install_exits(broker, wake, options, ended)
-        info = ConnectionInfo(clients.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
+        info = ConnectionInfo(gate.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
         path = options.connection_file or folders.connection_file()
         connection_files.write(path, info)
         stack.callback(connection_files.remove, path, os.getpid())
@@ -95,10 +102,13 @@ def _open_store(options: ServeOptions) -> JobStore:
         return JobStore(default)
     for number in range(1, MAX_PRIVATE_STORES):
         try:
-            return JobStore(default if number == 1 else default.with_name(f"{default.name}-{number}"))
+            store = JobStore(default if number == 1 else default.with_name(f"{default.name}-{number}"))
         except OutputError as error:
             if error.code != "store-in-use":
                 raise
+        else:
+            delete_unused_stores(default.parent.glob(f"{default.name}-*"), options.result_days)
+            return store
     return JobStore(default.with_name(f"{default.name}-{MAX_PRIVATE_STORES}"))
 
 

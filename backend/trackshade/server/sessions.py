@@ -9,12 +9,32 @@ from dataclasses import dataclass, field
 
 from trackshade import __version__
 from trackshade.core.errors import ProtocolError
-from trackshade.ipc import Message
-from trackshade.ipc.protocol import CREDITS, PROTOCOL, check_protocol, require, require_count
+from trackshade.ipc import Message, decode
+from trackshade.ipc.protocol import CREDITS, MAX_HELLO_BYTES, PROTOCOL, check_protocol, require, require_count
 
 SILENCE = 60.0  # seconds without a message after which a session ends; clients ping every few seconds
 ALL_CREDITS = 24  # chunks in transit from all clients together, which bounds the memory for them
 MAX_SESSIONS = 256
+
+
+def is_hello(token: str, frame: bytes) -> bool:
+    """Return whether the only frame of a message is a hello with the token."""
+    if len(frame) > MAX_HELLO_BYTES:
+        return False
+    try:
+        message = decode([frame])
+    except ProtocolError:
+        return False
+    return message.type == "hello" and _is_token(token, message.body.get("token"))
+
+
+def _is_token(token: str, given: object) -> bool:
+    return isinstance(given, str) and hmac.compare_digest(given.encode(), token.encode())
+
+
+def hello_first() -> ProtocolError:
+    """Make the error for a message of a connection that has not said hello."""
+    return ProtocolError("hello-first", "A connection has to begin with hello and the token.")
 
 
 @dataclass
@@ -49,7 +69,7 @@ class Sessions:
             client_package=require(message.body, "package", str)[:40],
             backend_package=__version__,
         )
-        if not hmac.compare_digest(require(message.body, "token", str).encode(), self._token.encode()):
+        if not _is_token(self._token, require(message.body, "token", str)):
             raise ProtocolError(
                 "wrong-token",
                 "The backend does not accept this token.",
@@ -58,14 +78,19 @@ class Sessions:
         if len(self._sessions) >= MAX_SESSIONS and identity not in self._sessions:
             raise ProtocolError("too-many-clients", "The backend has too many clients.", "Close some of them.")
         client = require(message.body, "client", str)[:100]
-        session = self._sessions[identity] = Session(identity, client, time.monotonic())
+        session = self._sessions.setdefault(identity, Session(identity, client, time.monotonic()))
+        session.last_message = time.monotonic()
         return session
+
+    def knows(self, identity: bytes) -> bool:
+        """Return whether a connection has a session."""
+        return identity in self._sessions
 
     def find(self, identity: bytes) -> Session:
         """Return the session of a connection. Raise ProtocolError("hello-first")."""
         session = self._sessions.get(identity)
         if session is None:
-            raise ProtocolError("hello-first", "A connection has to begin with hello and the token.")
+            raise hello_first()
         session.last_message = time.monotonic()
         return session
 

@@ -22,6 +22,7 @@ from typing import Any
 from trackshade.core.errors import JobError, ProtocolError
 from trackshade.core.processes import end_process, last_log_line, open_log, this_python
 from trackshade.ipc import Message, decode
+from trackshade.ipc.protocol import MAX_HELLO_BYTES
 from trackshade.server.memory import CUDA_DEVICE_ORDER
 from trackshade.server.router_socket import RouterSocket
 
@@ -49,6 +50,7 @@ class WorkerSlot:
     deaths: int = 0  # in succession
     start_after: float = 0.0
     idle_since: float = field(default_factory=time.monotonic)
+    start_error: str = ""  # why the process could not be started
     log_start: int = 0  # where the log of this worker begins, after those of earlier ones
 
 
@@ -70,6 +72,7 @@ class WorkerPool:
         self._socket = socket
         self._logs = logs
         self._cancel_grace = cancel_grace
+        self._failed: list[WorkerSlot] = []  # those whose process could not be started
 
     def find_idle(self) -> WorkerSlot | None:
         """Return a worker that is ready and has no job."""
@@ -124,6 +127,9 @@ class WorkerPool:
     def receive(self, on_message: Callable[[str, Message], None]) -> None:
         """Pass the messages of workers about their jobs to `on_message(job, message)`."""
         for identity, frames in self._socket.receive(MESSAGES_PER_TURN):
+            is_known = any(slot.identity == identity for slot in self._slots)
+            if not is_known and (len(frames) != 1 or len(frames[0]) > MAX_HELLO_BYTES):
+                continue  # of a worker that was ended, or of a stranger
             try:
                 message = decode(frames)
             except ProtocolError as error:
@@ -143,7 +149,9 @@ class WorkerPool:
 
     def check(self, idle_limit: float) -> list[WorkerDeath]:
         """Kill workers that do not answer a cancel, end those idle for `idle_limit` seconds, and return dead ones."""
-        now, deaths = time.monotonic(), []
+        now = time.monotonic()
+        failed, self._failed = self._failed, []
+        deaths = [self._take_death(slot) for slot in failed]
         for slot in self._slots:
             if slot.process is None:
                 continue
@@ -177,33 +185,46 @@ class WorkerPool:
     def _start(self, slot: WorkerSlot) -> None:
         slot.token, slot.identity, slot.job = secrets.token_urlsafe(32), None, None
         slot.model_to_load = slot.kill_at = None
-        start = this_python("-m", "trackshade.server.worker")
-        with open_log(self._logs / f"worker-{slot.number}.log") as log:
-            slot.log_start = log.tell()
-            slot.process = subprocess.Popen(
-                start.command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=self._logs,
-                env={"CUDA_DEVICE_ORDER": CUDA_DEVICE_ORDER, "TQDM_DISABLE": "1", **start.variables},
-            )
+        try:
+            slot.process = self._start_process(slot)
+        except OSError as error:  # such as no memory or file descriptor being left
+            self._failed.append(slot)
+            slot.start_error = f"cannot be started: {error.strerror or error}"
+            return
         hello = {"endpoint": self._socket.endpoint, "token": slot.token, "device": slot.device, "parent": os.getpid()}
         assert slot.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died at once, which `check` notices
+        with contextlib.suppress(OSError):  # it died at once, which `check` notices
             slot.process.stdin.write(json.dumps(hello).encode() + b"\n")
             slot.process.stdin.flush()
 
+    def _start_process(self, slot: WorkerSlot) -> subprocess.Popen[bytes]:
+        """Start a worker with its log, or without one where none can be written. Raise OSError."""
+        start = this_python("-m", "trackshade.server.worker")
+        with contextlib.ExitStack() as stack:
+            output, folder = stack.enter_context(open(os.devnull, "r+b")), os.path.abspath(os.sep)
+            with contextlib.suppress(OSError):
+                self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+                folder = os.fspath(self._logs)
+                output = stack.enter_context(open_log(self._logs / f"worker-{slot.number}.log"))
+            slot.log_start = output.tell()
+            return subprocess.Popen(
+                start.command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                env={"CUDA_DEVICE_ORDER": CUDA_DEVICE_ORDER, "TQDM_DISABLE": "1", **start.variables},
+            )
+
     def _announce(self, identity: bytes, token: str) -> None:
         for slot in self._slots:
-            if slot.process is not None and secrets.compare_digest(slot.token, token):
+            if slot.process is not None and secrets.compare_digest(slot.token.encode(), token.encode()):
                 slot.identity = identity
                 slot.idle_since = time.monotonic()
                 self._send_model(slot)
 
     def _take_death(self, slot: WorkerSlot) -> WorkerDeath:
-        assert slot.process is not None
-        code, came_up, job = slot.process.returncode, slot.identity is not None, slot.job
+        code, came_up, job = slot.process and slot.process.returncode, slot.identity is not None, slot.job
         cancelled = slot.kill_at is not None
         _end(slot)
         slot.deaths += 0 if cancelled else 1
@@ -213,7 +234,10 @@ class WorkerPool:
             slot.deaths, slot.start_after = 0, 0.0  # the next job may try again
         return WorkerDeath(job, cancelled, self._death_error(slot, code), gave_up)
 
-    def _death_error(self, slot: WorkerSlot, code: int) -> JobError:
+    def _death_error(self, slot: WorkerSlot, code: int | None) -> JobError:
+        if code is None:
+            fix = "End other programs, and try again."
+            return JobError("worker-died", f"The worker on {slot.device} {slot.start_error}.", fix)
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         log = self._logs / f"worker-{slot.number}.log"
         last = last_log_line(log, slot.log_start)

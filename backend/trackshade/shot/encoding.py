@@ -142,7 +142,7 @@ def encode_shot(shot: Any) -> tuple[dict[str, Any], list[np.ndarray]]:
 def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ...]]]:
     """Return dtype and shape of each array that a header announces. Raise ShotError."""
     version = header.get("version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise ShotError("damaged-shot", "The shot's header has no valid version.")
     if version > VERSION:
         raise ShotError(
@@ -155,7 +155,7 @@ def array_specs(header: Mapping[str, Any]) -> list[tuple[np.dtype, tuple[int, ..
         dtype, shape = item.get("dtype"), item.get("shape")
         if not isinstance(dtype, str) or dtype not in DTYPES or not isinstance(shape, list) or not 1 <= len(shape) <= 4:
             raise ShotError("damaged-shot", f"The shot's header announces an array of type {dtype!r}.")
-        if any(not isinstance(n, int) or n < 0 for n in shape) or math.prod(shape) * 8 > _MAX_BYTES:
+        if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * 8 > _MAX_BYTES:
             raise ShotError("damaged-shot", f"The shot's header announces an array of shape {shape}.")
         specs.append((np.dtype(dtype), tuple(shape)))
     return specs
@@ -174,7 +174,7 @@ def decode_shot(kind: Callable[..., ShotType], header: Mapping[str, Any], arrays
         raise ShotError("damaged-shot", "The shot's arrays are not those that its header announces.")
 
     def get_array(index: Any) -> np.ndarray:
-        if not isinstance(index, int) or not 0 <= index < len(arrays):
+        if type(index) is not int or not 0 <= index < len(arrays):
             raise ShotError("damaged-shot", f"The shot's header names array {index!r} of {len(arrays)}.")
         return arrays[index]
 

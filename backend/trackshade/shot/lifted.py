@@ -201,7 +201,7 @@ class LiftedScene:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> LiftedScene:
-        """Read a scene's file; arrays are mapped.
+        """Read a scene's file.
 
         Raises:
             ShotError: the file is missing, damaged, not a lifted scene, or written by a newer version.

@@ -138,7 +138,7 @@ class Shot:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Shot:
-        """Read a shot's file; arrays are mapped, and read from disk when they are used.
+        """Read a shot's file.
 
         Raises:
             ShotError: the file is missing, damaged, cut short, or written by a newer version.

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps a job store within its limits: results by number, age and size, chunks by age."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trackshade.core.errors import TrackshadeError
+from trackshade.ipc.locks import FileLock
+from trackshade.ipc.protocol import ACTIVE_STATES, QUEUED
+from trackshade.server.job_store import JobStore
+
+DAY = 86400.0  # seconds
+FETCH_TIME = 3600.0  # seconds after its end in which a result is kept whatever its size, so that it can be fetched
+
+
+@dataclass(frozen=True)
+class StoreLimits:
+    """What a job store keeps. None for no limit."""
+
+    chunk_days: float  # days for which unused chunks are kept
+    keep: int | None = None  # number of finished jobs
+    result_days: float | None = None  # days for which finished jobs are kept
+    result_bytes: float | None = None  # size of all results; the oldest ones are deleted above it
+
+
+def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
+    """Delete what exceeds the limits, in short steps, between which the broker does other work. Raise OutputError."""
+    now, total = time.time(), 0
+    for number, (job, ended) in enumerate(reversed(store.finished())):
+        is_old = limits.result_days is not None and now - ended > limits.result_days * DAY
+        if limits.result_bytes is not None:
+            total += _size(store.result(job))
+        is_large = limits.result_bytes is not None and total > limits.result_bytes and now - ended > FETCH_TIME
+        if is_old or is_large or (limits.keep is not None and number >= limits.keep):
+            store.delete(job)
+        yield
+    needed: set[bytes] = set()
+    for waiting in store.jobs((QUEUED, *ACTIVE_STATES)):
+        with contextlib.suppress(TrackshadeError):  # a damaged job needs none
+            needed.update(store.request(waiting.id)[0].chunk_sizes())
+        yield
+    yield from store.chunks.clean(limits.chunk_days * DAY, needed)
+
+
+def delete_unused_stores(folders: Iterator[Path], days: float) -> None:
+    """Delete job stores that no backend has, and in which nothing was recorded for some days."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # in use, or not a store
+            latest = max(path.stat().st_mtime for path in folder.glob("jobs.sqlite3*"))
+            if time.time() - latest < days * DAY:
+                continue
+            lock = FileLock(folder / "lock")
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                lock.release()
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the files in a folder; 0 if there is none."""
+    size = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(root, name)).st_size
+    return size
