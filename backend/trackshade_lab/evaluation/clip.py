@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ def find_clip(name: str | None) -> tuple[ClipMeasure | None, str]:
 
     try:
         model = CLIPModel.from_pretrained(name or DEFAULT, local_files_only=True, use_safetensors=True)
-        processor = CLIPProcessor.from_pretrained(name or DEFAULT, local_files_only=True)
+        processor: Any = CLIPProcessor.from_pretrained(name or DEFAULT, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         if name is None:
             return None, f"Tem-Con and Text-Ali were not measured: {DEFAULT} is not installed."
