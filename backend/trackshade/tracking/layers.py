@@ -135,7 +135,8 @@ def _beyond(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) -> _G
     """Return the points with rings of others around them, on continued surfaces."""
     rows, columns = solved.grid
     # Beside what moves, depth is that of neither.
-    known = ~ndimage.binary_dilation(moving.reshape(solved.grid), np.ones((3, 3), bool))
+    doubtful: Any = ndimage.binary_dilation(moving.reshape(solved.grid), np.ones((3, 3), bool))
+    known = ~doubtful
     inverse = solved.shape[:, 0].reshape(solved.grid).astype(np.float64)
     if known.any():  # what moves has the depth of what is around it
         nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
