@@ -81,7 +81,7 @@ def test_surfaces_are_cut_and_continued(clip: Truth, tracked: LiftedScene) -> No
     *solid, _ = tracked.meshes
     assert [mesh.name for mesh in solid[:2]] == ["Static", "Static in Front"]
     pixels, _ = scene_tracks(tracked)
-    start, whole = 0, []
+    start, whole, card = 0, [], np.zeros(0)
     for mesh in solid[:2]:
         own = mesh.positions.shape[1] - mesh.added
         _, _, card = clip.tracks(pixels[start : start + own, 0])

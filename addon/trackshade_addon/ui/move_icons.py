@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from bpy.utils import previews
@@ -49,8 +50,8 @@ class _Canvas:
     def _blend(self, inside: np.ndarray, color: tuple[float, float, float]) -> None:
         """Draw where a distance, in pixels, is above 0."""
         alpha = np.clip(inside / _SOFT + 0.5, 0, 1)[..., None].astype(np.float32)
-        self.pixels[..., :3] = np.where(alpha > 0, (1 - alpha) * self.pixels[..., :3] + alpha * np.float32(color),
-                                        self.pixels[..., :3])  # fmt: skip
+        mixed = (1 - alpha) * self.pixels[..., :3] + alpha * np.array(color, np.float32)
+        self.pixels[..., :3] = np.where(alpha > 0, mixed, self.pixels[..., :3])
         self.pixels[..., 3:] = np.maximum(self.pixels[..., 3:], alpha)
 
 
@@ -140,7 +141,7 @@ class MoveIcons:
     """The thumbnails in Blender, drawn when they are first needed."""
 
     def __init__(self) -> None:
-        self._icons: previews.ImagePreviewCollection | None = None
+        self._icons: Any = None  # the collection of previews
 
     def icon(self, name: str) -> int:
         """Return the ID of a preset's icon."""

@@ -10,6 +10,7 @@ background has a color or a fill in every frame, and nothing is stretched across
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -108,7 +109,8 @@ def build_layers(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) 
 
 def _is_small(front: np.ndarray) -> np.ndarray:
     """Return which points lie in pieces too small to be more than errors of depth, [rows, columns]."""
-    labels, count = ndimage.label(front, np.ones((3, 3), bool))
+    found: Any = ndimage.label(front, np.ones((3, 3), bool))
+    labels, count = found
     sizes = ndimage.sum_labels(front, labels, np.arange(count + 1))
     return front & (sizes < _SMALLEST)[labels]
 
@@ -133,10 +135,11 @@ def _beyond(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) -> _G
     """Return the points with rings of others around them, on continued surfaces."""
     rows, columns = solved.grid
     # Beside what moves, depth is that of neither.
-    known = ~ndimage.binary_dilation(moving.reshape(solved.grid), np.ones((3, 3), bool))
+    doubtful: Any = ndimage.binary_dilation(moving.reshape(solved.grid), np.ones((3, 3), bool))
+    known = ~doubtful
     inverse = solved.shape[:, 0].reshape(solved.grid).astype(np.float64)
     if known.any():  # what moves has the depth of what is around it
-        nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+        nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
         inverse = inverse[tuple(nearest)]
     step = float(solved.points[1, 0] - solved.points[0, 0])
     reach = max(_REACH * max(size), 2 * step * _RINGS)

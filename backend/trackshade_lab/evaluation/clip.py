@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ def find_clip(name: str | None) -> tuple[ClipMeasure | None, str]:
 
     try:
         model = CLIPModel.from_pretrained(name or DEFAULT, local_files_only=True, use_safetensors=True)
-        processor = CLIPProcessor.from_pretrained(name or DEFAULT, local_files_only=True)
+        processor: Any = CLIPProcessor.from_pretrained(name or DEFAULT, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         if name is None:
             return None, f"Tem-Con and Text-Ali were not measured: {DEFAULT} is not installed."
@@ -56,12 +57,13 @@ def find_clip(name: str | None) -> tuple[ClipMeasure | None, str]:
         parts = []
         for start in range(0, len(video), _BATCH):
             inputs = processor(images=list(video[start : start + _BATCH]), return_tensors="pt")
-            parts.append(network.get_image_features(**inputs))
+            parts.append(network.visual_projection(network.vision_model(**inputs).pooler_output))
         frames = torch.nn.functional.normalize(torch.cat(parts).float(), dim=-1)
         figures = {"tem_con": float((frames[1:] * frames[:-1]).sum(dim=-1).mean())}
         if text:
             inputs = processor(text=[text], return_tensors="pt", padding=True, truncation=True)
-            words = torch.nn.functional.normalize(network.get_text_features(**inputs).float(), dim=-1)
+            words = network.text_projection(network.text_model(**inputs).pooler_output)
+            words = torch.nn.functional.normalize(words.float(), dim=-1)
             figures["text_ali"] = 100 * float((frames @ words[0]).mean())
         return figures
 

@@ -122,7 +122,8 @@ def _write_sheet(path: Path, rows: Sequence[np.ndarray]) -> None:
     chosen = np.linspace(0, len(rows[0]) - 1, _SHEET).round().astype(int)
     sheet = np.concatenate([np.concatenate(list(video[chosen]), axis=1) for video in rows])
     scale = min(1.0, 1600 / sheet.shape[1])
-    write_png(path, cv2.resize(sheet, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    small = cv2.resize(sheet, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    write_png(path, small.astype(np.uint8))
 
 
 def transfer_table(records: Sequence[Mapping[str, Any]]) -> str:
