@@ -184,6 +184,9 @@ def test_a_clip_of_references_gets_their_crossing_alone() -> None:
     assert list(own_references(row[0], known)) == [(0, 0)]
     assert list(own_references(row[2], known)) == [(2, 0)]
     assert own_references(Clip("frame", ((2, 2),)), known) == {}
+    assert list(own_references(Clip("frame", ((0, 2),)), known)) == [(0, 2)]
+    assert list(own_references(Clip("row", ((1, 2), (1, 3))), known)) == [(1, 0)]  # a window of its row
+    assert list(own_references(Clip("column", ((1, 2), (2, 2))), known)) == [(0, 2)]
 
 
 @pytest.mark.parametrize("name", arms.ARMS)

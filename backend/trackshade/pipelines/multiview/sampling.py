@@ -29,13 +29,16 @@ def karras_sigmas(steps: int, least: float = 0.002, greatest: float = 700.0, rho
 
 
 def own_references(clip: Clip, references: References) -> References:
-    """Return the references that are cells of the clip itself, as each model of the published method gets them.
+    """Return the first reference of a clip's row or column, as each model of the published method gets it.
 
-    Of a clip that consists of references, only the first cell that is one: the crossing of reference row and column is
-    the first reference.
+    Of the reference row and the reference column themselves that is their crossing, the first reference.
     """
-    found = {cell: picture for cell, picture in references.items() if cell in clip.cells}
-    return dict(list(found.items())[:1]) if len(found) == len(clip.cells) else found
+    view, frame = clip.cells[0]
+    for cell, picture in references.items():
+        in_row, in_column = cell[0] == view, cell[1] == frame
+        if {"row": in_row, "column": in_column, "frame": in_row and in_column}[clip.kind]:
+            return {cell: picture}
+    return {}
 
 
 def all_references(clip: Clip, references: References) -> References:
