@@ -50,7 +50,7 @@ class Bench:
         self.cells, self.held = CellImages.from_folder(shot, folder / "cells"), Shot.load(folder / "held.shot")
         lights = [np.load(folder / "clay" / camera.name / "light.npy") for camera in shot.cameras]
         light = np.stack(lights, axis=1).reshape(-1, *lights[0].shape[1:])
-        self.clay = CellImages.from_light(shot, lambda t: light[t], light.shape[2:0:-1])
+        self.clay = CellImages.from_light(shot, lambda t: light[t], (light.shape[2], light.shape[1]))
         self.truth = [self.read(folder / "held" / name / f"{t + 1:04d}.png") for t in range(5) for name in HELD]
         self.unrolled = unroll_cameras(self.held)
         self.seen = [image for frame in range(5) for image in self.cells.column(frame).images]

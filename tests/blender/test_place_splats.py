@@ -35,9 +35,9 @@ os._exit(0)
 def frame(number: float = 1.0) -> SplatFrame:
     """Splats on the plane y = 0 that move up by a metre in each frame."""
     rng = np.random.default_rng(0)
-    position = rng.uniform(-1, 1, (COUNT, 3)).astype(np.float32) * np.float32([1, 0, 1])
+    position = rng.uniform(-1, 1, (COUNT, 3)).astype(np.float32) * np.array([1, 0, 1], np.float32)
     position[:, 2] += np.float32(number - 1)
-    rotation = np.tile(np.float32([1, 0, 0, 0]), (COUNT, 1))
+    rotation = np.tile(np.array([1, 0, 0, 0], np.float32), (COUNT, 1))
     size = rng.uniform(0.01, 0.1, (COUNT, 3)).astype(np.float32)
     color = rng.random((COUNT, 3)).astype(np.float32)
     return SplatFrame(number, position, rotation, size, color, np.ones(COUNT, bool))
@@ -142,7 +142,7 @@ def test_a_usd_file_is_played(furnished: bpy.types.Scene, usd: Path) -> None:
 
 @splats_only
 def test_splats_are_rendered_in_their_colors(scene: bpy.types.Scene, tmp_path: Path) -> None:
-    color = np.float32([0.2, 0.5, 0.9])
+    color = np.array([0.2, 0.5, 0.9], np.float32)
     wall = SplatFrame(
         1.0,
         np.float32([[0, 0, 0]]),

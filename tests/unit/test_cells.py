@@ -217,6 +217,7 @@ def test_clay_that_is_gathered_relights_a_cell_without_a_picture() -> None:
     points, _ = all_points(cells)
     series = gather_series(points, cells, range(2), clay=clay)
     found = finish_colors(series)
+    assert series.light is not None
     both = np.isfinite(series.color[0, :, 0]) & np.isfinite(series.light).all(axis=(0, 2))
     ratio = ((found[1] / 255) ** 2.2 / (found[0] / 255) ** 2.2)[both]
     np.testing.assert_allclose(np.median(ratio), 2.0, rtol=0.03)

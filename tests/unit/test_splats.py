@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from tests.helpers import propagation_reference as reference
 from tests.helpers.matrices import box_matrix, levels_of, painted_cells, seen_by
@@ -55,8 +55,8 @@ def test_points_are_spread_evenly() -> None:
     flat = np.column_stack([rng.random((3000, 2)), np.zeros(3000)])
     kept = choose_evenly(flat, np.full(3000, 1 / np.sqrt(1000)), 1000)
     assert len(kept) == 1000
-    nearest = cKDTree(flat[kept]).query(flat[kept], 2)[0][:, 1] * np.sqrt(1000)
-    by_chance = cKDTree(flat[:1000]).query(flat[:1000], 2)[0][:, 1] * np.sqrt(1000)
+    nearest = KDTree(flat[kept]).query(flat[kept], 2)[0][:, 1] * np.sqrt(1000)
+    by_chance = KDTree(flat[:1000]).query(flat[:1000], 2)[0][:, 1] * np.sqrt(1000)
     assert np.percentile(nearest, 2) > 0.6
     assert np.percentile(by_chance, 2) < 0.15
     assert len(choose_evenly(flat[:5], np.ones(5), 9)) == 5

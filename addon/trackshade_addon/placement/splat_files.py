@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -112,7 +113,7 @@ def _read_usd(path: Path, frame: float) -> Splats:
     if not path.is_file():
         raise FileNotFoundError(2, "No such file", str(path))
     try:
-        stage = Usd.Stage.Open(str(path))
+        stage: Any = Usd.Stage.Open(str(path))  # pyright: ignore[reportAttributeAccessIssue]
     except Tf.ErrorException as error:
         raise UsageError("no-splats", f"{path} cannot be read as USD.", "Export the splats again.") from error
     prims = [prim for prim in stage.Traverse() if prim.GetTypeName() == "ParticleField3DGaussianSplat"]

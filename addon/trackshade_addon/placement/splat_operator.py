@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import bpy
-from bpy_extras.io_utils import ImportHelper
 
 from trackshade.core.errors import TrackshadeError
 
@@ -15,14 +14,19 @@ from ..messages.texts import error_text, tr
 from .splats import place_splats
 
 
-class TRACKSHADE_OT_place_splats(bpy.types.Operator, ImportHelper):  # noqa: N801
+class TRACKSHADE_OT_place_splats(bpy.types.Operator):  # noqa: N801
     """Add Gaussian splats of a shot to the scene. A USD file has those of all frames"""  # noqa: D415
 
     bl_idname = "trackshade.place_splats"
     bl_label = "Splats of a Shot"
     bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
+    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: bpy.props.StringProperty(default="*.usdc;*.usda;*.usd;*.ply", options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:  # noqa: D102
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:  # noqa: D102
         try:

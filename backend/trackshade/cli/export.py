@@ -118,12 +118,13 @@ def _images(
         folder = path.parent if shot.more_cameras else path.parent / "frames"
     if named is None and not folder.is_dir():
         return [], None
+    found: list[Path | None] = []
     if shot.more_cameras:
         from trackshade.results.cells.images import cell_files
 
         found = cell_files(shot, folder)
     else:
-        found = [item for item in sorted(folder.glob("*")) if item.suffix.lower() in _IMAGE_SUFFIXES]
+        found += [item for item in sorted(folder.glob("*")) if item.suffix.lower() in _IMAGE_SUFFIXES]
     if not found:
         raise ShotError("no-images", f"The folder {folder} has no PNG or JPEG images.", "Correct --images.")
     return found, _light(folder, len(found))

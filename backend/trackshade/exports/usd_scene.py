@@ -71,7 +71,7 @@ def write_usd_scene(
         figure = heat_map(texture.disagreement, texture.known)
         Image.fromarray(figure).save(folder / TEXTURES / f"{name}.disagreement.png", compress_level=1)
         material = _material(stage, name, files, numbers, Sdf, UsdShade)
-        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
+        UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)  # pyright: ignore[reportAttributeAccessIssue]
         report(done)
     stage.Save()
 

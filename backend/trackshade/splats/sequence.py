@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from trackshade.results.cells.images import CellImages
 from trackshade.results.cells.leveling import fit_levels
@@ -122,7 +122,7 @@ def _fill_unseen(colors: np.ndarray, seen: np.ndarray, points: PointSet, spacing
         if len(known) < _NEIGHBORS:
             known = np.flatnonzero(seen & exists) if (seen & exists).any() else np.flatnonzero(seen)
         most = min(_NEIGHBORS, len(known))
-        nearest = cKDTree(position[known]).query(position[wanted], most)[1].reshape(len(wanted), most)
+        nearest = KDTree(position[known]).query(position[wanted], most)[1].reshape(len(wanted), most)
         for t in range(len(colors)):
             colors[t, wanted] = colors[t, known[nearest]].mean(axis=1)
     return colors

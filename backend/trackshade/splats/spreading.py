@@ -7,7 +7,7 @@ Source: Yuksel 2015, "Sample elimination for generating Poisson disk sample sets
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from trackshade.control.compiling import kernel
 
@@ -27,7 +27,7 @@ def choose_evenly(
     if count <= 0:
         return np.zeros(0, np.int64)
     most = min(NEIGHBORS, len(positions))
-    distance, neighbor = cKDTree(positions).query(positions, most)
+    distance, neighbor = KDTree(positions).query(positions, most)
     distance, neighbor = distance.reshape(-1, most), neighbor.reshape(-1, most)
     wanted = REACH * 0.5 * (spacing[:, None] + spacing[neighbor])
     crowding = np.maximum(1 - distance / np.maximum(wanted, 1e-12), 0) ** EXPONENT
