@@ -28,12 +28,13 @@ PING_EVERY = 0.02  # seconds
 SETTINGS = ShadeSettings(prompt="a test")
 DATA = b"chunk" * 1000
 ENTRY = {"dtype": "|u1", "shape": [len(DATA)], "chunks": [digest_of(DATA)]}
+MANIFEST = {**Manifest({}, ()).to_dict(), "arrays": [ENTRY]}
 REQUESTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("hello", {"protocol": PROTOCOL, "package": "0", "token": "x", "client": "campaign"}),
     ("ping", {}),
     ("have", {"digests": [digest_of(DATA), bytes(32)]}),
     ("chunk", {}),
-    ("submit", {"job": "j", "settings": SETTINGS.to_dict(), "manifest": {**Manifest({}, ()).to_dict(), "arrays": [ENTRY]}}),
+    ("submit", {"job": "j", "settings": SETTINGS.to_dict(), "manifest": MANIFEST}),
     ("events", {"job": "j", "since": 0}),
     ("jobs", {"after": 0}),
     ("models", {}),

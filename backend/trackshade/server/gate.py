@@ -34,10 +34,12 @@ MAX_CLIENTS = 256  # connections that have
 FILES_PER_CLIENT = 3  # file descriptors: the client's, the gate's own to the broker, and the broker's
 RESERVED_FILES = 128  # file descriptors for everything else
 WANTED_FILES = RESERVED_FILES + FILES_PER_CLIENT * (MAX_STRANGERS + MAX_CLIENTS)
-ACCEPTS_PER_TURN = 8
+ACCEPTS_PER_SECOND = 100  # new connections: each costs time, which those of clients need
+ACCEPTS_AT_ONCE = 64
 BACKLOG = 128
 BLOCK = 256 << 10  # bytes that are read at once
 CHECK_EVERY = 0.5  # seconds
+PAUSE = 0.05  # seconds without accepting connections once there were too many
 CURVE_WELCOME = GREETING + 170  # bytes of the broker's answer before it says that it accepts a client's key
 
 
@@ -87,7 +89,9 @@ class Gate:
         self._selector = selectors.DefaultSelector()
         self._wake = SelfPipe()
         self._closing = False
-        self._accept_after = 0.0
+        self._accept_after = 0.0  # monotonic seconds
+        self._accepts_left = float(ACCEPTS_AT_ONCE)
+        self._counted = time.monotonic()  # when `_accepts_left` was updated
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._is_accepting = True
@@ -104,14 +108,18 @@ class Gate:
     def _run(self) -> None:
         checked = time.monotonic()
         while not self._closing:
-            for key, _ in self._selector.select(CHECK_EVERY):
+            for key, _ in self._selector.select(CHECK_EVERY if self._is_accepting else PAUSE):
                 if key.data is not None:
                     self._guarded(key.data, key.fileobj)
                 elif key.fileobj is self._listener:
                     self._accept()
-            if time.monotonic() - checked > CHECK_EVERY:
-                checked = time.monotonic()
-                self._check(checked)
+            now = time.monotonic()
+            if not self._is_accepting and now > self._accept_after:
+                self._selector.register(self._listener, selectors.EVENT_READ)
+                self._is_accepting = True
+            if now - checked > CHECK_EVERY:
+                checked = now
+                self._check(now)
         for connection in list(self._connections):
             self._drop(connection)
         self._selector.close()
@@ -128,25 +136,32 @@ class Gate:
             is_silent = not connection.stream.is_admitted and now - connection.opened > HELLO_TIME
             if is_silent or now - connection.moved > STALL_TIME:
                 self._drop(connection)
-        if not self._is_accepting and now > self._accept_after:
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._is_accepting = True
 
     # Connections.
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
-            try:
-                client, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:  # such as no file descriptor or memory being left
-                log.warning("A connection could not be accepted: %s.", error.strerror)
-                self._drop_oldest_stranger()
-                self._selector.unregister(self._listener)
-                self._is_accepting, self._accept_after = False, time.monotonic() + CHECK_EVERY
-                return
-            self._add(client)
+        """Accept a connection, or pause: others wait in the system's queue meanwhile."""
+        now = time.monotonic()
+        self._accepts_left += (now - self._counted) * ACCEPTS_PER_SECOND
+        self._accepts_left, self._counted = min(self._accepts_left, ACCEPTS_AT_ONCE), now
+        if self._accepts_left < 1:
+            self._pause_accepting(PAUSE)
+            return
+        try:
+            client, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # such as no file descriptor or memory being left
+            log.warning("A connection could not be accepted: %s.", error.strerror)
+            self._drop_oldest_stranger()
+            self._pause_accepting(CHECK_EVERY)
+            return
+        self._accepts_left -= 1
+        self._add(client)
+
+    def _pause_accepting(self, seconds: float) -> None:
+        self._selector.unregister(self._listener)
+        self._is_accepting, self._accept_after = False, time.monotonic() + seconds
 
     def _add(self, client: socket.socket) -> None:
         strangers = sum(not connection.stream.is_admitted for connection in self._connections)
