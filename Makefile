@@ -7,6 +7,7 @@
 #   make lint       ruff and pyright
 #   make docs       API pages from the docstrings, in build/docs/
 #   make bench      the benchmark table
+#   make campaigns  damaged files, messages and stores, kill -9 and floods: a table of what went wrong
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
 #   make mini-matrix  the embedded model for many cameras, from mini: 66 minutes on one core; goes on where it was stopped
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
@@ -34,7 +35,7 @@ BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
 .PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
-	bench lint docs mini mini-matrix extension clean
+	bench campaigns lint docs mini mini-matrix extension clean
 
 setup: $(READY)
 
@@ -97,6 +98,9 @@ coverage: setup
 
 bench: setup
 	@.venv/bin/python tests/benchmarks/run.py
+
+campaigns: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/campaigns/run.py
 
 lint: setup
 	@.venv/bin/ruff check backend addon tests

@@ -84,7 +84,7 @@ def test_a_partial_result_of_a_killed_client_is_deleted(done: Client, tmp_path: 
     killed, used = results / ".out.partial-00000001", results / ".other.partial-00000002"
     old = results / ".old.partial-00000003"
     old.mkdir()
-    os.utime(old, (time.time() - 2 * DAY,) * 2)
+    os.utime(old, (time.time() - 2 * DAY, time.time() - 2 * DAY))
     (results / ".new.partial-00000004").mkdir()
     with started(LOCKING, str(killed)):
         pass
@@ -133,7 +133,7 @@ def test_old_stores_of_private_backends_are_deleted(tmp_path: Path, monkeypatch:
     held = JobStore(tmp_path / "jobs-4")
     for number in (3, 4):
         for path in (tmp_path / f"jobs-{number}").glob("jobs.sqlite3*"):
-            os.utime(path, (time.time() - 31 * DAY,) * 2)
+            os.utime(path, (time.time() - 31 * DAY, time.time() - 31 * DAY))
     with start_private(options=["--workers", "0"]):
         assert sorted(path.name for path in tmp_path.glob("jobs*")) == ["jobs", "jobs-2", "jobs-4"]
     held.close()

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,43 @@ def test_no_file_descriptor_left_is_an_error_of_the_request(backend: Backend, cl
         resource.prlimit(backend.pid, resource.RLIMIT_NOFILE, before)
     assert client.submit(grid_shot(count=9, seed=2), SETTINGS)
     assert job in [found["id"] for found in client.jobs()]
+
+
+@pytest.fixture
+def few_inodes(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that has room for bytes, but for 700 files only."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=700", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_no_inode_left_is_an_error_of_the_request(few_inodes: Path) -> None:
+    with Backend(few_inodes / "store", "--device", "cpu") as backend, backend.client() as client:
+        job = client.submit(grid_shot(count=2), SETTINGS)
+        with pytest.raises(TrackshadeError, match="input render"):
+            client.wait(job)
+        shutil.rmtree(backend.store / "logs")
+        client.free()
+        filler = few_inodes / "filler"
+        filler.mkdir()
+        with pytest.raises(OSError, match="space"):  # noqa: PT012 - until there is no inode left
+            for number in range(700):
+                (filler / str(number)).touch()
+        with pytest.raises(OutputError) as caught:
+            client.submit(grid_shot(side=200, count=9, seed=1), SETTINGS)
+        assert caught.value.code == "store-unwritable"
+        again = client.submit(grid_shot(count=2), ShadeSettings(prompt="again", light="render"))
+        with pytest.raises(TrackshadeError):  # its worker has no log, and may have no folder to write to
+            client.wait(again)
+        shutil.rmtree(filler)
+        assert client.submit(grid_shot(side=200, count=9, seed=1), SETTINGS)
+        assert client.status()["pid"] == backend.pid
 
 
 def test_deleted_folders_are_made_again(tmp_path: Path) -> None:

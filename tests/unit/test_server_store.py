@@ -124,8 +124,7 @@ def test_two_backends_never_share_a_store(tmp_path: Path) -> None:
 
 def test_a_killed_holder_gives_the_store_free(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from trackshade.server.cleaning import StoreLimits, clean_store
-from trackshade.server.job_store import JobStore\n"
+        "import sys; from pathlib import Path; from trackshade.server.job_store import JobStore\n"
         "store = JobStore(Path(sys.argv[1])); print(1, flush=True); input()"
     )
     holder = subprocess.Popen(

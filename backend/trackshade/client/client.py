@@ -171,7 +171,8 @@ class Client:
         while after is not None:
             answer = self._ask("jobs", {"after": after})
             found += answer["jobs"]
-            after = answer.get("next")  # an earlier backend sends one page
+            following = answer.get("next")  # an earlier backend sends one page
+            after = following if isinstance(following, int) and following > after else None
         return found
 
     def cancel(self, job: str) -> str:

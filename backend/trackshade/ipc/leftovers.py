@@ -7,6 +7,8 @@ Such a folder holds a lock file that is locked as long as its process runs.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
 import time
@@ -18,6 +20,7 @@ from trackshade.ipc.locks import FileLock
 LOCK = ".in-progress"
 OLD = 86400.0  # seconds after which an unfinished folder without a lock file is a left-over of an earlier version
 _PREFIX = "trackshade-"
+_ATTEMPTS = 3
 
 
 class FolderLock:
@@ -26,6 +29,9 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK
         self._lock: FileLock | None = FileLock(self._path)
+        if not self._path.exists():  # deleted as a left-over just before it was locked
+            self._lock.release()
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(self._path))
 
     def release(self) -> None:
         """Release the lock and remove its file. Calling it again does nothing."""
@@ -49,12 +55,15 @@ def make_temporary_folder() -> tuple[Path, FolderLock]:
         OSError: It cannot be made.
     """
     delete_leftovers(Path(tempfile.gettempdir()), f"{_PREFIX}*", float("inf"))
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    try:
-        return folder, FolderLock(folder)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    for attempt in range(_ATTEMPTS):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        try:
+            return folder, FolderLock(folder)
+        except OSError:  # another process may have taken it for a left-over
+            shutil.rmtree(folder, ignore_errors=True)
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager

@@ -131,16 +131,15 @@ class Broker:
         for identity, frames in self._clients.receive(MESSAGES_PER_TURN):
             try:
                 self._check_size(identity, frames)
-                answer = self._answer(identity, decode(frames))
+                self._send(identity, self._answer(identity, decode(frames)))
             except TrackshadeError as error:
-                answer = error_reply(request_id(frames), error)
+                self._send(identity, error_reply(request_id(frames), error))
             except OSError as error:
-                answer = error_reply(request_id(frames), storage_error(error, self._store.folder))
+                self._send(identity, error_reply(request_id(frames), storage_error(error, self._store.folder)))
             except Exception:  # an error in one handler must not end the service for everybody
                 log.exception("a message could not be handled")
                 fault = ProtocolError("internal-error", "The backend failed on a message.", "See the backend's log.")
-                answer = error_reply(request_id(frames), fault)
-            self._send(identity, answer)
+                self._send(identity, error_reply(request_id(frames), fault))
             if time.monotonic() > until:
                 return  # the disk may be slow; workers have to be read, too
 

@@ -31,13 +31,16 @@ HELLO_TIME = 10.0  # seconds until a connection has to have said hello
 STALL_TIME = 60.0  # seconds in which a client has to take some of the bytes that wait for it
 MAX_STRANGERS = 64  # connections that have not said hello
 MAX_CLIENTS = 256  # connections that have
+WINDOWS_CLIENTS = 240  # there, `select` takes 512 sockets, two for each client
 FILES_PER_CLIENT = 3  # file descriptors: the client's, the gate's own to the broker, and the broker's
 RESERVED_FILES = 128  # file descriptors for everything else
 WANTED_FILES = RESERVED_FILES + FILES_PER_CLIENT * (MAX_STRANGERS + MAX_CLIENTS)
-ACCEPTS_PER_TURN = 8
+ACCEPTS_PER_SECOND = 100  # new connections: each costs time, which those of clients need
+ACCEPTS_AT_ONCE = 64
 BACKLOG = 128
 BLOCK = 256 << 10  # bytes that are read at once
 CHECK_EVERY = 0.5  # seconds
+PAUSE = 0.05  # seconds without accepting connections once there were too many
 CURVE_WELCOME = GREETING + 170  # bytes of the broker's answer before it says that it accepts a client's key
 
 
@@ -67,7 +70,7 @@ class Gate:
         endpoint: The address it listens on, with the port number filled in.
 
     Raises:
-        UsageError: "endpoint-taken".
+        UsageError: "endpoint-taken", or "too-few-files" if this process may open too few files.
     """
 
     def __init__(self, endpoint: str, broker: str, is_hello: Callable[[bytes], bool], encrypted: bool) -> None:
@@ -75,19 +78,19 @@ class Gate:
         self._is_hello = is_hello
         self._encrypted = encrypted
         self._path = Path(endpoint[6:]) if endpoint.startswith("ipc://") else None
+        self._max_clients = min(MAX_CLIENTS + MAX_STRANGERS, _count_possible_clients())
         try:
             self._listener, self.endpoint = _listen(endpoint)
         except OSError as error:
             raise endpoint_taken(endpoint, error) from error
-        self._max_clients = MAX_CLIENTS + MAX_STRANGERS
-        with contextlib.suppress(ImportError):
-            self._max_clients = min(self._max_clients, _available_files() // FILES_PER_CLIENT)
         self._block = bytearray(BLOCK)
         self._connections: dict[_Connection, None] = {}  # in the order in which they came
         self._selector = selectors.DefaultSelector()
         self._wake = SelfPipe()
         self._closing = False
-        self._accept_after = 0.0
+        self._accept_after = 0.0  # monotonic seconds
+        self._accepts_left = float(ACCEPTS_AT_ONCE)
+        self._counted = self._checked = time.monotonic()  # when `_accepts_left` was updated
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._is_accepting = True
@@ -102,16 +105,12 @@ class Gate:
         self._wake.close()
 
     def _run(self) -> None:
-        checked = time.monotonic()
         while not self._closing:
-            for key, _ in self._selector.select(CHECK_EVERY):
-                if key.data is not None:
-                    self._guarded(key.data, key.fileobj)
-                elif key.fileobj is self._listener:
-                    self._accept()
-            if time.monotonic() - checked > CHECK_EVERY:
-                checked = time.monotonic()
-                self._check(checked)
+            try:
+                self._take_turn()
+            except Exception:  # nobody else would accept connections
+                log.exception("An error in the gate:")
+                time.sleep(PAUSE)
         for connection in list(self._connections):
             self._drop(connection)
         self._selector.close()
@@ -119,6 +118,21 @@ class Gate:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()
+
+    def _take_turn(self) -> None:
+        """Wait for connections and bytes, and deal with them."""
+        for key, _ in self._selector.select(CHECK_EVERY if self._is_accepting else PAUSE):
+            if key.data is not None:
+                self._guarded(key.data, key.fileobj)
+            elif key.fileobj is self._listener:
+                self._accept()
+        now = time.monotonic()
+        if not self._is_accepting and now > self._accept_after:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            self._is_accepting = True
+        if now - self._checked > CHECK_EVERY:
+            self._checked = now
+            self._check(now)
 
     def _check(self, now: float) -> None:
         """Close connections that say no hello or take no bytes."""
@@ -128,25 +142,32 @@ class Gate:
             is_silent = not connection.stream.is_admitted and now - connection.opened > HELLO_TIME
             if is_silent or now - connection.moved > STALL_TIME:
                 self._drop(connection)
-        if not self._is_accepting and now > self._accept_after:
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._is_accepting = True
 
     # Connections.
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
-            try:
-                client, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:  # such as no file descriptor or memory being left
-                log.warning("A connection could not be accepted: %s.", error.strerror)
-                self._drop_oldest_stranger()
-                self._selector.unregister(self._listener)
-                self._is_accepting, self._accept_after = False, time.monotonic() + CHECK_EVERY
-                return
-            self._add(client)
+        """Accept a connection, or pause: others wait in the system's queue meanwhile."""
+        now = time.monotonic()
+        self._accepts_left += (now - self._counted) * ACCEPTS_PER_SECOND
+        self._accepts_left, self._counted = min(self._accepts_left, ACCEPTS_AT_ONCE), now
+        if self._accepts_left < 1:
+            self._pause_accepting(PAUSE)
+            return
+        try:
+            client, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # such as no file descriptor or memory being left
+            log.warning("A connection could not be accepted: %s.", error.strerror)
+            self._drop_oldest_stranger()
+            self._pause_accepting(CHECK_EVERY)
+            return
+        self._accepts_left -= 1
+        self._add(client)
+
+    def _pause_accepting(self, seconds: float) -> None:
+        self._selector.unregister(self._listener)
+        self._is_accepting, self._accept_after = False, time.monotonic() + seconds
 
     def _add(self, client: socket.socket) -> None:
         strangers = sum(not connection.stream.is_admitted for connection in self._connections)
@@ -279,10 +300,9 @@ def _listen(endpoint: str) -> tuple[socket.socket, str]:
         listener = socket.socket(socket.AF_UNIX)
         address: object = os.fspath(path)
     else:
+        endpoint = endpoint.replace("//*:", "//0.0.0.0:")
         host, port = split_tcp(endpoint)
-        found = socket.getaddrinfo(
-            None if host == "*" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener, address = socket.socket(found[0]), found[4]
         if os.name != "nt":  # there it would let another process take the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -314,10 +334,12 @@ def _connect(endpoint: str) -> socket.socket:
     return broker
 
 
-def _available_files() -> int:
-    """Return how many file descriptors clients may have; raise the limit of this process if it is allowed to."""
-    import resource
-
+def _count_possible_clients() -> int:
+    """Return how many connections this process may have; raise its limit of open files if it is allowed to."""
+    try:
+        import resource
+    except ImportError:
+        return WINDOWS_CLIENTS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < WANTED_FILES:
         wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
@@ -325,11 +347,11 @@ def _available_files() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     if soft == resource.RLIM_INFINITY:
-        return WANTED_FILES
+        soft = WANTED_FILES
     if soft < 2 * RESERVED_FILES:
         raise UsageError(
             "too-few-files",
             f"The backend may open {soft} files, and needs at least {2 * RESERVED_FILES}.",
             "Raise the limit, for instance with `ulimit -n 1024`.",
         )
-    return soft - RESERVED_FILES
+    return (soft - RESERVED_FILES) // FILES_PER_CLIENT

@@ -40,6 +40,7 @@ from trackshade.server.sessions import is_hello
 
 MAX_PRIVATE_STORES = 64
 CHECK_OWNERS_EVERY = 0.5  # seconds
+SWITCH_INTERVAL = 0.001  # seconds for which the threads of the gate and of the broker keep each other waiting
 SHUTDOWN_TIME = 20.0  # seconds that an orderly exit may take
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
@@ -54,6 +55,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
             is unknown.
         OutputError: The store or the connection file cannot be written, or another backend has the store.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL)
     os.umask(0o077)  # only this user may access sockets, results and logs
     for device in options.devices:
         if _DEVICE.fullmatch(device) is None:

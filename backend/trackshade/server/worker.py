@@ -7,6 +7,7 @@ Standard input provides the broker's address; when it closes, the broker is gone
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -154,6 +155,8 @@ def main() -> None:
     if not line.endswith(b"\n"):
         return
     start = json.loads(line)
+    with contextlib.suppress(OSError):  # Linux: out of memory, end this process before the broker and before Blender
+        Path("/proc/self/oom_score_adj").write_text("500")
     die_with_parent(start["parent"])
     call_when_input_closes(lambda: os._exit(0))
     Worker(start["endpoint"], start["token"], start["device"]).run()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 GREETING = 64  # bytes
 MORE, LONG, COMMAND = 1, 2, 4  # flags of a frame
 EARLY_BYTES = 16 << 10  # that a client may send before it is admitted: its hello has a few hundred
+EARLY_FRAMES = 16  # two for the handshake; each of the others is decoded and answered
 MAX_FRAMES = 1024  # of a message; those above the limits of `trackshade.ipc.protocol` get an error reply
 MAX_MESSAGE = 64 << 20  # bytes of a message
 _ROUTING_ID = re.compile(rb"\x08Identity(....)", re.IGNORECASE | re.DOTALL)
@@ -74,6 +75,8 @@ class ClientStream:
         frame = bytes(self._early[start : start + size])
         self._position = start + size
         self._frames += 1
+        if self._frames > EARLY_FRAMES:
+            raise LimitError("too much before hello")
         if head[0] & COMMAND:
             self._check_command(frame)
         elif not self._encrypted and not head[0] & MORE and self._is_hello(frame):

@@ -14,7 +14,7 @@ import os
 import struct
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -75,7 +75,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     return header, arrays
 
 
-def _read_header(path: Path, file: BinaryIO | FileIO, size: int) -> dict[str, Any]:
+def _read_header(path: Path, file: FileIO, size: int) -> dict[str, Any]:
     """Read the beginning of a file of `size` bytes."""
     head = file.read(16) or b""
     if len(head) < 16 or head[:7] != MAGIC[:7]:
@@ -109,7 +109,7 @@ def _places(path: Path, header: dict[str, Any], size: int) -> list[tuple[int, in
     return places
 
 
-def _read_bytes(file: BinaryIO | FileIO, count: int) -> mmap.mmap:
+def _read_bytes(file: FileIO, count: int) -> mmap.mmap:
     """Read the first `count` bytes into pages of their own; bytes that the file no longer has are 0."""
     buffer = mmap.mmap(-1, max(1, count))
     file.seek(0)
