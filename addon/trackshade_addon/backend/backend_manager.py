@@ -21,6 +21,7 @@ from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeErro
 from . import installer
 from .environment import BackendPrefs, Environment, find_source, note_use
 from .prefs import current_prefs
+from .set_up_preview import SetUpPreview, SetUpSizes
 from .tasks import BackgroundTask
 
 STATUS_INTERVAL = 2.0  # seconds between two requests for the backend's status
@@ -63,6 +64,7 @@ class BackendManager:
 
     def __init__(self) -> None:
         self.set_up_task: BackgroundTask | None = None  # the latest set-up
+        self._preview = SetUpPreview()
         self.check_task: BackgroundTask | None = None  # the latest check of an existing environment; gives a sentence
         self.error: TrackshadeError | None = None  # why the backend failed; a new attempt clears it
         self.status: Mapping[str, Any] = {}  # the backend's latest status
@@ -169,6 +171,7 @@ class BackendManager:
             if self._is_setting_up():
                 raise _set_up_runs()
             self.stop()
+            self._preview.forget()
             task = BackgroundTask(lambda task: installer.set_up(prefs, source, task.report, task), "Checking")
             self.set_up_task = task
             return task
@@ -182,6 +185,15 @@ class BackendManager:
         """Cancel the set-up, if one is running."""
         if self.set_up_task is not None:
             self.set_up_task.cancel()
+
+    def set_up_sizes(self) -> SetUpSizes | None:
+        """Return what a set-up would download and take; None if it is not known (yet), or needs no packages."""
+        prefs = current_prefs()
+        return None if installer.is_outdated(prefs.home, prefs.kind) else self._preview.sizes(prefs)
+
+    def set_up_obstacle(self) -> TrackshadeError | None:
+        """Return why there can be no set-up for the device of the preferences, or None."""
+        return self._preview.error(current_prefs())
 
     def needs_packages(self) -> bool:
         """Return whether `set_up` would have to download packages although Blender may not use the network."""
@@ -206,6 +218,7 @@ class BackendManager:
 
     def close(self) -> None:
         """End everything, before Blender ends or the add-on is disabled."""
+        self._preview.forget()
         if self.check_task is not None:
             self.check_task.cancel()
             self.check_task = None
@@ -249,7 +262,7 @@ class BackendManager:
     def is_busy(self) -> bool:
         """Return whether something is in progress that a panel shows."""
         tasks = [task for task in (self.check_task, self.set_up_task) if task is not None]
-        return any(task.running for task in tasks) or self.state().kind == "starting"
+        return any(task.running for task in tasks) or self._preview.is_busy() or self.state().kind == "starting"
 
     def unavailable_error(self) -> TrackshadeError | None:
         """Return why no job can be started: there is no backend that runs or could be started. None if one can."""
@@ -341,8 +354,8 @@ def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dic
 def _device_note(environment: Environment | None) -> str:
     """Return a hint about an environment that works but does not use the GPU, or ""."""
     if environment is not None and environment.kind == "cuda" and _first_device(environment).get("device") == "cpu":
-        return "This PyTorch cannot use the NVIDIA GPU: name its package index in the preferences, and set up again."
-    return ""
+        return "PyTorch cannot use the NVIDIA GPU: update its driver, and set up again."
+    return str(environment.probe.get("note", "")) if environment is not None else ""
 
 
 def _first_device(environment: Environment | None) -> Mapping[str, Any]:

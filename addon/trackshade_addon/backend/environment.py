@@ -23,13 +23,14 @@ import importlib.util
 import json
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import trackshade
@@ -38,12 +39,13 @@ from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.text import format_size
 from trackshade.ipc.locks import IN_USE, count_owners
 
-from ..messages.backend import cannot_write
+from ..messages.backend import cannot_write, path_too_long
 
 MARKERS = "environment*.json"
 DOWNLOADS = "downloads"
 LOCK = "setup.lock"
 BASE = "base.txt"  # in a virtual environment: name of the one that it takes its packages from
+PATH_LIMIT = 259  # characters of a path on Windows, unless long paths are enabled
 UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of other versions that were not started
 
 _log = logging.getLogger(__name__)
@@ -241,6 +243,52 @@ def check_folder(home: Path, space: int) -> None:
             f"The environment needs about {format_size(space)}; the disk of {home} has {format_size(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
+
+
+def new_folder(home: Path) -> Path:
+    """Return a folder for a new environment that does not exist. Its name is short, as Windows limits paths."""
+    while True:
+        folder = home / f"env-{secrets.token_hex(2)}"
+        if not folder.exists():
+            return folder
+
+
+def longest_path(home: Path | PurePath, longest: str) -> int:
+    r"""Return the number of characters of an environment's longest path on Windows.
+
+    Args:
+        home: Folder of environments.
+        longest: The longest path of a file in the folder of installed packages.
+    """
+    return len(f"{home}\\env-0000\\Lib\\site-packages\\{longest}")
+
+
+def check_path_length(home: Path | PurePath, longest: str, has_long_paths: bool | None = None) -> None:
+    """Check that the files of an environment have valid paths on Windows, where most programs are limited to 259.
+
+    Args:
+        home: Folder of environments.
+        longest: The longest path of a file in the folder of installed packages.
+        has_long_paths: Whether longer paths are enabled. None: as the system says, which only Windows limits.
+
+    Raises:
+        UsageError: "path-too-long".
+    """
+    count = longest_path(home, longest)
+    if count > PATH_LIMIT and not (_has_long_paths() if has_long_paths is None else has_long_paths):
+        raise path_too_long(home, count - PATH_LIMIT)
+
+
+def _has_long_paths() -> bool:
+    if sys.platform != "win32":
+        return True
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
 
 
 def is_ours(name: str) -> bool:

@@ -40,7 +40,7 @@ class PreferencesProperties:
     )
     base_python: bpy.props.StringProperty(
         name="Python",
-        description="Python 3.11 to 3.14 to create the environment with. Leave empty to use Blender's Python if "
+        description="Python 3.11 to 3.13 to create the environment with. Leave empty to use Blender's Python if "
         "possible",
         subtype="FILE_PATH",
     )
