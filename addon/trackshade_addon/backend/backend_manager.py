@@ -26,6 +26,7 @@ from .tasks import BackgroundTask
 
 STATUS_INTERVAL = 2.0  # seconds between two requests for the backend's status
 STALE = 7.0  # seconds without an answer after which the backend counts as away
+TEST_TIME = 5.0  # seconds in which a backend has to answer a test of the connection
 SETTLE = 5.0  # seconds that disabling the add-on waits for a set-up to clean up
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class BackendState:
     version: str = ""  # version of the backend's Trackshade, or ""
     free_bytes: int | None = None  # free memory of the device, if known
     total_bytes: int | None = None  # total memory of the device, if known
+    is_gpu: bool = False  # whether that is the memory of a graphics card
 
 
 class _Cached(Generic[T]):
@@ -104,7 +106,7 @@ class BackendManager:
         _log.info("Connecting to the backend (%s)", prefs.address or python)
         self.error, self.status = None, {}
         self._disconnected = disconnected = threading.Event()
-        self._client = client = later(_connect, prefs.address or None, python, prefs.kind, model)
+        self._client = client = later(_connect, prefs, python, model)
         environment = _own_environment(prefs)
         if environment is not None:
             note_use(environment)
@@ -216,6 +218,14 @@ class BackendManager:
         self.check_task = BackgroundTask(check, "Checking the environment")
         return self.check_task
 
+    def test_connection(self) -> BackgroundTask:
+        """Start connecting to the backend whose address the preferences hold; the task gives a sentence."""
+        prefs = current_prefs()
+        self.stop()  # so that the next job uses these preferences
+
+        self.check_task = BackgroundTask(lambda task: check_address(prefs), "Connecting to the backend")
+        return self.check_task
+
     def close(self) -> None:
         """End everything, before Blender ends or the add-on is disabled."""
         self._preview.forget()
@@ -277,13 +287,22 @@ class BackendManager:
         return None if self.set_up_task is None else self.set_up_task.error
 
 
-def _connect(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
-    options = [] if kind == "auto" else ["--device", kind]
-    info = None if address or python else find_served()
+def check_address(prefs: BackendPrefs) -> str:
+    """Connect to the backend at the address in the preferences, and return a sentence about it. Raise as `connect`."""
+    with connect(prefs.address, prefs.token or None, curve=prefs.keys(), patience=TEST_TIME) as client:
+        status = client.status()
+    device = (status.get("memory") or {}).get("name")
+    return f"{prefs.address} has Trackshade {status['package']}{f', on {device}' if device else ''}."
+
+
+def _connect(prefs: BackendPrefs, python: str | None, model: str | None) -> Client:
+    options = [] if prefs.kind == "auto" else ["--device", prefs.kind]
+    info = None if prefs.address or python else find_served()
     if info is not None:  # no environment here, but another program of this user runs a backend
         client = connect(info.endpoint, info.token)
     else:
-        client = connect(address, python=python, shared=True, options=options)
+        token, keys = (prefs.token or None, prefs.keys()) if prefs.address else (None, None)
+        client = connect(prefs.address or None, token, curve=keys, python=python, shared=True, options=options)
     try:
         if model is not None:
             client.warm(model)
@@ -347,6 +366,7 @@ def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dic
         "device": str(memory.get("name") or first.get("name") or ""),
         "version": str(status.get("package") or (environment.version if environment is not None else "")),
         "free_bytes": memory.get("free"),
+        "is_gpu": "name" in memory,
         "total_bytes": memory.get("total") or first.get("total"),
     }
 

@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -37,6 +37,7 @@ import trackshade
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.text import format_size
+from trackshade.ipc.endpoints import ClientKeys, read_key_files
 from trackshade.ipc.locks import IN_USE, count_owners
 
 from ..messages.backend import cannot_write, path_too_long
@@ -85,6 +86,9 @@ class BackendPrefs:
 
     existing: str = ""  # Python of an environment made by the user; "" to use the one that Set Up makes
     address: str = ""  # address of a backend that runs elsewhere, or ""
+    token: str = field(default="", repr=False)  # its token, or "" for that of its connection file
+    server_key: Path | None = None  # its public CURVE key, if it is on another machine
+    client_key: Path | None = None  # the secret CURVE key of this machine
     home: Path = Path()  # folder of the environments that Set Up makes
     earlier: Path | None = None  # folder in which earlier versions kept them, until they are moved
     base: str = ""  # Python to make the environment with; "" to find one
@@ -92,6 +96,17 @@ class BackendPrefs:
     wheels: Path | None = None  # folder of wheels to install from instead of the network
     index: str = ""  # URL of an additional package index, or ""
     online: bool = True  # whether Blender may use the network
+
+    def keys(self) -> ClientKeys | None:
+        """Return the CURVE keys, or None. Raise UsageError("no-keys") if one is missing or damaged."""
+        if self.server_key is None and self.client_key is None:
+            return None
+        if self.server_key is None or self.client_key is None:
+            missing = "Client" if self.client_key is None else "Server"
+            raise UsageError(
+                "no-keys", f"The {missing} Key is missing.", "Choose both keys in the preferences, or none of them."
+            )
+        return read_key_files(self.server_key, self.client_key)
 
     def python(self) -> str | None:
         """Return the interpreter that runs the backend; None if there is no environment yet."""

@@ -12,6 +12,7 @@ import bpy
 
 from trackshade.config import registry
 from trackshade.config.image_models import image_models
+from trackshade.config.memory_presets import PRESETS, memory_sentence
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 
@@ -44,6 +45,11 @@ _IMAGE_MODELS = [
     ("none", "None", "Use the first frame as it is; without one, the model paints it from the prompt"),
     *((item.name, item.title, item.license) for item in image_models()),
     ("custom", "Custom", "Your own checkpoint"),
+]
+_MEMORY = [
+    ("auto", "Automatic", "As much as is free on the device"),
+    ("full", "Full", "All that the model needs, without offloading"),
+    *((name, f"{name} GB", memory_sentence(preset)) for name, preset in PRESETS.items() if name != "full"),
 ]
 _IMAGE_FAMILIES = [
     ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),
@@ -371,6 +377,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         items=_get_size_items,
         translation_context=CONTEXT,
     )
+    memory: _enum("Device Memory", "Memory of the device that the model may take. Less takes longer", _MEMORY)
     size_mode: _enum("Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", _SIZE_MODES)
     glass: _enum("Glass", "How to track visible surfaces that let more than half of the light through", _GLASS)
     hair: _enum("Hair", "How to track hair curves and hair of particle systems", _HAIR)
@@ -453,6 +460,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             key_pictures=self.key_pictures,
             output_size=self.output_size,
             light=self.light,
+            memory=self.memory,
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
             loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
@@ -494,6 +502,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.control_start, self.control_end = 0, 1  # so that `keep_order` changes nothing
         self.control_end, self.control_start = settings.control_end, settings.control_start
         self.control_scale = settings.control_scale
+        self.memory = settings.memory
         self.seed, self.seed_lock = settings.seed, True
         if request.first_frame in ("render", "none"):
             self.first_frame = request.first_frame

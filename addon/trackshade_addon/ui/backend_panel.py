@@ -116,6 +116,12 @@ def check_environment(operator: bpy.types.Operator, context: bpy.types.Context) 
     backend.manager.check_environment()
 
 
+@action("Test")
+def test_connection(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
+    """Connect to the backend at this address, and show its version and device, or why it cannot be used"""
+    backend.manager.test_connection()
+
+
 class TRACKSHADE_PT_backend(SubPanel, bpy.types.Panel):
     """State of the backend."""
 
