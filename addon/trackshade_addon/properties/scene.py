@@ -12,7 +12,6 @@ import bpy
 
 from trackshade.config import registry
 from trackshade.config.image_models import image_models
-from trackshade.config.memory_presets import PRESETS, memory_sentence
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 
@@ -48,8 +47,11 @@ _IMAGE_MODELS = [
 ]
 _MEMORY = [
     ("auto", "Automatic", "As much as is free on the device"),
-    ("full", "Full", "All that the model needs, without offloading"),
-    *((name, f"{name} GB", memory_sentence(preset)) for name, preset in PRESETS.items() if name != "full"),
+    ("full", "Full", "The whole model is on the device"),
+    ("24", "24 GB", "Parts of the model take turns on the device"),
+    ("16", "16 GB", "Eight blocks at a time are on the device"),
+    ("12", "12 GB", "One block at a time is on the device"),
+    ("8", "8 GB", "One layer at a time, in 8 bits, is on the device"),
 ]
 _IMAGE_FAMILIES = [
     ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),
