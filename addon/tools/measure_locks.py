@@ -279,9 +279,11 @@ def check_lock(lock: Path, find_links: Path | None) -> tuple[dict[str, Any], lis
                 entry = packages.setdefault(name, {"download": 0, "unpacked": 0})
                 entry["download"] = max(entry["download"], item.download)
                 entry["unpacked"] = max(entry["unpacked"], item.unpacked)
-            elif found.get(name) is None:  # its requirements and its paths are those of the release in PyPI
+            elif found.get(name) is None:
                 absent.add(name)
-                public = choose(index_wheels(PYPI, name), Version(pins[name].public), accepted)
+                # Its requirements and paths are those of the release in PyPI, except for Linux, where that needs CUDA.
+                listed = () if platform == "linux" else index_wheels(PYPI, name)
+                public = choose(listed, Version(pins[name].public), accepted)
                 latest[name] = None if public is None else measure(public.url)
             else:
                 latest[name] = found[name]
@@ -290,8 +292,7 @@ def check_lock(lock: Path, find_links: Path | None) -> tuple[dict[str, Any], lis
         longest = max((longest, *(item.longest for item in facts.values())), key=len)
         problems += [f"{label}: {text}" for text in problems_of(pins, facts, values)]
     estimated = sorted(absent - packages.keys())
-    for name in estimated:
-        packages[name] = ESTIMATES[lock.stem][name]
+    packages |= {name: size for name, size in ESTIMATES.get(lock.stem, {}).items() if name in estimated}
     entry = {
         **{key: sum(item[key] for item in packages.values()) for key in ("download", "unpacked")},
         "longest": longest,
@@ -310,9 +311,13 @@ def main() -> int:
     sizes, problems = json.loads(SIZES.read_text(encoding="utf-8")) if SIZES.exists() else {}, list[str]()
     for lock in sorted(SIZES.parent.glob("*.txt")):
         if not arguments.locks or lock.stem in arguments.locks:
-            sizes[lock.stem], more = check_lock(lock, arguments.find_links)
+            item, more = check_lock(lock, arguments.find_links)
             problems += more
-            item = sizes[lock.stem]
+            unknown = set(item["estimated"]) - item["packages"].keys()
+            if unknown:
+                problems.append(f"{lock.stem}: {', '.join(unknown)} was not found and is not estimated")
+                continue
+            sizes[lock.stem] = item
             gigabytes = ", ".join(f"{item[key] / 1e9:.2f} GB {key}" for key in ("download", "unpacked"))
             print(f"{lock.stem}: {len(item['packages'])} packages, {gigabytes}, longest path {len(item['longest'])}, "
                   f"estimated: {', '.join(item['estimated']) or 'nothing'}")  # fmt: skip

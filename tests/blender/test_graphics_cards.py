@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from trackshade.config import locks
 from trackshade.core.errors import UsageError
 from trackshade_addon.backend import environment, graphics_cards
+from trackshade_addon.backend.environment import BackendPrefs
 from trackshade_addon.backend.graphics_cards import choose_device, list_adapters, parse_card, query_cards
+from trackshade_addon.backend.set_up_preview import SetUpPreview
 from trackshade_addon.backend.tasks import CancellableTask
 
 NEW = "NVIDIA GeForce RTX 4090, 581.29, 8.9"
@@ -99,3 +103,26 @@ def test_the_longest_path_on_windows_is_valid_in_the_default_folder(lock: Path) 
 
 def test_new_environments_have_the_length_that_paths_are_computed_with(tmp_path: Path) -> None:
     assert len(environment.new_folder(tmp_path).name) == len("env-0000")
+
+
+def test_the_sizes_of_a_set_up_are_known_before_it() -> None:
+    preview, prefs = SetUpPreview(), BackendPrefs(kind="cpu")
+    limit = time.monotonic() + 60
+    while (found := preview.sizes(prefs)) is None:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    sizes = locks.sizes(locks.path("cpu"))
+    assert sizes is not None
+    assert (found.download, found.space, found.unpacked) == (sizes.download, sizes.space, sizes.unpacked)
+    assert preview.error(prefs) is None
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has this device")
+def test_a_device_that_this_system_lacks_is_named_before_the_set_up() -> None:
+    preview, prefs = SetUpPreview(), BackendPrefs(kind="mps")
+    limit = time.monotonic() + 60
+    while (error := preview.error(prefs)) is None:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    assert error.code == "wrong-device"
+    assert preview.sizes(prefs) is None

@@ -18,7 +18,7 @@ from trackshade.config import locks
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "addon" / "tools"))  # the script is in no package
 
-import measure_locks  # noqa: E402
+import measure_locks
 
 LOCKS = sorted(Path(locks.__file__).parent.glob("*.txt"))
 
@@ -37,7 +37,7 @@ def write_wheel(folder: Path, name: str, *requires: str, python: str = ">=3.11")
 class Ranges(http.server.SimpleHTTPRequestHandler):
     """Serves parts of files, as package indexes do."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         first, last = (int(part) for part in self.headers["Range"].removeprefix("bytes=").split("-"))
         data = Path(self.translate_path(self.path)).read_bytes()[first : last + 1]
         self.send_response(206)
