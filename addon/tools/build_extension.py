@@ -35,6 +35,7 @@ WHEELS = ROOT / "build" / "wheels"  # downloaded wheels are kept between builds
 DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest date of the zip format
 EPOCH = "315532800"  # the same in seconds since 1970, UTC
 IGNORED = ("__pycache__", "*.py[co]", "*.egg-info", ".*", "*~")
+DATA_FOLDERS = ("trackshade/models/mini/", "trackshade/config/locks/")
 NOT_IN_BLENDER = ("__main__.py", "bootstrap.py", "README.md")  # for the command line and for developers
 
 
@@ -106,7 +107,7 @@ def package_files(source: Path) -> Iterator[str]:
     for base, package in ((source / "backend", "trackshade"), (source / "addon", "trackshade_addon")):
         for path in sorted((base / package).rglob("*")):
             name = path.relative_to(base).as_posix()
-            is_data = name.startswith("trackshade/models/mini/") or name.endswith((".txt", ".toml", "/py.typed"))
+            is_data = name.startswith(DATA_FOLDERS) or name.endswith((".txt", ".toml", "/py.typed"))
             if path.is_file() and (name.endswith(".py") or is_data):
                 yield name
 

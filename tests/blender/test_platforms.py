@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from trackshade_addon.backend import environment, interpreter, tasks
+from trackshade.core.errors import UsageError
+from trackshade_addon.backend import environment, graphics_cards, tasks
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.checks import facts
 
@@ -21,11 +22,13 @@ def test_an_environments_python_is_where_venv_puts_it(monkeypatch: pytest.Monkey
     assert environment.python_of(Path("env")) == Path("env/Scripts/python.exe")
 
 
-@pytest.mark.parametrize(("machine", "kind"), [("arm64", "mps"), ("x86_64", "cpu")])
-def test_the_device_of_a_mac(monkeypatch: pytest.MonkeyPatch, machine: str, kind: str) -> None:
-    monkeypatch.setattr(interpreter.sys, "platform", "darwin")
-    monkeypatch.setattr(interpreter.platform, "machine", lambda: machine)
-    assert interpreter.detect_device(CancellableTask()) == kind
+def test_the_device_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphics_cards.sys, "platform", "darwin")
+    monkeypatch.setattr(graphics_cards.platform, "machine", lambda: "arm64")
+    assert graphics_cards.detect_device(CancellableTask()).kind == "mps"
+    monkeypatch.setattr(graphics_cards.platform, "machine", lambda: "x86_64")
+    with pytest.raises(UsageError, match="Intel"):
+        graphics_cards.detect_device(CancellableTask())
 
 
 def test_a_program_that_takes_too_long_is_ended_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:

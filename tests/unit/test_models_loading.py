@@ -59,7 +59,7 @@ def test_a_checkpoint_of_the_published_classes_loads_by_its_spec(monkeypatch: py
     assert frames.shape == (1, FRAMES, HEIGHT, WIDTH, 3)
 
 
-@pytest.mark.parametrize("change", [{"device": "gpu9000"}, {"offload": "cloud"}])
+@pytest.mark.parametrize("change", [{"device": "gpu9000"}, {"memory": "cloud"}])
 def test_unknown_options_are_explained(change: dict):
     with pytest.raises(ModelError):
         load_pipeline(MINI, **change)

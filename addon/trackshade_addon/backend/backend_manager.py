@@ -21,10 +21,12 @@ from trackshade.core.errors import CancelledError, ProtocolError, TrackshadeErro
 from . import installer
 from .environment import BackendPrefs, Environment, find_source, note_use
 from .prefs import current_prefs
+from .set_up_preview import SetUpPreview, SetUpSizes
 from .tasks import BackgroundTask
 
 STATUS_INTERVAL = 2.0  # seconds between two requests for the backend's status
 STALE = 7.0  # seconds without an answer after which the backend counts as away
+TEST_TIME = 5.0  # seconds in which a backend has to answer a test of the connection
 SETTLE = 5.0  # seconds that disabling the add-on waits for a set-up to clean up
 T = TypeVar("T")
 
@@ -43,6 +45,7 @@ class BackendState:
     version: str = ""  # version of the backend's Trackshade, or ""
     free_bytes: int | None = None  # free memory of the device, if known
     total_bytes: int | None = None  # total memory of the device, if known
+    is_gpu: bool = False  # whether that is the memory of a graphics card
 
 
 class _Cached(Generic[T]):
@@ -63,6 +66,7 @@ class BackendManager:
 
     def __init__(self) -> None:
         self.set_up_task: BackgroundTask | None = None  # the latest set-up
+        self._preview = SetUpPreview()
         self.check_task: BackgroundTask | None = None  # the latest check of an existing environment; gives a sentence
         self.error: TrackshadeError | None = None  # why the backend failed; a new attempt clears it
         self.status: Mapping[str, Any] = {}  # the backend's latest status
@@ -102,7 +106,7 @@ class BackendManager:
         _log.info("Connecting to the backend (%s)", prefs.address or python)
         self.error, self.status = None, {}
         self._disconnected = disconnected = threading.Event()
-        self._client = client = later(_connect, prefs.address or None, python, prefs.kind, model)
+        self._client = client = later(_connect, prefs, python, model)
         environment = _own_environment(prefs)
         if environment is not None:
             note_use(environment)
@@ -169,6 +173,7 @@ class BackendManager:
             if self._is_setting_up():
                 raise _set_up_runs()
             self.stop()
+            self._preview.forget()
             task = BackgroundTask(lambda task: installer.set_up(prefs, source, task.report, task), "Checking")
             self.set_up_task = task
             return task
@@ -182,6 +187,15 @@ class BackendManager:
         """Cancel the set-up, if one is running."""
         if self.set_up_task is not None:
             self.set_up_task.cancel()
+
+    def set_up_sizes(self) -> SetUpSizes | None:
+        """Return what a set-up would download and take; None if it is not known (yet), or needs no packages."""
+        prefs = current_prefs()
+        return None if installer.is_outdated(prefs.home, prefs.kind) else self._preview.sizes(prefs)
+
+    def set_up_obstacle(self) -> TrackshadeError | None:
+        """Return why there can be no set-up for the device of the preferences, or None."""
+        return self._preview.error(current_prefs())
 
     def needs_packages(self) -> bool:
         """Return whether `set_up` would have to download packages although Blender may not use the network."""
@@ -204,8 +218,17 @@ class BackendManager:
         self.check_task = BackgroundTask(check, "Checking the environment")
         return self.check_task
 
+    def test_connection(self) -> BackgroundTask:
+        """Start connecting to the backend whose address the preferences hold; the task gives a sentence."""
+        prefs = current_prefs()
+        self.stop()  # so that the next job uses these preferences
+
+        self.check_task = BackgroundTask(lambda task: check_address(prefs), "Connecting to the backend")
+        return self.check_task
+
     def close(self) -> None:
         """End everything, before Blender ends or the add-on is disabled."""
+        self._preview.forget()
         if self.check_task is not None:
             self.check_task.cancel()
             self.check_task = None
@@ -249,7 +272,7 @@ class BackendManager:
     def is_busy(self) -> bool:
         """Return whether something is in progress that a panel shows."""
         tasks = [task for task in (self.check_task, self.set_up_task) if task is not None]
-        return any(task.running for task in tasks) or self.state().kind == "starting"
+        return any(task.running for task in tasks) or self._preview.is_busy() or self.state().kind == "starting"
 
     def unavailable_error(self) -> TrackshadeError | None:
         """Return why no job can be started: there is no backend that runs or could be started. None if one can."""
@@ -264,13 +287,22 @@ class BackendManager:
         return None if self.set_up_task is None else self.set_up_task.error
 
 
-def _connect(address: str | None, python: str | None, kind: str, model: str | None) -> Client:
-    options = [] if kind == "auto" else ["--device", kind]
-    info = None if address or python else find_served()
+def check_address(prefs: BackendPrefs) -> str:
+    """Connect to the backend at the address in the preferences, and return a sentence about it. Raise as `connect`."""
+    with connect(prefs.address, prefs.token or None, curve=prefs.keys(), patience=TEST_TIME) as client:
+        status = client.status()
+    device = (status.get("memory") or {}).get("name")
+    return f"{prefs.address} has Trackshade {status['package']}{f', on {device}' if device else ''}."
+
+
+def _connect(prefs: BackendPrefs, python: str | None, model: str | None) -> Client:
+    options = [] if prefs.kind == "auto" else ["--device", prefs.kind]
+    info = None if prefs.address or python else find_served()
     if info is not None:  # no environment here, but another program of this user runs a backend
         client = connect(info.endpoint, info.token)
     else:
-        client = connect(address, python=python, shared=True, options=options)
+        token, keys = (prefs.token or None, prefs.keys()) if prefs.address else (None, None)
+        client = connect(prefs.address or None, token, curve=keys, python=python, shared=True, options=options)
     try:
         if model is not None:
             client.warm(model)
@@ -334,6 +366,7 @@ def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dic
         "device": str(memory.get("name") or first.get("name") or ""),
         "version": str(status.get("package") or (environment.version if environment is not None else "")),
         "free_bytes": memory.get("free"),
+        "is_gpu": "name" in memory,
         "total_bytes": memory.get("total") or first.get("total"),
     }
 
@@ -341,8 +374,8 @@ def _describe(environment: Environment | None, status: Mapping[str, Any]) -> dic
 def _device_note(environment: Environment | None) -> str:
     """Return a hint about an environment that works but does not use the GPU, or ""."""
     if environment is not None and environment.kind == "cuda" and _first_device(environment).get("device") == "cpu":
-        return "This PyTorch cannot use the NVIDIA GPU: name its package index in the preferences, and set up again."
-    return ""
+        return "PyTorch cannot use the NVIDIA GPU: update its driver, and set up again."
+    return str(environment.probe.get("note", "")) if environment is not None else ""
 
 
 def _first_device(environment: Environment | None) -> Mapping[str, Any]:

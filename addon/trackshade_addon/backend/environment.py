@@ -23,27 +23,30 @@ import importlib.util
 import json
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
 import trackshade
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.text import format_size
+from trackshade.ipc.endpoints import ClientKeys, read_key_files
 from trackshade.ipc.locks import IN_USE, count_owners
 
-from ..messages.backend import cannot_write
+from ..messages.backend import cannot_write, path_too_long
 
 MARKERS = "environment*.json"
 DOWNLOADS = "downloads"
 LOCK = "setup.lock"
 BASE = "base.txt"  # in a virtual environment: name of the one that it takes its packages from
+PATH_LIMIT = 259  # characters of a path on Windows, unless long paths are enabled
 UNUSED = 180 * 86400.0  # seconds after which a set-up removes environments of other versions that were not started
 
 _log = logging.getLogger(__name__)
@@ -83,6 +86,9 @@ class BackendPrefs:
 
     existing: str = ""  # Python of an environment made by the user; "" to use the one that Set Up makes
     address: str = ""  # address of a backend that runs elsewhere, or ""
+    token: str = field(default="", repr=False)  # its token, or "" for that of its connection file
+    server_key: Path | None = None  # its public CURVE key, if it is on another machine
+    client_key: Path | None = None  # the secret CURVE key of this machine
     home: Path = Path()  # folder of the environments that Set Up makes
     earlier: Path | None = None  # folder in which earlier versions kept them, until they are moved
     base: str = ""  # Python to make the environment with; "" to find one
@@ -90,6 +96,17 @@ class BackendPrefs:
     wheels: Path | None = None  # folder of wheels to install from instead of the network
     index: str = ""  # URL of an additional package index, or ""
     online: bool = True  # whether Blender may use the network
+
+    def keys(self) -> ClientKeys | None:
+        """Return the CURVE keys, or None. Raise UsageError("no-keys") if one is missing or damaged."""
+        if self.server_key is None and self.client_key is None:
+            return None
+        if self.server_key is None or self.client_key is None:
+            missing = "Client" if self.client_key is None else "Server"
+            raise UsageError(
+                "no-keys", f"The {missing} Key is missing.", "Choose both keys in the preferences, or none of them."
+            )
+        return read_key_files(self.server_key, self.client_key)
 
     def python(self) -> str | None:
         """Return the interpreter that runs the backend; None if there is no environment yet."""
@@ -241,6 +258,52 @@ def check_folder(home: Path, space: int) -> None:
             f"The environment needs about {format_size(space)}; the disk of {home} has {format_size(free)} free.",
             "Make room, or choose a folder on another disk.",
         )
+
+
+def new_folder(home: Path) -> Path:
+    """Return a folder for a new environment that does not exist. Its name is short, as Windows limits paths."""
+    while True:
+        folder = home / f"env-{secrets.token_hex(2)}"
+        if not folder.exists():
+            return folder
+
+
+def longest_path(home: Path | PurePath, longest: str) -> int:
+    r"""Return the number of characters of an environment's longest path on Windows.
+
+    Args:
+        home: Folder of environments.
+        longest: The longest path of a file in the folder of installed packages.
+    """
+    return len(f"{home}\\env-0000\\Lib\\site-packages\\{longest}")
+
+
+def check_path_length(home: Path | PurePath, longest: str, has_long_paths: bool | None = None) -> None:
+    """Check that the files of an environment have valid paths on Windows, where most programs are limited to 259.
+
+    Args:
+        home: Folder of environments.
+        longest: The longest path of a file in the folder of installed packages.
+        has_long_paths: Whether longer paths are enabled. None: as the system says, which only Windows limits.
+
+    Raises:
+        UsageError: "path-too-long".
+    """
+    count = longest_path(home, longest)
+    if count > PATH_LIMIT and not (_has_long_paths() if has_long_paths is None else has_long_paths):
+        raise path_too_long(home, count - PATH_LIMIT)
+
+
+def _has_long_paths() -> bool:
+    if sys.platform != "win32":
+        return True
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
 
 
 def is_ours(name: str) -> bool:

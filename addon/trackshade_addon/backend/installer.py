@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from trackshade.ipc.locks import IN_USE, FileLock
 from ..messages.backend import PipProgress, pip_error, unwritable
 from . import environment
 from .environment import BackendPrefs, Environment
-from .interpreter import Interpreter, detect_device, find_interpreter
+from .graphics_cards import DetectedDevice, detect_device
+from .interpreter import Interpreter, find_interpreter
 from .tasks import WATCHED, CancellableTask, run_backend_task
 
 Report = Callable[[float, str], None]  # fraction done, what is being done
@@ -50,6 +52,7 @@ class _SetUp:
     python: str
     report: Report
     task: CancellableTask
+    note: str  # a sentence about a graphics card that cannot be used, or ""
 
     def error(self, tail: Sequence[str], wheels: Path | None = None) -> TrackshadeError:
         return pip_error(tail, self.prefs.home, wheels, self.lock, self.python)
@@ -77,8 +80,9 @@ def set_up(
     """
     home = prefs.home
     report(0.0, "Checking")
-    kind = detect_device(task) if prefs.kind == "auto" else prefs.kind
-    lock = lock or locks.path(kind)
+    device = detected(prefs, task)
+    kind, note = device.kind, device.note
+    lock = lock or lock_path(kind)
     if _find_base(home, kind, lock) is None:
         _check_package_source(prefs)
     environment.check_folder(home, 0)
@@ -87,22 +91,50 @@ def set_up(
         other = _find_base(home, kind, lock)
         if other is not None:
             try:
-                return _derive(_SetUp(prefs, source, kind, lock, str(other.python), report, task), other)
+                return _derive(_SetUp(prefs, source, kind, lock, str(other.python), report, task, note), other)
             except (JobError, UsageError) as error:
                 _log.warning("The environment %s cannot be built upon: %s", other.folder, error)
                 report(0.0, "Making a new environment")
         _check_package_source(prefs)
         python = find_interpreter(prefs.base, task, _pip_wheel(prefs) is not None)
         _log.info("Setting up for %s with %s (%s)", kind, python.path, python)
-        environment.check_folder(home, locks.SPACE[kind] if space is None else space)
-        return _make(_SetUp(prefs, source, kind, lock, str(python), report, task), python)
+        sizes = locks.sizes(lock)
+        if sizes is not None:
+            environment.check_path_length(home, sizes.longest)
+            space = sizes.space if space is None else space
+        environment.check_folder(home, space or 0)
+        return _make(_SetUp(prefs, source, kind, lock, str(python), report, task, note), python)
+
+
+def detected(prefs: BackendPrefs, task: CancellableTask) -> DetectedDevice:
+    """Return the device to set up for: that of the preferences, or the detected one. Raise as `detect_device`."""
+    return detect_device(task) if prefs.kind == "auto" else DetectedDevice(prefs.kind)
+
+
+def lock_path(kind: str) -> Path:
+    """Return the lock file for a kind of device on this machine.
+
+    Raises:
+        UsageError: There is no such device on this system.
+    """
+    try:
+        return locks.path(kind)
+    except KeyError as error:
+        raise UsageError(
+            "wrong-device",
+            f"There is no PyTorch for this system and the device {kind}.",
+            "Choose the device Automatic in the preferences.",
+        ) from error
 
 
 def is_outdated(home: Path, kind: str) -> bool:
     """Return whether `set_up` would only add this version of Trackshade to an existing environment's packages."""
     found = environment.find_environment(home, kind)
     kind = found.kind if found is not None and kind == "auto" else kind
-    return found is not None and _find_base(home, kind, locks.path(kind)) is not None
+    try:
+        return found is not None and _find_base(home, kind, locks.path(kind)) is not None
+    except KeyError:  # the preferences ask for a device that this system does not have
+        return False
 
 
 def probe(python: Path | str, task: CancellableTask) -> dict[str, Any]:
@@ -180,7 +212,7 @@ def _derive(job: _SetUp, other: Environment) -> Environment:
 @contextlib.contextmanager
 def _new_folder(job: _SetUp) -> Iterator[Path]:
     """Yield the folder of a new environment, and remove it if the block fails."""
-    folder = job.prefs.home / f"env-{secrets.token_hex(3)}"
+    folder = environment.new_folder(job.prefs.home)
     try:
         yield folder
     except BaseException as error:
@@ -194,7 +226,7 @@ def _test(job: _SetUp, folder: Path, base: str = "") -> Environment:
     """Make a folder the environment of this version; raise JobError if a package is missing or cannot be loaded."""
     job.report(FILLED, "Testing the environment")
     (folder / IN_USE).mkdir(exist_ok=True)
-    facts = probe(environment.python_of(folder), job.task)
+    facts = probe(environment.python_of(folder), job.task) | {"note": job.note}
     wanted = {{"pillow": "PIL", "pyzmq": "zmq"}.get(name, name.replace("-", "_")) for name in locks.pins(job.lock)}
     missing = sorted(wanted & set(facts["missing"]))
     if missing or "broken" in facts:
@@ -232,12 +264,22 @@ def _install_trackshade(job: _SetUp, folder: Path) -> None:
 def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
     """Run `pip install` with the arguments `what`."""
     prefs, is_lock = job.prefs, "-r" in what
-    progress = PipProgress(locks.pins(job.lock) if is_lock else ["trackshade"])
+    sizes = locks.sizes(job.lock)
+    known = sizes.packages if sizes is not None else dict.fromkeys(locks.pins(job.lock), 1 << 20)
+    progress = PipProgress(known if is_lock else {"trackshade": 1 << 20})
+
+    def report() -> None:
+        job.report(MADE + (FILLED - MADE) * progress.fraction, progress.message)
 
     def on_line(line: str) -> None:
         progress.read_line(line)
         if is_lock:
-            job.report(MADE + (FILLED - MADE) * progress.fraction, progress.message)
+            report()
+        if is_lock and sizes is not None and line.startswith("Installing collected packages"):
+            written = partial(_watch_disk, prefs.home, sizes.unpacked, progress, report, ended)
+            threading.Thread(target=written, name="trackshade-disk", daemon=True).start()
+
+    ended = threading.Event()
 
     # pip says why it cannot connect only when it tries again.
     arguments = ["--only-binary=:all:", "--no-input", "--no-color", "--disable-pip-version-check", "--retries=4",
@@ -256,10 +298,21 @@ def _install(job: _SetUp, folder: Path, what: list[str]) -> None:
         variables |= {name: str(temporary) for name in ("TMPDIR", "TEMP", "TMP")}
         result = job.task.run(start.command, on_line, variables=variables)
     finally:
+        ended.set()
         shutil.rmtree(temporary, ignore_errors=True)
     if result.code != 0:
         _log.warning("pip ended with code %d:\n%s", result.code, "\n".join(result.tail))
         raise job.error(result.tail, prefs.wheels)
+
+
+def _watch_disk(
+    home: Path, size: int, progress: PipProgress, report: Callable[[], None], ended: threading.Event
+) -> None:
+    """Report how much of `size` bytes pip, which says nothing meanwhile, has written, by the disk's free space."""
+    free = shutil.disk_usage(home).free
+    while not ended.wait(1.0):
+        progress.installed((free - shutil.disk_usage(home).free) / size)
+        report()
 
 
 def _check_package_source(prefs: BackendPrefs) -> None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the Python to make an environment with, and the kind of device. Runs programs: not on the main thread."""
+"""Finds the Python to make an environment with. Runs programs: not on the main thread."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import platform
@@ -48,7 +47,7 @@ def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) ->
     """
     if path:
         return check_interpreter(path, task, has_pip)
-    names = (*(f"python3.{minor}" for minor in (13, 12, 11, 14)), "python3", "python")
+    names = (*(f"python3.{minor}" for minor in (13, 12, 11)), "python3", "python")
     candidates = [find_program(name) for name in names]
     candidates.insert(0, sys.executable)
     first: UsageError | None = None
@@ -59,7 +58,7 @@ def find_interpreter(path: str, task: CancellableTask, has_pip: bool = False) ->
             except UsageError as error:
                 _log.info("%s", error)
                 first = first or error
-    raise first or UsageError("wrong-python", "No Python was found.", "Choose one in the preferences, 3.11 to 3.14.")
+    raise first or UsageError("wrong-python", "No Python was found.", "Choose one in the preferences, 3.11 to 3.13.")
 
 
 def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -> Interpreter:
@@ -68,7 +67,7 @@ def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -
     Raises:
         UsageError: code "wrong-python", with the reason.
     """
-    choose = "Choose another Python in the preferences, 3.11 to 3.14."
+    choose = "Choose another Python in the preferences, 3.11 to 3.13."
     try:
         start = isolated_python(path, "-c", _DESCRIBE)
         result = task.run(start.command, variables=start.variables, limit=TIME_LIMIT)
@@ -83,23 +82,13 @@ def check_interpreter(path: str, task: CancellableTask, has_pip: bool = False) -
     if not oldest <= version[:2] <= newest or bits != 64:
         number = ".".join(map(str, version))
         raise UsageError("wrong-python", f"{path} is Python {number} ({bits} bits).", choose)
-    if not venv or not (ensurepip or has_pip):
+    lacking = "venv" if not venv else "ensurepip" if not (ensurepip or has_pip) else ""
+    if lacking:
         raise UsageError(
             "wrong-python",
-            f"{path} lacks the modules venv or ensurepip, so it cannot make environments.",
-            f"Install them (Debian and Ubuntu: python3.{version[1]}-venv), put a wheel of pip into the folder of "
-            "wheels, or choose another Python.",
+            f"{path} lacks the module {lacking}, so it cannot make environments.",
+            f"Install it (Debian and Ubuntu: apt install python3.{version[1]}-venv), "
+            + ("" if lacking == "venv" else "put a wheel of pip into the folder of wheels, ")
+            + "or choose another Python.",
         )
     return Interpreter(path, version, ensurepip)
-
-
-def detect_device(task: CancellableTask) -> str:
-    """Detect the kind of device of this machine: "cuda", "mps" or "cpu"."""
-    if sys.platform == "darwin":
-        return "mps" if platform.machine() == "arm64" else "cpu"
-    with contextlib.suppress(OSError):
-        if tool := find_program("nvidia-smi"):
-            result = task.run([tool, "-L"], limit=TIME_LIMIT)
-            if result.code == 0 and any(line.startswith("GPU ") for line in result.tail):
-                return "cuda"
-    return "cpu"

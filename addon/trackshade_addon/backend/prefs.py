@@ -26,6 +26,9 @@ def current_prefs() -> BackendPrefs:
     return BackendPrefs(
         existing=_path(prefs.python) or os.environ.get("TRACKSHADE_PYTHON", ""),
         address=prefs.endpoint.strip(),
+        token=prefs.token.strip(),
+        server_key=Path(_path(prefs.server_key)) if prefs.server_key else None,
+        client_key=Path(_path(prefs.client_key)) if prefs.client_key else None,
         home=Path(folder) if folder else folders.environments_dir(),
         earlier=None if folder else _earlier_home(),
         base=_path(prefs.base_python),

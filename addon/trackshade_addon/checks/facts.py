@@ -88,6 +88,8 @@ class Facts:
     through: bool = False  # whether those are left out of the shot
     memory_free: int | None = None  # free main memory, bytes
     device_free: int | None = None  # free memory of the device, bytes
+    device_is_gpu: bool = False  # whether that is the memory of a graphics card
+    memory: str = "auto"  # memory that the model may take; see `trackshade.config.memory_presets`
     model_memory: int = 0  # memory that the model needs on the device, bytes
     model: str = ""  # title of the model
     model_here: bool = True  # whether its weights are on this computer
@@ -218,6 +220,7 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
         color=tuple(inverse_space(scene)[1]),
         **(_read_image(picture, size) if picture else {}),
         **(_read_model(spec) if spec is not None and needs_model else {}),
+        memory=scene.trackshade.memory,
     )
     return facts, frames, size
 
@@ -288,7 +291,8 @@ def _read_model(spec: ModelSpec) -> dict[str, Any]:
     here = bool(current_prefs().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the embedded model is loaded with the backend
     free = None if loaded else state.free_bytes
-    return {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes, "device_free": free}
+    known = {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes}
+    return {**known, "device_free": free, "device_is_gpu": state.is_gpu}
 
 
 def _with_census(

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from trackshade.config.memory_presets import choose_preset
 from trackshade.core.text import format_count, format_size
 
 from ..capture.completeness import BLOCKED, FILES, group_gaps
+from ..messages import texts
 from .facts import CAMERA_TYPES, Facts
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -179,8 +181,15 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     elif facts.device_free is not None and facts.model_memory > facts.device_free:
         text = "{model} needs about {need} of memory on the device, and {free} is free."
         need, free = format_size(facts.model_memory), format_size(facts.device_free)
-        button = Button("trackshade.free_memory", "Free VRAM")
-        yield Finding("device-memory", WARNING, text, {"model": facts.model, "need": need, "free": free}, button)
+        values, button = (
+            {"model": facts.model, "need": need, "free": free},
+            Button("trackshade.free_memory", "Free VRAM"),
+        )
+        preset = choose_preset(facts.memory, facts.model_memory, facts.device_free)
+        if facts.device_is_gpu and preset.name != "full":
+            text = "{model} needs about {need} of memory on the device, and {free} is free. {how}"
+            values["how"] = texts.memory_text(preset)
+        yield Finding("device-memory", WARNING, text, values, button)
 
 
 def _files(facts: Facts) -> Iterator[Finding]:

@@ -7,32 +7,34 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 
 from trackshade.core.errors import JobError, OutputError, TrackshadeError, UsageError
+from trackshade.core.text import format_size
 
-WEIGHTS = {"torch": 40.0, "triton": 5.0, "llvmlite": 2.0, "scipy": 2.0, "transformers": 1.0}  # approximate durations
-CUDA_WEIGHT = 4.0  # of each of the CUDA libraries that PyTorch needs
-INSTALL_FROM = 0.85  # progress at which all packages are downloaded
+INSTALL_FROM = 0.75  # progress at which all packages are downloaded
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_COLLECTING = re.compile(r"Collecting ([A-Za-z0-9._-]+)")
-_DOWNLOADING = re.compile(r"Downloading (\S+?)-\d\S* \(([^)]+)\)")
+_WHEEL = re.compile(r"(Downloading|Using cached|Processing) \S*?([A-Za-z0-9._]+)-\d[^\s/\\\\]*\.whl(?: |$)")
 _RAW = re.compile(r"Progress (\d+) of (\d+)")
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 
 
 class PipProgress:
-    """Follows pip while it installs packages of these names."""
+    """Follows pip while it downloads and installs packages.
 
-    def __init__(self, names: Iterable[str]) -> None:
+    Args:
+        sizes: Bytes of each package.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
         self.fraction = 0.0  # progress, 0 to 1
         self.message = "Looking for packages"  # what pip is doing
-        self._weights = {name: WEIGHTS.get(name, 1.0) for name in names}
-        self._started: set[str] = set()  # names of packages
+        self._sizes = dict(sizes)
+        self._done = 0  # bytes of the packages that are complete
         self._package = ""  # the one that is downloaded
-        self._downloaded = 1.0  # fraction of that package
+        self._received = 0  # bytes of it
 
     def read_line(self, line: str) -> None:
         """Read a line of pip's output."""
@@ -41,19 +43,29 @@ class PipProgress:
             self.fraction, self.message = max(self.fraction, INSTALL_FROM), "Installing the packages"
         elif text.startswith("Successfully installed"):
             self.fraction, self.message = 1.0, "Installed"
-        elif found := _COLLECTING.match(text):
-            self._package = found[1].lower().replace("_", "-")
-            self._started.add(self._package)
-            self._weights.setdefault(self._package, CUDA_WEIGHT if self._package.startswith("nvidia") else 1.0)
-            self._downloaded = 0.0
-            self.message = f"Looking for {self._package}"
-        elif found := _DOWNLOADING.match(text):
-            self.message = f"Downloading {found[1].replace('_', '-')} ({found[2]})"
-        elif found := _RAW.match(text):
-            self._downloaded = int(found[1]) / max(1, int(found[2]))
-        done = sum(self._weights[name] for name in self._started)
-        done -= (1 - self._downloaded) * self._weights.get(self._package, 0)
-        self.fraction = max(self.fraction, INSTALL_FROM * min(1.0, done / max(1.0, sum(self._weights.values()))))
+        elif found := _WHEEL.match(text):
+            self._complete()
+            self._package = found[2].lower().replace("_", "-")
+            self._show(self._package)
+        elif (found := _RAW.match(text)) and self._package:
+            self._received = int(found[1])
+            self._sizes[self._package] = max(int(found[2]), self._received)
+            self._show(self._package)
+        elif text.startswith(("Collecting ", "Downloading ")):  # without a wheel: what describes the package
+            self._complete()
+
+    def installed(self, fraction: float) -> None:
+        """Set how much of the packages' files has been written, 0 to 1."""
+        self.fraction = max(self.fraction, INSTALL_FROM + (0.99 - INSTALL_FROM) * min(1.0, fraction))
+
+    def _complete(self) -> None:
+        self._done += self._sizes.get(self._package, 0)
+        self._package, self._received = "", 0
+
+    def _show(self, package: str) -> None:
+        total, done = max(1, sum(self._sizes.values())), self._done + self._received
+        self.fraction = max(self.fraction, INSTALL_FROM * min(1.0, done / total))
+        self.message = f"Downloading {package}, {format_size(done)} of {format_size(total)}"
 
 
 def pip_error(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path, python: str) -> TrackshadeError:
@@ -63,12 +75,14 @@ def pip_error(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path
     file, and the Python that was used.
     """
     text = "\n".join(tail)
+    if re.search(r"Long Path support|WinError 206|Errno 36\b|[Ff]ile ?name (or extension is )?too long", text):
+        return path_too_long(folder)
     if re.search(r"No space left|Errno 28\b|Disk quota|Errno 122\b|File too large|Errno 27\b|not enough space", text):
         return disk_full(folder)
     if re.search(r"Read-only file system|Errno 30\b|Permission denied|Errno 13\b|Access is denied", text):
         return unwritable(folder, None)
     if re.search(r"requires a different Python|Requires-Python", text) and "No matching distribution" not in text:
-        return UsageError("wrong-python", f"A package does not run on {python}.", "Choose Python 3.11 to 3.14.")
+        return UsageError("wrong-python", f"A package does not run on {python}.", "Choose Python 3.11 to 3.13.")
     missing = re.search(r"(?:No matching distribution found for|satisfies the requirement) ([^\s;(]+)", text)
     if missing and wheels is not None:
         return UsageError(
@@ -82,7 +96,7 @@ def pip_error(tail: Iterable[str], folder: Path, wheels: Path | None, lock: Path
         return UsageError(
             "no-wheel",
             f"There is no {missing[1]} for {python} on this kind of computer.",
-            "Choose another Python, 3.11 to 3.14.",
+            "Choose another Python, 3.11 to 3.13, and check that no firewall blocks download.pytorch.org.",
         )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
@@ -103,6 +117,16 @@ def proxy(variables: Mapping[str, str] = os.environ) -> str | None:
 def disk_full(folder: Path) -> OutputError:
     """Return an error about a full disk."""
     return OutputError("disk-full", f"The disk of {folder} is full.", "Make room, or choose a folder on another disk.")
+
+
+def path_too_long(folder: Path | PurePath, count: int | None = None) -> UsageError:
+    """Return an error about a folder of environments in which paths exceed Windows' limit, by `count` characters."""
+    by = "" if count is None else f" by {count} characters"
+    return UsageError(
+        "path-too-long",
+        f"Paths of the environment's files in {folder} would exceed the limit of Windows{by}.",
+        "Choose a short Environment Folder, such as C:\\Trackshade, or enable long paths in Windows.",
+    )
 
 
 def unwritable(folder: Path, reason: str | None) -> OutputError:

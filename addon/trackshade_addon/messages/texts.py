@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import bpy
 
 from trackshade.client.progress import Progress
+from trackshade.config.memory_presets import MemoryPreset
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import TrackshadeError
@@ -60,6 +61,7 @@ FIXES = {
     "missing-weights": "Download the model under Models.",
     "unknown-device": "Select another device in the add-on's preferences.",
     "backend-incomplete": "Press Set Up under Backend, or select another Python in the add-on's preferences.",
+    "no-token": "Enter the token that trackshade serve printed in the add-on's preferences.",
     "backend-unreachable": "Start it in the Backend panel, or clear its address in the add-on's preferences.",
 }
 
@@ -171,6 +173,12 @@ def plan_text(
             return f"{made} {text}"
         return f"{made} {tr('All follow {count} pictures. No model is used, and the prompt is not read.', count=count)}"
     return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"
+
+
+def memory_text(preset: MemoryPreset) -> str:
+    """Return a sentence about how a model is run in less memory, and what that costs."""
+    pattern = "{effect}: a job takes about {factor} times as long, and pictures differ slightly."
+    return tr(pattern, effect=tr(preset.effect), factor=f"{preset.duration:g}")
 
 
 def _aspect(size: SizeFit) -> float:

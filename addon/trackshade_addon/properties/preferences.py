@@ -32,6 +32,23 @@ class PreferencesProperties:
         description="Address of a running backend, for example on another computer. Leave empty to use a backend on "
         "this computer, which starts automatically",
     )
+    token: bpy.props.StringProperty(
+        name="Token",
+        description="Token of the running backend, which trackshade serve prints. It is stored with Blender's "
+        "preferences",
+        subtype="PASSWORD",
+    )
+    server_key: bpy.props.StringProperty(
+        name="Server Key",
+        description="Public key of a backend on another computer: the file server.key",
+        subtype="FILE_PATH",
+    )
+    client_key: bpy.props.StringProperty(
+        name="Client Key",
+        description="Secret key of this computer, which the backend on another computer accepts: the file "
+        "client.key_secret",
+        subtype="FILE_PATH",
+    )
     environment_folder: bpy.props.StringProperty(
         name="Environment Folder",
         description="Folder in which Set Up installs PyTorch and other libraries, which take several gigabytes. Leave "
@@ -40,7 +57,7 @@ class PreferencesProperties:
     )
     base_python: bpy.props.StringProperty(
         name="Python",
-        description="Python 3.11 to 3.14 to create the environment with. Leave empty to use Blender's Python if "
+        description="Python 3.11 to 3.13 to create the environment with. Leave empty to use Blender's Python if "
         "possible",
         subtype="FILE_PATH",
     )

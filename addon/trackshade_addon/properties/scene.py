@@ -46,6 +46,14 @@ _IMAGE_MODELS = [
     *((item.name, item.title, item.license) for item in image_models()),
     ("custom", "Custom", "Your own checkpoint"),
 ]
+_MEMORY = [
+    ("auto", "Automatic", "As much as is free on the device"),
+    ("full", "Full", "The whole model is on the device"),
+    ("24", "24 GB", "Parts of the model take turns on the device"),
+    ("16", "16 GB", "Eight blocks at a time are on the device"),
+    ("12", "12 GB", "One block at a time is on the device"),
+    ("8", "8 GB", "One layer at a time, in 8 bits, is on the device"),
+]
 _IMAGE_FAMILIES = [
     ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),
     ("sdxl", "Stable Diffusion XL", "Uses the depth ControlNet of sdxl-depth"),
@@ -385,6 +393,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         items=_get_size_items,
         translation_context=CONTEXT,
     )
+    memory: _enum("Device Memory", "Memory of the device that the model may take. Less takes longer", _MEMORY)
     size_mode: _enum("Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", _SIZE_MODES)
     glass: _enum("Glass", "How to track visible surfaces that let more than half of the light through", _GLASS)
     hair: _enum("Hair", "How to track hair curves and hair of particle systems", _HAIR)
@@ -468,6 +477,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             output_size=self.output_size,
             light=self.light,
             splats=self.splats or (SPLATS if self.place_as == "splats" else 0),
+            memory=self.memory,
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
             loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
@@ -509,6 +519,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.control_start, self.control_end = 0, 1  # so that `keep_order` changes nothing
         self.control_end, self.control_start = settings.control_end, settings.control_start
         self.control_scale = settings.control_scale
+        self.memory = settings.memory
         self.seed, self.seed_lock = settings.seed, True
         if request.first_frame in ("render", "none"):
             self.first_frame = request.first_frame

@@ -25,10 +25,11 @@ _TITLES = {
     "ready": ("Ready", "CHECKMARK"),
     "failed": ("Failed", "CANCEL"),
 }
+_DEVICES = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "cpu": "CPU"}
 
 
 class TRACKSHADE_OT_set_up(ActionOperator, bpy.types.Operator):
-    """Create the Python environment of the backend. Downloads several gigabytes while you can continue to work"""
+    """Create the Python environment of the backend. Downloads its packages while you can continue to work"""
 
     bl_idname = "trackshade.set_up"
     bl_label = "Set Up"
@@ -115,6 +116,12 @@ def check_environment(operator: bpy.types.Operator, context: bpy.types.Context) 
     backend.manager.check_environment()
 
 
+@action("Test")
+def test_connection(operator: bpy.types.Operator, context: bpy.types.Context) -> None:
+    """Connect to the backend at this address, and show its version and device, or why it cannot be used"""
+    backend.manager.test_connection()
+
+
 class TRACKSHADE_PT_backend(SubPanel, bpy.types.Panel):
     """State of the backend."""
 
@@ -166,6 +173,8 @@ def _draw_relocation(layout: bpy.types.UILayout, context: bpy.types.Context) -> 
 
 
 def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state: BackendState) -> None:
+    if state.kind == "missing":
+        _draw_set_up_sizes(layout, context)
     column = layout.column(align=True)
     for operator, label, icon in buttons(state.kind):
         column.operator(operator, text=label, icon=icon)
@@ -178,6 +187,23 @@ def _draw_buttons(layout: bpy.types.UILayout, context: bpy.types.Context, state:
     row.operator("trackshade.copy_diagnostics", text="Diagnostics", icon="COPYDOWN")
     if context.area is not None and context.area.type != "PREFERENCES":
         row.operator("trackshade.show_preferences", text="", icon="PREFERENCES")
+
+
+def _draw_set_up_sizes(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Draw what a set-up is for, downloads and takes, or why there can be none."""
+    obstacle = backend.manager.set_up_obstacle()
+    if obstacle is not None:
+        draw_text(layout, context, texts.error_text(obstacle), "ERROR")
+        return
+    sizes = backend.manager.set_up_sizes()
+    if sizes is None:
+        return
+    pattern = "For {device}: downloads {download}, takes {space} on disk meanwhile and {unpacked} afterwards"
+    device = sizes.device.name or tr(_DEVICES[sizes.device.kind])
+    amounts = {name: format_size(getattr(sizes, name)) for name in ("download", "space", "unpacked")}
+    draw_text(layout, context, tr(pattern, device=device, **amounts), "INFO")
+    if sizes.device.note:
+        draw_text(layout, context, sizes.device.note, "INFO")
 
 
 def buttons(kind: str) -> list[tuple[str, str, str]]:

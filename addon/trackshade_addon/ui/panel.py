@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bpy
 
+from trackshade.config.memory_presets import choose_preset
 from trackshade.core.errors import CancelledError
 from trackshade.core.text import format_count, format_size
 
@@ -106,6 +107,16 @@ class ModelSettings(SettingsPanel):
         column = layout.column(align=True)
         draw_properties(column, settings, "control_scale", "control_start", "control_end", slider=True)
         draw_properties(layout.column(align=True), settings, "key_pictures", "frame_rule", "size", "size_mode")
+        layout.prop(settings, "memory")
+        preset = None if spec is None else choose_preset(settings.memory, spec.memory_bytes, _free_gpu_memory())
+        if preset is not None and preset.name != "full":
+            draw_text(layout, context, texts.memory_text(preset), "MEMORY")
+
+
+def _free_gpu_memory() -> int | None:
+    """Return the free memory of the backend's graphics card, bytes; None if it is unknown or there is none."""
+    state = backend.manager.state()
+    return state.free_bytes if state.is_gpu else None
 
 
 class ShotSettings(SettingsPanel):

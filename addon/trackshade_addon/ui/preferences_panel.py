@@ -36,6 +36,9 @@ class TrackshadePreferences(PreferencesProperties, bpy.types.AddonPreferences):
             draw_properties(column, self, "python", "endpoint")
             if self.python:
                 column.operator("trackshade.check_environment", icon="CHECKMARK")
+            if self.endpoint:
+                draw_properties(column, self, "token", "server_key", "client_key")
+                column.operator("trackshade.test_connection", icon="CHECKMARK")
         header, body = layout.panel("TRACKSHADE_preferences_models")
         header.label(text="Models")
         if body is not None:

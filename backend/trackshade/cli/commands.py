@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,9 +19,11 @@ from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.progress import ProgressDisplay
 from trackshade.client import Client, connect, find_served, start_private
 from trackshade.config import image_models, options, registry
+from trackshade.core import folders
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.core.text import format_size, join_or
 from trackshade.ipc.connection_files import ConnectionInfo
+from trackshade.ipc.endpoints import CLIENT_KEY, SERVER_KEY
 
 Values = Mapping[str, Any]
 
@@ -137,11 +140,39 @@ def serve(values: Values) -> None:
     from trackshade.server.serve import log_to_stderr
     from trackshade.server.serve import serve as run
 
+    given = ServeOptions.from_values(values)
+
     def announce(info: ConnectionInfo) -> None:
-        print(f"Serving at {info.endpoint} (pid {info.pid}); Ctrl-C ends it.", file=sys.stderr, flush=True)
+        lines = [f"Serving at {info.endpoint} (pid {info.pid}); Ctrl-C ends it."]
+        if info.endpoint.startswith("tcp://"):
+            # A log is kept and read by others: the token is in the connection file, too.
+            file = None if sys.stderr.isatty() else given.connection_file or folders.connection_file()
+            lines += entries_for_blender(info, given.curve, file)
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
     log_to_stderr()
-    run(ServeOptions.from_values(values), announce)
+    run(given, announce)
+
+
+def entries_for_blender(info: ConnectionInfo, curve: Path | None, token_file: Path | None) -> list[str]:
+    """Return lines that say what to enter in the add-on's preferences to use a backend.
+
+    Args:
+        info: Where the backend listens.
+        curve: Its folder of CURVE keys, if any.
+        token_file: File that the line of the token names instead of the token itself, or None.
+    """
+    host, _, port = info.endpoint.removeprefix("tcp://").rpartition(":")
+    if host in ("0.0.0.0", "*", "[::]"):
+        host = socket.gethostname()
+    entries = {"Backend Address": f"tcp://{host}:{port}"}
+    entries["Token"] = info.token if token_file is None else f'"token" in {token_file}'
+    lines = ["In Blender, Preferences > Add-ons > Trackshade > Backend:"]
+    if curve is not None:
+        folders_of_clients = sorted(path.parent.absolute() for path in curve.glob(f"for-*/{CLIENT_KEY}"))
+        folder = folders_of_clients[0] if len(folders_of_clients) == 1 else curve.absolute() / "for-NAME"
+        entries |= {"Server Key": f"a copy of {folder / SERVER_KEY}", "Client Key": f"a copy of {folder / CLIENT_KEY}"}
+    return lines + [f"  {name + ':':<17}{value}" for name, value in entries.items()]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def connect(
     endpoint: str | None = None,
     token: str | None = None,
     *,
-    curve: Path | None = None,
+    curve: Path | ClientKeys | None = None,
     python: str | os.PathLike[str] | None = None,
     store: Path | None = None,
     patience: float = PATIENCE,
@@ -39,7 +39,7 @@ def connect(
     Args:
         endpoint: Address of the backend.
         token: Its token. Default: TRACKSHADE_TOKEN, or that of its connection file.
-        curve: Folder of the client's CURVE keys.
+        curve: The client's CURVE keys, or their folder.
         python: Interpreter of a new backend; see `start_private`.
         store: Folder of the job store of a new private backend.
         patience: Seconds that the backend may be away before calls fail.
@@ -51,7 +51,7 @@ def connect(
             or "backend-gave-up".
         UsageError: The endpoint is invalid, or the token or keys are missing.
     """
-    keys = read_client_keys(curve) if curve is not None else None
+    keys = read_client_keys(curve) if isinstance(curve, Path) else curve
     if endpoint is not None:
         if not endpoint.startswith("ipc://"):
             is_loopback(endpoint)  # raises UsageError for an invalid endpoint

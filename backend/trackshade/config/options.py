@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
+from trackshade.config.memory_presets import MEMORY_CHOICES
 from trackshade.config.settings import (
     CONTROLS,
     GLASS,
@@ -149,6 +150,11 @@ SAMPLING_OPTIONS = (
         int,
     ),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
+    _choice(
+        "--memory",
+        "Memory of the graphics card for the video model, GiB: less takes longer. 'auto' goes by what is free.",
+        MEMORY_CHOICES,
+    ),
 )
 _LOOK = (
     Option(

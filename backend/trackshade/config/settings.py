@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from trackshade.config import registry
+from trackshade.config.memory_presets import MEMORY_CHOICES
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
@@ -63,6 +64,8 @@ class ShadeSettings:
         light: What the light of propagated pictures changes with: "clay" for the clay renders sent with the shot,
             "render" for its input render, "none" to carry colors unchanged.
         image_format: "png" for frames of 8 bits, or "exr" for scene-linear half floats.
+        memory: How much memory of the device the video model may take: "auto" for what is free, "full" for all that
+            it needs, or GiB; see `trackshade.config.memory_presets`.
         alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
         multiview_model: Model that samples the frames of several cameras together, whose light and colors are followed:
             "mini-matrix" or a folder that `trackshade train multiview` has exported; empty for none.
@@ -100,6 +103,7 @@ class ShadeSettings:
     splats: int = 0
     multiview_model: str = ""
     arm: str = ""
+    memory: str = "auto"
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -129,6 +133,7 @@ class ShadeSettings:
             ("output size", self.output_size, OUTPUT_SIZES),
             ("light", self.light, LIGHTS),
             ("image format", self.image_format, IMAGE_FORMATS),
+            ("memory", self.memory, MEMORY_CHOICES),
         ):
             require(value in choices, name, value, " or ".join(choices))
         size = self.model_size

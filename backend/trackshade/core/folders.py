@@ -4,7 +4,7 @@ r"""The folders in which the add-on, the command line and the backend keep their
     HOME                        TRACKSHADE_HOME, or the system's folder for application data:
                                 %LOCALAPPDATA%\trackshade, ~/Library/Application Support/trackshade or
                                 $XDG_DATA_HOME/trackshade (~/.local/share/trackshade)
-      backend/                  Python environments created by the add-on's Set Up
+      backend/                  Python environments created by the add-on's Set Up; `b` on Windows
       models/                   downloaded models, unless TRACKSHADE_MODELS or places.json names another folder
       jobs/  backend.json       job store and connection file of `trackshade serve`
       shared/                   job store, connection file and log of the backend that all Blenders share
@@ -62,8 +62,12 @@ def cache() -> Path:
 
 
 def environments_dir() -> Path:
-    """Return the default folder of Python environments, which all versions of Blender share."""
-    return home() / "backend"
+    """Return the default folder of Python environments, which all versions of Blender share.
+
+    Its name is short on Windows, which limits the length of paths, unless an earlier version has made the longer one.
+    """
+    folder = home() / "backend"
+    return home() / "b" if sys.platform == "win32" and not folder.is_dir() else folder
 
 
 def models_dir() -> Path:

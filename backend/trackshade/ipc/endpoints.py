@@ -20,6 +20,7 @@ from zmq.utils import z85
 
 from trackshade.core.errors import UsageError
 
+SERVER_KEY, CLIENT_KEY = "server.key", "client.key_secret"  # the files in a client's folder
 IPC_PATH_LIMIT = 100  # a Unix socket's path is limited to about 107 bytes
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^:\s/]+):(\*|\d{1,5})")
 
@@ -106,9 +107,14 @@ def read_server_keys(folder: Path) -> ServerKeys:
 
 
 def read_client_keys(folder: Path) -> ClientKeys:
-    """Read a client's keys. Raise UsageError("no-keys")."""
-    server, _ = _certificate(folder / "server.key", secret=False)
-    public, secret = _certificate(folder / "client.key_secret")
+    """Read a client's keys from its folder. Raise UsageError("no-keys")."""
+    return read_key_files(folder / SERVER_KEY, folder / CLIENT_KEY)
+
+
+def read_key_files(server_key: Path, client_key: Path) -> ClientKeys:
+    """Read a backend's public key and a client's secret one. Raise UsageError("no-keys")."""
+    server, _ = _certificate(server_key, secret=False)
+    public, secret = _certificate(client_key)
     return ClientKeys(server, secret, public)
 
 

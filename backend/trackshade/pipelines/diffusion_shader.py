@@ -26,6 +26,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
+from ..config.memory_presets import PRESETS
 from ..core.errors import CancelledError, ModelError
 from ..models.loading import load_components
 from ..models.track_warp import track_coordinates
@@ -97,7 +98,7 @@ def dynamic_guidance(guidance_scale: float, timestep: int, num_inference_steps: 
 @contextmanager
 def explain_out_of_memory() -> Iterator[None]:
     """Turn the allocators' errors into a ModelError."""
-    fix = "Use the offload option, fewer frames or a smaller model, or free memory on the device."
+    fix = "Use --memory with a smaller number, fewer frames or a smaller model, or free memory on the device."
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -134,6 +135,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         self.register_modules(
             tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
         )
+        self.memory_preset = PRESETS["full"]  # how it uses the device's memory; see `pipelines.memory`
         self._interrupt = False
         self._stage = "video"
         self._num_timesteps = 0

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..config.memory_presets import MEMORY_CHOICES, choose_preset
 from ..config.registry import ModelSpec, is_present, model_folder
 from ..core.errors import ModelError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from .diffusion_shader import DiffusionShaderPipeline
 
 Progress = Callable[[float, str], None]  # fraction done, 0 to 1, and what is being done
-OFFLOADS = ("none", "model", "sequential")
 
 
 def default_device() -> str:
@@ -39,8 +39,7 @@ def load_diffusers(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
-    offload: str = "none",
-    vae_tiling: bool | None = None,
+    memory: str = "auto",
 ) -> DiffusionShaderPipeline:
     """Load a checkpoint in diffusers' layout, ready to call.
 
@@ -49,10 +48,8 @@ def load_diffusers(
         device: Device of torch. None: the best one of this machine.
         dtype: Precision. None: float32 on a CPU and bfloat16 elsewhere.
         progress: Called with the fraction done and with what is being done.
-        offload: "none", "model" (components visit the device in turn) or "sequential" (layers do: least memory,
-            slowest). Without effect on a CPU.
-        vae_tiling: Whether the autoencoder works in slices and tiles, which changes the numbers slightly. None: where
-            the device has little memory.
+        memory: One of `trackshade.config.memory_presets.MEMORY_CHOICES`; "auto" chooses by the device's free memory.
+            The pipeline tells what was chosen as its `memory_preset`.
 
     Raises:
         ModelError: if weights are missing, damaged or wrong, memory does not suffice, or there is no such device.
@@ -65,13 +62,14 @@ def load_diffusers(
             f"The weights of {spec.name} are not on this machine (looked in {model_folder(spec)}).",
             "Choose its folder again." if spec.folder else fix,
         )
-    if offload not in OFFLOADS:
-        fix = f"Choose one of {', '.join(OFFLOADS)}."
-        raise ModelError("bad-input", f"There is no offload option '{offload}'.", fix)
+    if memory not in MEMORY_CHOICES:
+        fix = f"Choose one of {', '.join(MEMORY_CHOICES)}."
+        raise ModelError("bad-input", f"There is no memory preset '{memory}'.", fix)
     report(0.0, "starting torch")
     import torch
 
     from .diffusion_shader import DiffusionShaderPipeline, explain_out_of_memory
+    from .memory import apply_preset, free_memory
 
     try:
         torch_device = torch.device(device or default_device())
@@ -87,15 +85,7 @@ def load_diffusers(
         )
         pipeline.set_progress_bar_config(disable=True)
         report(0.8, f"moving {spec.name} to {torch_device}")
-        if offload == "none" or on_cpu:
-            pipeline.to(torch_device)
-        elif offload == "model":
-            pipeline.enable_model_cpu_offload(device=torch_device)
-        else:
-            pipeline.enable_sequential_cpu_offload(device=torch_device)
-        if vae_tiling is None and torch_device.type == "cuda":
-            vae_tiling = torch.cuda.get_device_properties(torch_device).total_memory < 1.2 * spec.memory_bytes
-        if vae_tiling:
-            pipeline.enable_vae_tiling()
+        pipeline.memory_preset = choose_preset(memory, spec.memory_bytes, free_memory(torch_device))
+        apply_preset(pipeline, pipeline.memory_preset, torch_device)
     report(1.0, "ready")
     return pipeline

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,6 +57,7 @@ class JobRun:
     folder: Path
     reporter: Reporter
     timings: dict[str, float]
+    memory: dict[str, Any] = field(default_factory=dict)  # memory preset of the video model, once it has run
     view: int = 0  # camera of a shot with several that this part of the job is about
 
     @cached_property
@@ -102,6 +103,9 @@ class JobRun:
     ) -> dict[str, Any]:
         """Write the result; see `write_result`."""
         fit = {"frame_map": self.fit.frame_map.to_dict(), "size_fit": self.fit.size_fit.to_dict()}
+        if self.memory:
+            fit["memory"] = self.memory
+            warnings = [*warnings, *([self.memory["warning"]] if "warning" in self.memory else [])]
         return write_result(
             self.folder,
             frames=frames,

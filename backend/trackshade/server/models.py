@@ -13,8 +13,10 @@ import numpy as np
 
 import trackshade
 from trackshade.config import registry
+from trackshade.config.memory_presets import MemoryPreset, choose_preset, memory_sentence, next_preset
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import ModelError
 from trackshade.ipc import protocol as states
 from trackshade.server.job import JobRun, Reporter, encode_preview, timed
 from trackshade.server.stills import load_look
@@ -33,6 +35,11 @@ class LoadedModel:
     pipeline: DiffusionShaderPipeline
     digest: Future[str]
 
+    @property
+    def preset(self) -> MemoryPreset:
+        """How it uses the device's memory."""
+        return self.pipeline.memory_preset
+
 
 class Models:
     """The models of one device, of which the last one is kept."""
@@ -44,10 +51,15 @@ class Models:
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
-    def load(self, spec: ModelSpec, report: Callable[..., None]) -> LoadedModel:
-        """Load a video model, unless it is the last one that was loaded. Raise ModelError."""
+    def load(self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto") -> LoadedModel:
+        """Load a video model, unless it is the last one that was loaded. Raise ModelError.
+
+        "auto" keeps a loaded model's memory preset; see `trackshade.config.memory_presets`.
+        """
         if self._loaded is not None and self._loaded[0] == spec.name:
-            return self._loaded[1]
+            preset = self._loaded[1].preset
+            if memory == "auto" or choose_preset(memory, spec.memory_bytes, None) == preset:
+                return self._loaded[1]
         self._loaded = self._look = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
@@ -56,7 +68,7 @@ class Models:
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
-        pipeline = load_pipeline(spec, self._device, progress=progress)
+        pipeline = load_pipeline(spec, self._device, progress=progress, memory=memory)
         loaded = LoadedModel(pipeline, self._background.submit(digest, registry.model_folder(spec)))
         self._loaded = (spec.name, loaded)
         return loaded
@@ -121,17 +133,62 @@ class Models:
             ModelError: The model cannot be loaded.
         """
         with timed(run.timings, "load"):
-            loaded = self.load(run.spec, run.reporter.report)
+            loaded = self._load_or_retry(run, run.settings.memory)
+        made = [loaded]  # a model that has run out of memory must not be kept alive here
+        del loaded
 
         def make() -> np.ndarray:
             frames = run.tracking.frames
-            if still and loaded.pipeline.still_guidance:  # other models make no image alone
+            if still and made[0].pipeline.still_guidance:  # other models make no image alone
                 frames = frames[:1]
-            return _shade(loaded.pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
+            try:
+                return _shade(made[0].pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
+            except ModelError as error:
+                following = self._after_error(run, error, made[0].preset)
+            made.clear()
+            made.append(self._load(run, following.name))
+            return _shade(made[0].pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
 
         with timed(run.timings, "shade"):
             images = run.work.images(f"model-{run.view}" if run.view else "model", make)
-        return images[:1] if still else images, {run.spec.name: loaded.digest.result()}
+        return images[:1] if still else images, {run.spec.name: made[0].digest.result()}
+
+    def _load(self, run: JobRun, memory: str) -> LoadedModel:
+        loaded = self.load(run.spec, run.reporter.report, memory)
+        run.memory["preset"] = loaded.preset.name
+        if loaded.preset.name != "full":
+            run.reporter.report(states.LOADING, memory_sentence(loaded.preset))
+        return loaded
+
+    def _choose(self, spec: ModelSpec, memory: str) -> MemoryPreset:
+        """Return the preset with which a model would be loaded now."""
+        import torch
+
+        from trackshade.pipelines.loading import default_device
+        from trackshade.pipelines.memory import free_memory
+
+        return choose_preset(memory, spec.memory_bytes, free_memory(torch.device(self._device or default_device())))
+
+    def _load_or_retry(self, run: JobRun, memory: str) -> LoadedModel:
+        try:
+            return self._load(run, memory)
+        except ModelError as error:
+            following = self._after_error(run, error, self._choose(run.spec, memory))
+        return self._load(run, following.name)
+
+    def _after_error(self, run: JobRun, error: ModelError, preset: MemoryPreset) -> MemoryPreset:
+        """Return the preset to try once after the device ran out of memory, and say so. Raise any other error again."""
+        following = next_preset(preset, run.spec.memory_bytes)
+        if error.code != "out-of-memory" or following is None or "warning" in run.memory:
+            raise error
+        self._loaded = None
+        run.memory["warning"] = (
+            f"The device ran out of memory with the memory preset {preset.name}; the model was run with the preset "
+            f"{following.name}. {memory_sentence(following)}"
+        )
+        message = f"Out of memory with the preset {preset.name}, trying again with {following.name}"
+        run.reporter.report(states.LOADING, message)
+        return following
 
 
 def _shade(
