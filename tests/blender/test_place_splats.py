@@ -145,9 +145,9 @@ def test_splats_are_rendered_in_their_colors(scene: bpy.types.Scene, tmp_path: P
     color = np.array([0.2, 0.5, 0.9], np.float32)
     wall = SplatFrame(
         1.0,
-        np.float32([[0, 0, 0]]),
-        np.float32([[1, 0, 0, 0]]),
-        np.float32([[9, 0.01, 9]]),
+        np.array([[0, 0, 0]], np.float32),
+        np.array([[1, 0, 0, 0]], np.float32),
+        np.array([[9, 0.01, 9]], np.float32),
         color[None],
         np.ones(1, bool),
     )
