@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.hooks import HookRegistry
+from diffusers.hooks.hooks import HookRegistry
 
 from tests.helpers.result_shots import at
 from tests.helpers.result_shots import shot as moving_shot

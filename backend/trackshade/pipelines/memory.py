@@ -7,7 +7,7 @@ import gc
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers.hooks import apply_group_offloading
+from diffusers.hooks.group_offloading import apply_group_offloading
 
 from ..config.memory_presets import MemoryPreset
 
