@@ -219,7 +219,7 @@ def test_splats_of_a_result_are_placed_and_removed(tmp_path: Path) -> None:
     frame = SplatFrame(
         number=1,
         position=rng.random((count, 3), np.float32),
-        rotation=np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        rotation=np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
         size=np.full((count, 3), 0.01, np.float32),
         color=rng.random((count, 3), np.float32),
         exists=np.ones(count, bool),

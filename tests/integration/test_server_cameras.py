@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_splats_of_all_cameras(client: Client, tmp_path: Path) -> None:
     pxr = pytest.importorskip("pxr.UsdVol")
     from pxr import Usd
 
-    stage = Usd.Stage.Open(str(out / "splats.usdc"))
+    stage = Usd.Stage.Open(str(out / "splats.usdc"))  # pyright: ignore[reportAttributeAccessIssue]
     (splats,) = (prim for prim in stage.Traverse() if prim.IsA(pxr.ParticleField3DGaussianSplat))
     positions = pxr.ParticleField3DGaussianSplat(splats).GetPositionsAttr()
     assert [len(positions.Get(frame)) for frame in (1, 3)] == [500, 500]
@@ -112,11 +113,12 @@ def multiview_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     torch.manual_seed(0)
     vae = PatchAutoencoder.from_pretrained(model_folder(spec("mini")), subfolder="vae")
-    channels = vae.config.latent_channels
+    config: Any = vae.config
+    channels, patch = config.latent_channels, config.patch_size
     transformer = ReferenceGuidedTransformer3DModel(
         num_attention_heads=2, attention_head_dim=16, in_channels=channels, out_channels=channels, time_embed_dim=16,
-        text_embed_dim=8, num_layers=1, sample_width=144 // vae.config.patch_size,
-        sample_height=96 // vae.config.patch_size, sample_frames=17, patch_size=2, temporal_compression_ratio=1,
+        text_embed_dim=8, num_layers=1, sample_width=144 // patch,
+        sample_height=96 // patch, sample_frames=17, patch_size=2, temporal_compression_ratio=1,
         max_text_seq_length=1, spatial_interpolation_scale=1.0, track_frequencies=2,
     )  # fmt: skip
     transformer.track_lookup.initialize_encoder(vae.analysis, vae.mean)

@@ -116,7 +116,7 @@ def test_a_camera_inside_a_mesh_is_found(mirrored) -> None:
     shot = replace(shot, camera=replace(shot.camera, world_to_camera=np.linalg.inv(inside)[None]))
     if mirrored:  # and turned inside out, so that its outside stays outside
         geometry = shot.geometries[shot.meshes[box].geometry]
-        flipped = replace(geometry, positions=geometry.positions * np.float32([-1, 1, 1]),
+        flipped = replace(geometry, positions=geometry.positions * np.array([-1, 1, 1], np.float32),
                           triangles=np.ascontiguousarray(geometry.triangles[:, ::-1]))  # fmt: skip
         matrix = shot.meshes[box].matrix_world @ np.diag([-1.0, 1, 1, 1])
         meshes = list(shot.meshes)

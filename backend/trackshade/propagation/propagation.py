@@ -329,7 +329,7 @@ class Propagation:
         if shot.views > 1:
             away += np.array([self._angle_between(key.pose.t, t) / FADE_ANGLE for key in self._keys]) ** 2
         order = np.argsort(away, kind="stable")[:NEAREST]
-        return [(self._keys[index], 1.0 / (0.01 + away[index])) for index in order.tolist()]
+        return [(self._keys[index], float(1.0 / (0.01 + away[index]))) for index in order.tolist()]
 
     def _angle_between(self, one: int, other: int) -> float:
         """Return the angle between the axes of the cameras of two samples, radians."""
