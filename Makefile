@@ -9,6 +9,7 @@
 #   make bench      the benchmark table
 #   make campaigns  damaged files, messages and stores, kill -9 and floods: a table of what went wrong
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
+#   make mini-matrix  the embedded model for many cameras, from mini: 66 minutes on one core; goes on where it was stopped
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
 SHELL := /bin/bash
@@ -34,7 +35,7 @@ BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
 .PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
-	bench campaigns lint docs mini extension clean
+	bench campaigns lint docs mini mini-matrix extension clean
 
 setup: $(READY)
 
@@ -121,6 +122,12 @@ mini: setup
 	--text-steps 1000 --pooled-text true --batch 2 --mirror true --sparse-tracks 0.1 --track-dropout 0.06 \
 	--clip-norm 0.05 --track-correction 0.1 --average 0.995 --matrix-rate 1.3e-3 --other-rate 1.3e-3 --warmup 50 \
 	--threads 1 --minutes $(MINI_MINUTES)
+
+# Many cameras: see backend/trackshade/models/mini-matrix/README.md.
+MINI_MATRIX := runs/mini-matrix
+mini-matrix: setup
+	@PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/python -m trackshade_lab.training multiview --out $(MINI_MATRIX) \
+	--device cpu --threads 1 --minutes 66
 
 docs: setup
 	@.venv/bin/pdoc -d google --no-show-source -o build/docs trackshade

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names
 from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.lift_request import LiftRequest
-from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.lifted import LiftedScene, Perspective
 from trackshade.shot.track_request import TrackRequest
 
 from .backend.prefs import current_prefs
@@ -115,7 +116,9 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     if values["model"] is not None:
         mode, size = options.parse_size(values["size"])
         request = replace(request, fit=ModelFit(values["model"], values["frame_rule"], mode, size))
+    followed = _read_camera_path(values, report)
     opened = _open_scene(values, report)
+    _move(opened.scene, values, followed)  # in memory; the file is never written
     request = _with_orbit(request, opened.scene, values)
     captured = run_to_end(capture_scene(replace(request, remarks=opened.warnings), opened.scene), report)
     captured.shot.save(path, force=values["force"])
@@ -211,9 +214,23 @@ def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
             "boxes": [{"rectangle": options.parse_box(box)} for box in values["box"] or ()],
             "indoors": None if values["place"] == "auto" else values["place"] == "indoors",
+            "perspective": None if values["handles"] is None else _read_handles(Path(values["handles"])),
         }
     )
     return _make_scene(source, request, values, report, values["length"])
+
+
+def _read_handles(path: Path) -> Any:
+    """Read plain values of a perspective, which may be the whole result of `lift --json`. Raise UsageError."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "bad-perspective",
+            f"The handles in {path} cannot be read: {error}.",
+            "Give a JSON file with the perspective that 'trackshade lift --json' prints.",
+        ) from error
+    return data.get("perspective", data) if isinstance(data, dict) else data
 
 
 def _track(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
@@ -247,14 +264,15 @@ def _make_scene(
         scene = bpy.context.scene
         scene.name = source.stem
 
-        def build(lifted: LiftedScene) -> tuple[str, ...]:
-            return build_scene(lifted, scene, frames, request)
+        def build(lifted: LiftedScene) -> tuple[tuple[str, ...], Perspective | None]:
+            return build_scene(lifted, scene, frames, request), lifted.perspective
 
-        warnings = run_to_end(lift(source, request, python, build), report)
+        warnings, perspective = run_to_end(lift(source, request, python, build), report)
         _move(scene, values, followed)
         report(Progress("saving", str(path)))
         save_copy(path)
-    return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(warnings)}
+    found = {} if perspective is None else {"perspective": perspective.to_dict()}
+    return {"out": str(path), "files": {"scene": str(path)}, "warnings": list(warnings), **found}
 
 
 def _read_camera_path(values: Mapping[str, Any], report: ReportProgress) -> CameraPath | None:
@@ -314,9 +332,9 @@ def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
     folder = Path(values["out"] or name).absolute()
     if kind is not None:
         report(Progress("building", name))
-        build_held_out(kind, values["seed"], values["length"])
-        length = {} if values["length"] is None else {"length": values["length"]}
-        description = {"kind": kind, "seed": values["seed"], **length}
+        build_held_out(kind, values["seed"], values["length"], values["look"])
+        more = {key: values[key] for key in ("length", "look") if values[key]}
+        description = {"kind": kind, "seed": values["seed"], **more}
     else:
         _open_scene(values, report)
         status = Path(values["scene"]).stat()

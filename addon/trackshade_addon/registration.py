@@ -12,19 +12,23 @@ from .checks.watch import watcher
 from .jobs import session
 from .messages import translations
 from .overlay import handles, view
+from .placement import splat_operator
 from .properties import lifted, scene, view_layer
 from .properties.preferences import ADDON
 from .redraw import cancel_redraw
 from .render import engine, handlers
 from .ui import (
     backend_panel,
+    camera_moves,
     cameras,
     checks_operators,
     drawing,
+    export_tracks,
     jobs_list,
     key_pictures,
     lifting,
     lifting_handles,
+    lifting_objects,
     looks,
     modal,
     models_panel,
@@ -45,8 +49,7 @@ PROPERTIES = (
 )
 _MODULES = (
     *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
-    cameras,
-    *(lifting, lifting_handles),
+    *(cameras, camera_moves, lifting_objects, lifting, lifting_handles, export_tracks, splat_operator),
     *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
@@ -79,6 +82,8 @@ def register() -> None:
     jobs_list.attach()
     key_pictures.attach()
     lifting.attach()
+    splat_operator.attach()
+    export_tracks.attach()
     looks.attach()
     translations.attach(ADDON)
     _command = bpy.utils.register_cli_command(COMMAND, commands.execute)
@@ -102,7 +107,10 @@ def unregister() -> None:
         _command = None
     translations.detach(ADDON)
     looks.detach()
+    export_tracks.detach()
+    splat_operator.detach()
     lifting.detach()
+    camera_moves.detach()
     key_pictures.detach()
     jobs_list.detach()
     handlers.detach()

@@ -24,9 +24,9 @@ Row = tuple[str, str, str]
 
 def rows() -> list[Row]:
     """(name, value, target) of every figure."""
+    from trackshade.results.cells.views import render_views
     from trackshade.results.sheets import consistency_figure
     from trackshade.results.texture.bake import bake_texture
-    from trackshade.results.texture.views import render_views
 
     shot, uv = _board()
     noise = np.random.default_rng(0).integers(-20, 20, (FRAMES, SIZE[1], SIZE[0], 1))

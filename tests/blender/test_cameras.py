@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -12,9 +13,12 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
+from tests.helpers.backend_python import backend_python
 from tests.helpers.place_results import make_result, new_scene, numbered, render
 from trackshade.client import PrivateBackend
-from trackshade.core.errors import ShotError, UsageError
+from trackshade.core.errors import OutputError, ShotError, UsageError
+from trackshade.splats.frame import SplatFrame
+from trackshade.splats.usd import write_splat_usd
 from trackshade_addon import commands
 from trackshade_addon.capture import Capture
 from trackshade_addon.capture.orbit import RIG_KEY, Orbit, add_orbit, remove_orbit
@@ -205,6 +209,33 @@ def test_each_camera_sees_its_own_plate_alone(tmp_path: Path) -> None:
     assert (set(bpy.data.objects), set(bpy.data.node_groups)) == before
 
 
+@pytest.mark.usefixtures("registered")
+def test_splats_of_a_result_are_placed_and_removed(tmp_path: Path) -> None:
+    scene = new_scene()
+    folder = of_two_cameras(tmp_path / "job")
+    with pytest.raises(OutputError, match="has no splats"):
+        place(folder, scene, mode="splats")
+    count, rng = 50, np.random.default_rng(1)
+    frame = SplatFrame(
+        number=1,
+        position=rng.random((count, 3), np.float32),
+        rotation=np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        size=np.full((count, 3), 0.01, np.float32),
+        color=rng.random((count, 3), np.float32),
+        exists=np.ones(count, bool),
+    )
+    if bpy.app.version >= (5, 3, 0):
+        bpy.utils.expose_bundled_modules()
+    pytest.importorskip("pxr.UsdVol")
+    write_splat_usd(folder / "splats.usdc", [replace(frame, number=number) for number in (1.0, 2.0, 3.0)], 24.0)
+    before = set(bpy.data.objects)
+    placed = place(folder, scene, mode="splats")
+    assert (placed.frames, placed.folder) == ((1, 3), folder)
+    assert len(set(bpy.data.objects) - before) >= 1
+    remove_result(scene, folder)
+    assert set(bpy.data.objects) == before
+
+
 def test_another_blender_renders_the_same_first_frames(demo: bpy.types.Scene) -> None:
     """So that this one is not blocked; with the unsaved state of the scene."""
     beside(demo, "Other", (4, -8, 3))
@@ -224,7 +255,7 @@ def test_another_blender_renders_the_same_first_frames(demo: bpy.types.Scene) ->
 
 
 def test_a_command_shades_through_several_cameras(
-    served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path
+    served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "demo.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
@@ -237,5 +268,13 @@ def test_a_command_shades_through_several_cameras(
     bpy.ops.wm.open_mainfile(filepath=str(out / "scene.blend"))
     plates = [item for item in bpy.context.scene.objects if "plate" in item.name]
     assert {item.parent.name for item in plates} == {"Camera", "Camera -30°", "Camera +30°"}
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    scene = bpy.context.scene
+    baked = place(out, scene, mode="baked")  # from the frames of all cameras
+    names = {entry["name"] for entry in json.loads((out / "texture" / "texture.json").read_text())["meshes"]}
+    assert "Floor" in names
+    assert all(baked.folder.name in scene.objects[name].material_slots[0].material.name for name in names)
+    remove_result(scene, out)
+    assert not any(baked.folder.name in item.name for item in bpy.data.materials)
     assert commands.main("trackshade", ["render", str(path), "--orbit=3", "--cameras=A,B", *arguments, "--force"]) == 2
     assert commands.main("trackshade", ["render", str(path), "--cameras=A", *arguments, "--force"]) == 2

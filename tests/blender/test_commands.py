@@ -75,6 +75,20 @@ def test_export_makes_a_shot_and_its_first_frame(demo: Path, tmp_path: Path, cap
     assert made["fit"]["frame_map"].startswith("All 17")
 
 
+def test_export_moves_cameras_and_objects_as_render_does(demo: Path, tmp_path: Path, capfd) -> None:
+    plain = ("export", demo, "--first-frame", "none")
+    assert run(capfd, *plain, "--out", tmp_path / "a.shot")[0] == 0
+    motion = ("--camera-motion", "trans 0 0 -0.5", "--object-motion", "Cube: right 1")
+    assert run(capfd, *plain, "--out", tmp_path / "b.shot", *motion)[0] == 0
+    still, moved = Shot.load(tmp_path / "a.shot"), Shot.load(tmp_path / "b.shot")
+    step = moved.camera.world_to_camera[-1] @ np.linalg.inv(still.camera.world_to_camera[0])
+    np.testing.assert_allclose(step[:3, 3], (0, 0, -0.5), atol=1e-5)
+    np.testing.assert_allclose(step[:3, :3], np.eye(3), atol=1e-5)
+    by = (moved.meshes[2].matrix_world[-1] - still.meshes[2].matrix_world[0])[:3, 3]
+    np.testing.assert_allclose(by, still.camera.world_to_camera[0, 0, :3], atol=1e-5)
+    assert run(capfd, *plain, "--out", tmp_path / "c.shot", "--camera-motion", "fly 1")[0] == 2
+
+
 def test_export_renders_every_frame_beside_the_shot(demo: Path, tmp_path: Path, capfd) -> None:
     arguments = ("export", demo, "--out", tmp_path / "a.shot", "--input-render", "--json")
     code, out, _ = run(capfd, *arguments)

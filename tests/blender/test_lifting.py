@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
+import trackshade_addon
 from tests.helpers import lifted_scenes as lifted
 from tests.helpers import stage
 from trackshade.core.errors import ShotError
@@ -17,7 +18,7 @@ from trackshade.core.geometry import project
 from trackshade.core.images import write_png
 from trackshade.shot import Shot
 from trackshade.shot.lifted import LiftedScene
-from trackshade_addon.capture.given_image import read_image_file
+from trackshade_addon.capture.given_image import read_given_image, read_image_file
 from trackshade_addon.lifting import build_scene
 from trackshade_addon.lifting.meshes import UNSEEN
 from trackshade_addon.placement import save_copy
@@ -70,6 +71,25 @@ def test_the_first_frame_is_the_photo_also_in_a_saved_file(scene: bpy.types.Scen
     scene = bpy.context.scene
     assert (scene.frame_start, scene.frame_end) == (1, 49)
     np.testing.assert_array_equal(render(scene, tmp_path / "render.png"), pixels)
+
+
+def test_a_scene_can_be_moved_without_its_photo(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
+    """The photo is stored in the file: renders and the first frame of the next job need nothing else."""
+    pixels = lifted.photo(photo)
+    trackshade_addon.register()
+    try:
+        build_scene(lifted.photo_scene(photo), scene)
+        save_copy(tmp_path / "scene.blend")
+        photo.unlink()
+        (tmp_path / "elsewhere").mkdir()
+        moved = (tmp_path / "scene.blend").rename(tmp_path / "elsewhere" / "scene.blend")
+        bpy.ops.wm.open_mainfile(filepath=str(moved), load_ui=False)
+        scene = bpy.context.scene
+        np.testing.assert_array_equal(render(scene, tmp_path / "render.png"), pixels)
+        request = scene.trackshade.shot_request("ViewLayer")
+        np.testing.assert_array_equal(read_given_image(request.first_frame, None).pixels[..., :3], pixels)
+    finally:
+        trackshade_addon.unregister()
 
 
 @pytest.mark.parametrize("kind", ["turned", "transparent", "not square"])
@@ -181,19 +201,6 @@ def test_footage_that_blender_shows_otherwise_is_left_out(scene: bpy.types.Scene
     gone = replace(made, picture=str(footage.with_name("gone.mp4")))
     (warning,) = build_scene(gone, bpy.data.scenes.new("Other"))
     assert "cannot read gone.mp4" in warning
-
-
-def test_a_backdrop_fills_what_the_points_do_not_cover(scene: bpy.types.Scene, footage: Path, tmp_path: Path) -> None:
-    build_scene(lifted.tracked_scene(footage, triangles=True), scene)
-    for frame in (1, lifted.FRAMES):
-        scene.frame_set(frame)
-        shown = render(scene, tmp_path / "frame.png")
-        moved = 0 if frame == 1 else 3  # pixels that have come into view on the right
-        assert shown[:, : lifted.SIZE[0] - moved].any(-1).all()
-    shot = stage.shoot(scene, 2)
-    depth = {mesh.name: stage.world(shot, mesh.name, 0)[:, 1] for mesh in shot.meshes}
-    assert depth["Backdrop"].min() > depth["Tracks"].min()
-    assert depth["Backdrop"].max() == pytest.approx(9 * 1.05, abs=1e-3)
 
 
 def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -17,17 +19,20 @@ import trackshade_addon
 from tests.helpers import lifted_scenes as lifted
 from tests.helpers.backend_python import backend_python
 from trackshade.client.progress import Progress
+from trackshade.core.camera_motion import PRESETS
 from trackshade.core.errors import ShotError
 from trackshade.core.images import write_png
-from trackshade.shot.lift_request import LiftRequest
-from trackshade.shot.lifted import LiftedScene
+from trackshade.shot.lift_request import LiftRequest, ObjectBox
+from trackshade.shot.lifted import LiftedScene, Perspective
 from trackshade_addon import commands
 from trackshade_addon.capture import first_frame
-from trackshade_addon.capture.given_image import read_image_file
+from trackshade_addon.capture.given_image import read_given_image, read_image_file
 from trackshade_addon.lifting import build_scene
 from trackshade_addon.lifting import run as lift_run
 from trackshade_addon.lifting.task import lift
 from trackshade_addon.overlay.handles import PictureView, drag, draw_handles, handle_points
+from trackshade_addon.ui.lifting_objects import box_between, read_masks
+from trackshade_addon.ui.move_icons import DRAWINGS, draw_icon, icons
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +67,7 @@ def test_a_photo_becomes_a_new_scene(with_depth: tuple[Path, Path, Path], monkey
     assert not before.objects
     assert (scene.frame_end, tuple(scene.trackshade_lift.size)) == (7, lifted.SIZE)
     request = scene.trackshade.shot_request("ViewLayer")
-    assert (Path(request.first_frame), request.light) == (photo, "none")
+    assert (request.first_frame, request.light) == ("image:street.png", "none")
     assert scene.trackshade_lift.lift_request() == LiftRequest(depth=str(depth), fov=60.0)
     assert not bpy.ops.trackshade.drag_handles.poll()  # the depth was given
     with pytest.raises(RuntimeError, match="does not exist"):
@@ -94,6 +99,100 @@ def test_a_photo_becomes_a_result_whose_first_frame_is_the_photo(
     bpy.ops.wm.open_mainfile(filepath=str(out / "scene.blend"))
     person = bpy.context.scene.objects["person"]
     assert person.animation_data is not None
+
+
+def test_a_photo_is_lifted_by_handles_of_a_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `lift --json` prints can be edited and given back."""
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    lifted.photo(tmp_path / "street.png")
+    handles = lifted.with_perspective(lifted.photo_scene(tmp_path / "street.png")).perspective
+    assert handles is not None
+    wanted = replace(handles, focal=44.0, indoors=False)
+    (tmp_path / "handles.json").write_text(json.dumps({"perspective": wanted.to_dict(), "out": "street.blend"}))
+    arguments = ["lift", str(tmp_path / "street.png"), "--out", str(tmp_path / "street.blend"), "--json"]
+    assert commands.main("trackshade", [*arguments, "--handles", str(tmp_path / "handles.json")]) == 0
+    made = Perspective.from_dict(json.loads(capfd.readouterr().out)["perspective"])
+    assert (made.focal, made.indoors) == (44.0, False)
+    assert made.rectangle == pytest.approx(wanted.rectangle)
+    np.testing.assert_allclose(made.horizon, wanted.horizon, atol=1e-4)
+    (tmp_path / "handles.json").write_text("[")
+    assert commands.main("trackshade", [*arguments, "--force", "--handles", str(tmp_path / "handles.json")]) == 2
+    assert "cannot be read" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("scene")
+def test_objects_are_boxes_and_masks_of_the_list(
+    with_depth: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects are added in the interface, and the photo may be gone by then."""
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    photo, depth, mask = with_depth
+    pixels = lifted.photo(photo)
+    pixels[0:26, 25:48] = (90, 120, 140)
+    pixels[4:20, 31:41] = (250, 20, 20)
+    write_png(photo, pixels)
+    bpy.ops.trackshade.lift_photo(filepath=str(photo), depth=str(depth), fov=60, frames=3)
+    settings = bpy.context.scene.trackshade_lift
+    assert bpy.ops.trackshade.lift_object_add(kind="mask") == {"FINISHED"}
+    settings.objects[0].name = "Person / 1"
+    settings.objects[0].mask = bpy.data.images.load(str(mask))
+    settings.objects[0].mask.pack()
+    assert bpy.ops.trackshade.lift_object_add(kind="box") == {"FINISHED"}
+    assert [item.name for item in settings.objects] == ["Person / 1", "Object 1"]
+    settings.objects[1].box = box_between((44.0, 2.0), (28.0, 22.0), lifted.SIZE)
+    for path in (photo, mask):
+        path.rename(path.with_name(f"gone-{path.name}"))
+    assert bpy.ops.trackshade.lift_again() == {"FINISHED"}
+    scene = bpy.context.scene
+    assert {"Person _ 1", "Object 1"} <= {obj.name for obj in scene.objects}
+    assert settings.lift_request().boxes == (ObjectBox((28.0, 2.0, 44.0, 22.0), "Object 1"),)
+    assert Path(settings.source) == photo
+    np.testing.assert_array_equal(
+        read_given_image(f"image:{scene.trackshade.image.name}", None).pixels[..., :3], pixels
+    )
+    settings.objects[1].box = (5.0, 5.0, 5.0, 9.0)
+    with pytest.raises(RuntimeError, match="is empty"):
+        bpy.ops.trackshade.lift_again()
+    assert bpy.ops.trackshade.lift_object_remove() == {"FINISHED"}
+    assert [item.kind for item in settings.objects] == ["mask"]
+    assert box_between((1.0, 1.0), (2.0, 30.0), lifted.SIZE) is None
+
+
+def test_the_objects_of_the_command_line_are_in_the_list(scene: bpy.types.Scene, with_depth: tuple[Path, ...]) -> None:
+    request = LiftRequest(boxes=(ObjectBox((1, 2, 9, 8), "Car", foot=7.5),), masks=(str(with_depth[2]),))
+    build_scene(lifted.photo_scene(with_depth[0]), scene, 3, request)
+    items = scene.trackshade_lift.objects
+    assert [(item.name, item.kind) for item in items] == [("Car", "box"), ("person", "mask")]
+    assert scene.trackshade_lift.lift_request().boxes == request.boxes
+    assert read_masks(scene.trackshade_lift)["person"][12, 16].all()
+
+
+def test_tracks_are_exported_by_a_button(
+    scene: bpy.types.Scene, with_depth: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+    build_scene(lifted.photo_scene(with_depth[0]), scene, 5)
+    export, out = bpy.ops.trackshade.export_tracks, tmp_path / "street.npz"
+    assert export(filepath=str(out.with_suffix("")), export_format="npz", points=30, fps=12) == {"FINISHED"}
+    with np.load(out) as arrays:
+        assert (arrays["tracks"].shape, float(arrays["fps"])) == ((3, 30, 2), 12.0)
+    with pytest.raises(RuntimeError, match="was kept"):
+        export(filepath=str(out), export_format="npz")
+    assert export(filepath=str(out), export_format="npz", replace_existing=True) == {"FINISHED"}
+    assert export(filepath=str(tmp_path / "vace"), export_format="vace") == {"FINISHED"}
+    assert (tmp_path / "vace" / "first_frame.png").is_file()
+
+
+def test_moves_have_thumbnails() -> None:
+    assert [*DRAWINGS] == [*PRESETS]
+    drawn = [draw_icon(name) for name in DRAWINGS]
+    for number, pixels in enumerate(drawn):
+        assert 0.03 < pixels[..., 3].mean() < 0.6
+        assert not any(np.array_equal(pixels, other) for other in drawn[:number])
+    if not bpy.app.background:
+        assert icons.icon("orbit")
 
 
 def test_closing_ends_the_task(with_depth: tuple[Path, Path, Path]) -> None:

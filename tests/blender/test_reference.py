@@ -23,8 +23,8 @@ from trackshade_addon.synthetic.reference import true_samples
 SIZE, FRAMES = (48, 32), 5
 
 
-def captured(kind: str, seed: int) -> Shot:
-    scene = build_held_out(kind, seed, FRAMES)
+def captured(kind: str, seed: int, look: int = 0) -> Shot:
+    scene = build_held_out(kind, seed, FRAMES, look)
     frames, size = fit_frames(1, FRAMES, 1, 24, (FRAMES,)), fit_size(SIZE, (1.0, 1.0), (SIZE,))
     scene.render.resolution_x, scene.render.resolution_y = SIZE
     return capture(scene, frame_map=frames, size_fit=size)
@@ -46,6 +46,19 @@ def test_a_seed_is_one_scene() -> None:
     np.testing.assert_array_equal(first.camera.world_to_camera, again.camera.world_to_camera)
     assert not np.allclose(first.camera.world_to_camera, other.camera.world_to_camera)
     assert len(KINDS) >= 10
+
+
+def test_another_look_moves_alike() -> None:
+    build_held_out("character", 0, FRAMES)
+    before = captured("character", 0)
+    materials = {slot.material.name for obj in bpy.data.objects for slot in obj.material_slots}
+    build_held_out("character", 0, FRAMES, look=1)
+    after = {slot.material.name for obj in bpy.data.objects for slot in obj.material_slots}
+    shot = captured("character", 0, 1)
+    assert materials.isdisjoint(after)
+    np.testing.assert_array_equal(shot.camera.world_to_camera, before.camera.world_to_camera)
+    for one, other in zip(shot.geometries, before.geometries, strict=True):
+        np.testing.assert_array_equal(one.positions, other.positions)
 
 
 def test_kinds_have_what_they_are_named_for() -> None:

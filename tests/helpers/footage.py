@@ -95,6 +95,14 @@ class Truth:
             seen[t] = inside & (nearest > local[:, 2] * 0.999)
         return out, seen & (card >= 0), card
 
+    def cards_at(self, t: int) -> np.ndarray:
+        """Return the number of the card that each pixel of a frame shows, [H, W]; -1 for none."""
+        height, width = self.images.shape[1:3]
+        y, x = np.mgrid[:height, :width] + 0.5
+        s = t / max(1, len(self.cameras) - 1)
+        pixels = np.stack([x, y], axis=-1).reshape(-1, 2)
+        return _cast(self.cards, s, self.intrinsics, self.cameras[t], pixels)[1].reshape(height, width)
+
 
 def render(cards: list[Card], cameras: np.ndarray, size: tuple[int, int] = (192, 128), focal: float = 0.95) -> Truth:
     """Render a clip; `focal` is in widths."""

@@ -16,7 +16,8 @@ from tests.helpers.backends import until
 from tests.helpers.result_shots import at, paint, shot, texture
 from tests.integration.test_server_propagation import FIRST_FRAME, frames, run, worker
 from trackshade.client import Client
-from trackshade.core.errors import ShotError, UsageError
+from trackshade.config.registry import model_folder, spec
+from trackshade.core.errors import ModelError, ShotError, UsageError
 from trackshade.core.images import psnr
 from trackshade.shot import Shot
 from trackshade.shot.cameras import through_camera
@@ -79,6 +80,69 @@ def test_pictures_of_further_cameras_and_light_of_all_cells(client: Client, tmp_
         np.testing.assert_array_equal(frames(out / item["folder"])[0], firsts[view])
     with pytest.raises(ShotError, match="clay renders of 5 frames"):
         client.wait(client.submit(made, FIRST_FRAME, firsts[0], light=light[:COUNT]))
+
+
+def test_splats_of_all_cameras(client: Client, tmp_path: Path) -> None:
+    made, out = from_three_cameras(3), tmp_path / "out"
+    record = run(client, out, made, dataclasses.replace(FIRST_FRAME, splats=500), truth(made, 0)[0][0])
+    assert record["propagation"]["splats"] == {"file": "splats.usdc", "count": 500}
+    assert sorted(path.name for path in out.iterdir()) == sorted(record["files"])
+    pxr = pytest.importorskip("pxr.UsdVol")
+    from pxr import Usd
+
+    stage = Usd.Stage.Open(str(out / "splats.usdc"))
+    (splats,) = (prim for prim in stage.Traverse() if prim.IsA(pxr.ParticleField3DGaussianSplat))
+    positions = pxr.ParticleField3DGaussianSplat(splats).GetPositionsAttr()
+    assert [len(positions.Get(frame)) for frame in (1, 3)] == [500, 500]
+    single = tmp_path / "single"
+    record = run(
+        client, single, through_camera(made, 0), dataclasses.replace(FIRST_FRAME, splats=200), truth(made, 0)[0][0]
+    )
+    assert (single / record["propagation"]["splats"]["file"]).is_file()
+
+
+@pytest.fixture(scope="module")
+def multiview_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny multiview denoiser with random weights, and the embedded model's autoencoder."""
+    import torch
+
+    from trackshade.models.patch_autoencoder import PatchAutoencoder
+    from trackshade.models.reference_guided import ReferenceGuidedTransformer3DModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    vae = PatchAutoencoder.from_pretrained(model_folder(spec("mini")), subfolder="vae")
+    channels = vae.config.latent_channels
+    transformer = ReferenceGuidedTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=channels, out_channels=channels, time_embed_dim=16,
+        text_embed_dim=8, num_layers=1, sample_width=144 // vae.config.patch_size,
+        sample_height=96 // vae.config.patch_size, sample_frames=17, patch_size=2, temporal_compression_ratio=1,
+        max_text_seq_length=1, spatial_interpolation_scale=1.0, track_frequencies=2,
+    )  # fmt: skip
+    transformer.track_lookup.initialize_encoder(vae.analysis, vae.mean)
+    transformer.save_pretrained(folder / "transformer", safe_serialization=True)
+    vae.save_pretrained(folder / "vae", safe_serialization=True)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "MultiviewDenoiser"}))
+    return folder
+
+
+def test_a_multiview_model_samples_the_frames_of_all_cameras(
+    client: Client, tmp_path: Path, multiview_model: Path
+) -> None:
+    made, out = from_three_cameras(), tmp_path / "out"
+    settings = dataclasses.replace(FIRST_FRAME, multiview_model=str(multiview_model), arm="rows")
+    record = run(client, out, made, settings, truth(made, 0)[0][0])
+    of_model = [key for key in record["propagation"]["key_pictures"] if key["source"] == "model"]
+    assert {key["camera"] for key in of_model} == set(NAMES)
+    video, surface = truth(made, 0)
+    assert psnr(video, frames(out / "Camera"), surface) > 15
+    with pytest.raises(UsageError, match="no arm"):
+        client.wait(client.submit(made, dataclasses.replace(settings, arm="both"), truth(made, 0)[0][0]))
+    with pytest.raises(UsageError, match="shot has one"):
+        client.wait(client.submit(through_camera(made, 0), settings, truth(made, 0)[0][0]))
+    wrong = dataclasses.replace(settings, multiview_model=str(tmp_path))
+    with pytest.raises(ModelError):
+        client.wait(client.submit(made, wrong, truth(made, 0)[0][0]))
 
 
 def test_pictures_that_disagree_are_named(client: Client, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
+from trackshade.results.cells.views import render_views
 from trackshade.results.texture.bake import BakedTexture, bake_texture
-from trackshade.results.texture.views import render_views
 from trackshade.shot import Shot
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "texture_scene.py"

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rasteriser against rays, and its rules on edges, ties and clip planes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import propagation_reference
 from tests.helpers.ray_reference import trace
 from trackshade.control.compiling import kernel
 from trackshade.control.raster import Buffers, barycentric, draw, to_screen
+from trackshade.control.scene import ShotRaster
 
 SIZE = (40, 28)
 PERSPECTIVE = np.array([[36.0, 0, 20.5], [0, 34.0, 13.0], [0, 0, 1]])
@@ -134,3 +138,30 @@ def test_kernels_compile_where_nothing_can_be_kept():
     space = {}
     exec("def double(x):\n    return 2.0 * x", space)
     assert kernel(space["double"])(21) == 42.0
+
+
+@pytest.mark.parametrize("orthographic", [False, True])
+def test_a_crowd_is_drawn_as_its_meshes_one_by_one(orthographic):
+    """Leaving out what is hidden, and drawing near instances first, changes no pixel, also where depths are equal."""
+    rng = np.random.default_rng(0)
+    visible = rng.random((60, 2)) < 0.8
+    offsets = rng.uniform((-2, -1.5, 3), (2, 1.5, 9), (60, 1, 3)) + np.zeros((60, 2, 3))
+    offsets[30:45] = offsets[15:30]  # in the same places
+    meshes = [
+        replace(propagation_reference.mesh(index % 3 % 2, propagation_reference.moved(*offsets[index])), visible=seen)
+        for index, seen in enumerate(visible)
+    ]
+    geometries = propagation_reference.box(0.4), propagation_reference.floor(0.5)
+    camera = propagation_reference.camera([np.eye(4)] * 2, orthographic)
+    shot = propagation_reference.make_shot(geometries, meshes, camera)
+    raster, expected = ShotRaster(shot), Buffers.empty(shot.size)
+    for t in range(2):
+        expected.clear()
+        for mesh in reversed(range(60)):
+            if visible[mesh, t]:
+                triangles = shot.geometry_of(mesh, t).triangles
+                draw(expected, raster.vertices(mesh, t), triangles, mesh, near=0.1, far=100.0)
+        found = raster.draw(t)
+        assert len(np.unique(found.label)) > 20
+        for name in ("label", "triangle", "depth"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

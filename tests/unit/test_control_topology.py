@@ -15,10 +15,10 @@ from trackshade.control.points import choose_points, draw_points
 from trackshade.control.raster import barycentric
 from trackshade.control.scene import ShotRaster
 from trackshade.control.signals import control_signal
+from trackshade.results.cells.views import render_views
 from trackshade.results.consistency import measure
 from trackshade.results.texture.bake import bake_texture
 from trackshade.results.texture.projection import write_tracks
-from trackshade.results.texture.views import render_views
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 from trackshade.shot.segments import History, geometries_of
 from trackshade_lab.evaluation.points import shot_points

@@ -19,16 +19,21 @@ from PIL import Image
 
 from tests.helpers.propagation_reference import box_over_floor
 from tests.helpers.shots import changing_shot
+from trackshade.cli.app import main
 from trackshade.config.export_formats import EXPORT_FORMATS
+from trackshade.config.settings import ShadeSettings
 from trackshade.core.camera_files import read_camera_path
 from trackshade.core.errors import OutputError, ShotError, UsageError
+from trackshade.core.fitting import fit_size
 from trackshade.core.geometry import project
+from trackshade.core.images import write_png
 from trackshade.exports import ExportSource, export_shot, fit_to_format
 from trackshade.exports.export import RECORD
 from trackshade.exports.passes import PassRange, flow_picture, frame_passes
 from trackshade.exports.tracks import Tracks, draw_ltx_tracks, sample_tracks
 from trackshade.shot import Shot
-from trackshade.shot.fitting import resize_shot
+from trackshade.shot.fitting import resize_shot, sample_shot
+from trackshade.shot.track_set import FIRST, Order, write_set
 
 SIZE = (96, 64)
 
@@ -354,6 +359,46 @@ def test_arrays_hold_no_objects(shot: Shot, tmp_path: Path) -> None:
     np.testing.assert_allclose(read_camera_path(tmp_path / "out.npz").world_to_camera, shot.camera.world_to_camera)
 
 
+def test_a_shot_is_resampled_to_the_frame_rate_of_a_model(shot: Shot, tmp_path: Path) -> None:
+    """16 fps from 24: the same duration, with states between two frames; half the rate has every other frame."""
+    record = written(shot, "npz", tmp_path / "16.npz", points=40, fps=16)
+    assert record["fps"] == 16
+    np.testing.assert_allclose(record["frame_numbers"], 1 + 1.5 * np.arange(6).clip(0, 8 / 1.5))
+    half = written(shot, "npz", tmp_path / "12.npz", points=40, fps=12)
+    assert half["frame_numbers"] == [1, 3, 5, 7, 9]
+    with np.load(tmp_path / "12.npz") as every_other, np.load(tmp_path / "16.npz") as between:
+        np.testing.assert_array_equal(every_other["world_to_camera"], shot.camera.world_to_camera[::2])
+        middle = between["matrix_world"][:, 1, :3, 3]  # frame 2.5
+    places = np.stack([mesh.matrix_world[1:3, :3, 3].mean(axis=0) for mesh in shot.meshes])
+    np.testing.assert_allclose(middle, places, atol=1e-6)
+    assert written(shot, "wan-move", tmp_path / "wan", points=9, fps=16)["fps"] > 16  # 81 frames in the same time
+    with pytest.raises(UsageError, match="frame rate is -1"):
+        written(shot, "npz", tmp_path / "other.npz", fps=-1)
+
+
+def test_tracks_that_a_render_has_kept_are_exported(shot: Shot, picture: np.ndarray, tmp_path: Path) -> None:
+    """A folder of kept tracks is exported as its shot is, with its picture and its pictures of all frames."""
+    order = Order(1, 9, 1, 24.0, ShadeSettings(light="render"), True, "shot-shaded")
+    tracks = write_set(tmp_path / "tracks", order)
+    names = {"keys": [["floor"], ["box"]], "topology": ["x"] * len(shot.geometries)}
+    named = replace(shot, source={"size_fit": fit_size(SIZE, (1.0, 1.0), (SIZE,)).to_dict(), **names})
+    for t, frame in enumerate(order.frames().frame_numbers):
+        sample_shot(named, [t]).save(tracks.path(frame))
+        write_png(tracks.picture(frame), picture)
+    write_png(tracks.folder / FIRST, picture)
+    for name in ("npz", "vace", "nerfstudio"):
+        out = tmp_path / f"{name}{EXPORT_FORMATS[name].file_suffix}"
+        options = ["--format", name, "--out", str(out), *(["--points", "40"] if name != "vace" else [])]
+        assert main(["export", str(tracks.folder), *options]) == 0
+    written(shot, "npz", tmp_path / "shot.npz", points=40)
+    with np.load(tmp_path / "npz.npz") as kept, np.load(tmp_path / "shot.npz") as direct:
+        np.testing.assert_array_equal(kept["tracks"], direct["tracks"])
+        np.testing.assert_array_equal(kept["world_to_camera"], direct["world_to_camera"])
+    assert (tmp_path / "vace" / "first_frame.png").is_file()
+    assert len([*(tmp_path / "nerfstudio" / "images").iterdir()]) == 9
+    assert main(["export", str(tracks.folder)]) == 2  # it is captured already
+
+
 # Outputs
 
 
@@ -372,14 +417,28 @@ def test_an_earlier_export_is_replaced_only_with_force(shot: Shot, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", sorted(set(EXPORT_FORMATS) - {"camera"}))
-def test_canceling_leaves_nothing(name: str, shot: Shot, tmp_path: Path) -> None:
+def test_canceling_leaves_nothing(name: str, shot: Shot, picture: np.ndarray, tmp_path: Path) -> None:
+    form, images = EXPORT_FORMATS[name], []
+    if form.images == "needed":
+        if "usd" in name:
+            pytest.importorskip("pxr")
+        Image.fromarray(picture).save(tmp_path / "frame.png")
+        images = [tmp_path / "frame.png"] * 9
+    before = list(tmp_path.iterdir())
+
     def cancel(done: int, total: int) -> None:
         if done >= 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        written(shot, name, tmp_path / f"out{EXPORT_FORMATS[name].file_suffix}", report=cancel)
-    assert list(tmp_path.iterdir()) == []
+        export_shot(
+            ExportSource(shot, images=images),
+            name,
+            tmp_path / f"out{form.file_suffix}",
+            points=20 if form.points else None,
+            report=cancel,
+        )
+    assert list(tmp_path.iterdir()) == before
 
 
 def test_what_a_format_does_not_have_is_refused(shot: Shot, tmp_path: Path) -> None:

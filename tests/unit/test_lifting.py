@@ -192,16 +192,34 @@ def test_a_photo_with_depth_becomes_meshes_that_show_it(tmp_path: Path) -> None:
     center = np.linalg.inv(scene.world_to_camera[0])[:3, 3]
     assert center == pytest.approx([0, 0, EYE], abs=1e-3)
     assert scene.world_to_camera[0][2, 2] == pytest.approx(math.sin(LOOKING_DOWN), abs=1e-3)
-    total = 0.0
+    total, corners = 0.0, []
     for mesh in scene.meshes:
         pixels = pixels_of(scene, mesh)
+        corners += [pixels.min(axis=0), pixels.max(axis=0)]
         found = areas(pixels, mesh.triangles)
         assert found.min() > 0
         assert np.abs(pixels * 2 - np.round(pixels * 2)).max() < 1e-3  # pixel centers, and half a pixel from them
         total += 0 if mesh.kind == "object" else found.sum()
-    assert total == pytest.approx((WIDTH + 1) * (HEIGHT + 1), rel=1e-4)
+    # Without gaps and overlaps, in the picture and beyond it.
+    extent = np.ptp(corners, axis=0)
+    assert total == pytest.approx(extent[0] * extent[1], rel=1e-4)
+    assert (extent > 2 * np.array([WIDTH, HEIGHT])).all()
     foot = mesh_of(scene, "board").pivot
     assert foot[1] == pytest.approx(3.5, abs=0.1)
+
+
+def test_surfaces_continue_beyond_the_picture(tmp_path: Path) -> None:
+    """A floor and walls stay floor and walls, as far as they are clear at the border."""
+    depth = write_depth(tmp_path, 1 / room())
+    scene = lift(write_photo(tmp_path), depth=depth, fov=FOV)
+    positions = mesh_of(scene, "Background").positions[0]
+    pixels = pixels_of(scene, mesh_of(scene, "Background"))
+    below = (pixels[:, 1] > HEIGHT + 4) & (np.abs(pixels[:, 0] - WIDTH / 2) < WIDTH / 4)
+    assert below.sum() > 20
+    assert np.abs(positions[below, 2]).max() < 0.05
+    beside = (pixels[:, 0] > WIDTH + 4) & (np.abs(pixels[:, 1] - HEIGHT / 2) < 4)
+    assert beside.sum() > 5
+    assert np.abs(positions[beside, 0] - 2.5).max() < 0.1
 
 
 def test_what_is_behind_objects_can_be_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, shift
 
 from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import changing_shot
@@ -247,6 +247,27 @@ def test_no_outline_is_left_where_a_shadow_was():
     error = np.abs(np.log(frame[floor] / 0.4)).max(axis=-1)
     assert np.quantile(error, 0.99) < 0.1
     assert np.abs(np.log(gaussian_filter(shadow, (0, 1.5, 0)) / shadow)).max() > 0.5  # what the rim was off by
+
+
+def test_the_rim_of_a_shadow_that_stays_keeps_the_pictures_texture():
+    """Clay renders of one light differ at its rims by a part of a pixel, which is no change of the light."""
+    shot = reference.box_over_floor(4, travel=0.0)
+    width, height = shot.size
+    shadow = np.ones((height, width, 3))
+    shadow[:, width // 4 :] = 0.3
+
+    def light(t: int) -> np.ndarray:
+        moved = shift(shadow, (0, 0.4 * (t == 3), 0), order=1, mode="nearest")
+        return gaussian_filter(moved, (0, 1.0, 0)).astype(np.float32)
+
+    grain = np.random.default_rng(0).uniform(0.3, 0.6, shadow.shape)
+    before, after = (reference.look(shot, t, shot.size).mesh for t in (0, 3))
+    found = prepared(shot, {0: np.where(before[..., None] >= 0, grain * light(0), grain)}, light=light)
+    error = np.abs(srgb_to_linear(found.frame(3).image) / (grain * light(3)) - 1).max(axis=2)
+    rim = (before == 0) & (after == 0)
+    rim[:, : width // 4 - 4] = rim[:, width // 4 + 4 :] = rim[:3] = rim[-3:] = False
+    assert rim.sum() > 100
+    assert np.percentile(error[rim], 95) < 0.02
 
 
 def test_light_that_is_not_the_scenes_is_not_used():

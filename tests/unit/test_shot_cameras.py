@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import propagation_reference as reference
+from tests.helpers.matrices import seen_by
 from tests.helpers.shots import changing_shot, small_shot
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb
@@ -21,17 +22,6 @@ from trackshade.propagation.measures import mesh_around
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
 from trackshade.shot.fitting import sample_shot
-
-
-def seen_by(shot: Shot, *moves: tuple[float, float, float]) -> Shot:
-    """The shot with more cameras, each moved by so many metres along its own axes."""
-    camera = shot.camera
-    more = []
-    for number, move in enumerate(moves):
-        shift = np.eye(4)
-        shift[:3, 3] = -np.array(move)
-        more.append(replace(camera, name=f"Beside {number}", world_to_camera=shift @ camera.world_to_camera))
-    return replace(shot, more_cameras=tuple(more))
 
 
 @pytest.mark.parametrize("make", [small_shot, changing_shot], ids=["deforming", "changing topology"])

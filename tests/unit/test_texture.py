@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from tests.helpers.matrices import seen_by
 from tests.helpers.result_shots import at, grid, paint, shot
 from trackshade.cli import backend_tasks
 from trackshade.config import registry
@@ -23,12 +24,14 @@ from trackshade.control.video import tracking_video
 from trackshade.core.errors import CancelledError, OutputError, ShotError, UsageError
 from trackshade.results import write_result
 from trackshade.results.baking import BakeOptions, bake_result
+from trackshade.results.cells.views import render_views, views_from_buffers
+from trackshade.results.record import shot_digest
 from trackshade.results.sheets import consistency_figure, variation_in_frame
 from trackshade.results.texture.bake import bake_texture, choose_size, to_texels
 from trackshade.results.texture.fill import fill
 from trackshade.results.texture.heat import LEVELS, UNKNOWN, color_map, heat_map
-from trackshade.results.texture.views import render_views, views_from_buffers
 from trackshade.shot import Geometry, Shot
+from trackshade.shot.cameras import camera_file_names, through_camera
 
 T = 7
 
@@ -269,6 +272,28 @@ def test_a_result_bakes_by_itself(tmp_path: Path) -> None:
     again = bake_result(folder, BakeOptions())
     assert again["meshes"][0]["size"] == 256
     assert not (there / "reach").exists()  # the earlier one is replaced as a whole
+
+
+def test_a_result_of_two_cameras_is_baked_from_both(tmp_path: Path) -> None:
+    """The first camera sees half of the square; the other one sees the other half."""
+    made = moving()
+    made = seen_by(made, (1.2, 0, 0))
+    made = replace(made, camera=seen_by(made, (-1.2, 0, 0)).more_cameras[0])
+    for view, name in enumerate(camera_file_names(made.cameras)):
+        single = through_camera(made, view)
+        vertices = single.geometries[0].positions[0]
+        video = paint(single, {0: ramp_of(vertices[:, 0], vertices[:, 1])}).frames
+        (tmp_path / name / "frames").mkdir(parents=True)
+        for t, image in enumerate(video):
+            Image.fromarray(image).save(tmp_path / name / "frames" / f"{t + 1:04d}.png")
+    made.save(tmp_path / "tracks.shot")
+    (tmp_path / "job.json").write_text(json.dumps({"shot": {"digest": shot_digest(made)}}))
+    record = bake_result(tmp_path, BakeOptions(size=64))
+    color = np.asarray(Image.open(tmp_path / "texture" / record["meshes"][0]["texture"]))
+    assert record["meshes"][0]["covered"] > 0.95
+    assert np.abs(color - truth(64)).mean() < 1.5
+    with pytest.raises(UsageError, match="a projection has one"):
+        bake_result(tmp_path, BakeOptions(size=64, projection=True))
 
 
 def test_the_projection_says_where_each_point_is_in_the_picture(tmp_path: Path) -> None:

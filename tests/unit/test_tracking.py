@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.footage import Card, Truth, arc, noise, render, room
 from trackshade.cli import backend_tasks
+from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.results.video import write_video
 from trackshade.shot.lifted import LiftedScene
@@ -53,7 +54,8 @@ def test_points_are_where_they_are_seen(clip: Truth, tracked: LiftedScene) -> No
     assert figures["delta"] > 0.9
     assert figures["occlusion_accuracy"] > 0.9
     # The median depth is the one that is promised, and triangles face the first camera.
-    place = tracked.meshes[0].positions[0] @ tracked.world_to_camera[0, :3, :3].T
+    still = [mesh.positions[0, : mesh.positions.shape[1] - mesh.added] for mesh in tracked.meshes[:2]]
+    place = np.concatenate(still) @ tracked.world_to_camera[0, :3, :3].T
     assert np.median(place[:, 2]) == pytest.approx(tracked.notes["median_depth"], rel=0.02)
     for mesh in tracked.meshes:
         a, b, c = (mesh.positions[0][mesh.triangles] @ tracked.world_to_camera[0, :3, :3].T).swapaxes(0, 1)
@@ -61,16 +63,43 @@ def test_points_are_where_they_are_seen(clip: Truth, tracked: LiftedScene) -> No
 
 
 def test_what_moves_keeps_its_own_tracks(clip: Truth, tracked: LiftedScene) -> None:
-    parts = tracked.meshes[1:]
-    assert len(parts) >= 1
+    *still, sky = [mesh for mesh in tracked.meshes if not mesh.name.startswith("Moving")]
+    assert len(tracked.meshes) - len(still) - 1 >= 1
+    assert sky.kind == "sky"
     pixels, _ = scene_tracks(tracked)
-    own = pixels[tracked.meshes[0].positions.shape[1] :]
+    own = pixels[sum(mesh.positions.shape[1] - mesh.added for mesh in still) :]
     truth, visible, card = clip.tracks(own[:, 0])
     assert (card == 4).mean() > 0.8
     error = np.linalg.norm(own.swapaxes(0, 1) - truth, axis=2)[1:]
     assert np.median(error[visible[1:] & (card == 4)]) < 0.5
     _, _, everything = clip.tracks(pixels[:, 0])
     assert (card == 4).sum() > 0.8 * (everything == 4).sum()
+
+
+def test_surfaces_are_cut_and_continued(clip: Truth, tracked: LiftedScene) -> None:
+    """No triangle joins two surfaces, each pixel shows its own, and a moved camera sees no hole."""
+    *solid, _ = tracked.meshes
+    assert [mesh.name for mesh in solid[:2]] == ["Static", "Static in Front"]
+    pixels, _ = scene_tracks(tracked)
+    start, whole = 0, []
+    for mesh in solid[:2]:
+        own = mesh.positions.shape[1] - mesh.added
+        _, _, card = clip.tracks(pixels[start : start + own, 0])
+        corners = card[mesh.triangles[(mesh.triangles < own).all(axis=1)]]
+        whole.append((corners >= 3).any(axis=1) == (corners >= 3).all(axis=1))  # floor and walls meet
+        start += own
+    assert np.concatenate(whole).mean() > 0.96
+    _, _, everywhere = clip.tracks(pixels[:, 0])
+    assert (card == 3).sum() > 0.4 * (everywhere == 3).sum()  # of the still board, in front
+    for t, least in ((0, 0.93), (11, 0.85)):
+        buffers = Buffers.empty(SIZE)
+        for label, mesh in enumerate(solid):
+            place = mesh.positions[min(t, len(mesh.positions) - 1)].astype(np.float64)
+            screen = to_screen(place, tracked.world_to_camera[t], tracked.intrinsics, False)
+            draw(buffers, screen, mesh.triangles, label)
+        assert (buffers.label >= 0).mean() > 0.99
+        is_part = clip.cards_at(t) == 4
+        assert ((buffers.label > 1) == is_part).mean() > least
 
 
 def test_an_unknown_focal_length_is_solved_with_its_uncertainty(clip: Truth, tmp_path: Path) -> None:
@@ -121,7 +150,7 @@ def test_masks_say_what_moves(clip: Truth, tmp_path: Path) -> None:
     _, _, card = clip.tracks(np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5)
     cv2.imwrite(str(mask), np.where(card == 4, 255, 0).astype(np.uint8).reshape(SIZE[::-1]))
     scene = track_video(path, TrackRequest(focal=clip.intrinsics[0, 0], masks=(str(mask),), spacing=8))
-    assert [mesh.name for mesh in scene.meshes] == ["Static", "Moving 1"]
+    assert [mesh.name for mesh in scene.meshes] == ["Static", "Static in Front", "Moving 1", "Sky"]
     for image in (np.zeros((10, 10), np.uint8), np.zeros(SIZE[::-1], np.uint8)):
         cv2.imwrite(str(mask), image)
         with pytest.raises(ShotError, match="mask"):

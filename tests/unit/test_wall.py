@@ -28,6 +28,7 @@ ORDER = (
     "models",
     "pipelines",
     "results",
+    "splats",
     "exports",
     "ipc",
     "client",

@@ -39,7 +39,16 @@ from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
 from ..capture.simulations import simulations
 from ..capture.stepping import Steps
-from ..placement import PreparedCameras, PreparedResult, PreparedTextures, TextureBake, place, prepare, save_copy
+from ..placement import (
+    PreparedCameras,
+    PreparedResult,
+    PreparedSplats,
+    PreparedTextures,
+    TextureBake,
+    place,
+    prepare,
+    save_copy,
+)
 from ..properties.placement_options import PlacementOptions
 from .clay import follow_light
 from .render_process import new_frames, render_elsewhere
@@ -232,7 +241,7 @@ def place_and_save(
 
 def prepare_placement(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], options: PlacementOptions
-) -> Generator[Progress, None, PreparedResult | PreparedCameras | PreparedTextures]:
+) -> Generator[Progress, None, PreparedResult | PreparedCameras | PreparedTextures | PreparedSplats]:
     """Do the part of a placement that takes a while, so that `put` of what it returns is quick.
 
     Raises:

@@ -42,7 +42,7 @@ def render_elsewhere(
     Raises:
         ShotError: They could not be rendered.
     """
-    what = "the first frame" if count == 1 else "every frame"
+    what = "the first frame" if count == 1 else "the first frames" if count == shot.views else "every frame"
     told = Progress("rendering", f"{what}, in a separate Blender process", steps=None if count == 1 else count)
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
         process = BlenderProcess(Path(name), shot)

@@ -28,12 +28,13 @@ REST = "rest"
 def load_picture(path: str, picture: InputImage) -> bpy.types.Image:
     """Load a photo as an image whose pixels are those of a first frame that is read from this file.
 
-    It refers to the file where Blender shows the file's pixels as they are, and is packed where they have to be turned,
-    reduced to 8 bits, converted to sRGB or laid over black.
+    The file is stored in the .blend file, which can be moved without it, where Blender shows the file's pixels as they
+    are; and the pixels, where they have to be turned, reduced to 8 bits, converted to sRGB or laid over black.
     """
     header = picture.header
     if header.bits == 8 and header.alpha == "none" and header.orientation == 1 and header.encoding.is_srgb:
         image = bpy.data.images.load(path, check_existing=False)
+        image.pack()
         image.filepath = stored_path(Path(path))
     else:
         image = pack_picture(picture.name, fit_image(picture, picture.size, None).pixels)

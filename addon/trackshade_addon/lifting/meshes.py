@@ -3,8 +3,9 @@
 
 Tracked points are a surface whose vertices have an absolute shape key for each frame, and a Boolean attribute for each
 frame that says whether the vertex is hidden then. Both are stored in the .blend file, play without scripts, and survive
-edits: vertices can be deleted, masked or smoothed. Faces none of whose vertices are seen are shrunk to a point by a
-Geometry Nodes modifier, so that the topology stays the same in all frames.
+edits: vertices can be deleted, masked or smoothed. Of what moves, faces none of whose vertices are seen are shrunk to a
+point by a Geometry Nodes modifier, so that the topology stays the same in all frames. What stands still is hidden by
+what is in front of it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def fill_object(obj: bpy.types.Object, lifted: LiftedMesh, first_frame: int, pic
     if not still:
         _add_motion(obj, lifted.positions - lifted.pivot.astype(np.float32), first_frame)
     if len(lifted.visible):
-        _add_visibility(obj, lifted.visible, first_frame)
+        _add_visibility(obj, lifted.visible, first_frame, hides=not still)
 
 
 def _fill_mesh(mesh: Any, vertices: np.ndarray, triangles: np.ndarray) -> None:
@@ -88,12 +89,19 @@ def _add_motion(obj: bpy.types.Object, positions: np.ndarray, first_frame: int) 
             point.interpolation = "LINEAR"
 
 
-def _add_visibility(obj: bpy.types.Object, visible: np.ndarray, first_frame: int) -> None:  # [T or 1, V]
-    """Store when each vertex is seen, and hide the faces none of whose vertices are."""
+def _add_visibility(
+    obj: bpy.types.Object,
+    visible: np.ndarray,  # [T or 1, V]
+    first_frame: int,
+    hides: bool,
+) -> None:
+    """Store when each vertex is seen, and optionally hide the faces none of whose vertices are."""
     mesh: Any = obj.data
     for t, seen in enumerate(visible):
         attribute = mesh.attributes.new(f"{UNSEEN}{first_frame + t}", "BOOLEAN", "POINT")
         attribute.data.foreach_set("value", np.ascontiguousarray(~seen))
+    if not hides:
+        return
     modifier: Any = obj.modifiers.get("Visibility") or obj.modifiers.new("Visibility", "NODES")
     modifier.node_group = _visibility_nodes(first_frame, first_frame + len(visible) - 1)
     modifier.show_expanded = False

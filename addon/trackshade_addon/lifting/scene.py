@@ -24,7 +24,7 @@ from ..placement.collection import stored_path
 from ..placement.drivers import drive_by_frame
 from .material import load_picture, make_projection_material, pack_picture
 from .meshes import make_object
-from .triangles import make_backdrop, triangulate
+from .triangles import triangulate
 
 POSE = "trackshade_pose"  # on a camera: its matrix_world when it took the picture, row by row
 PHOTO_FRAMES = 49  # frames of the scene of a photo: what the published model takes
@@ -60,15 +60,15 @@ def build_scene(
     collection = bpy.data.collections.new(scene.name)
     scene.collection.children.link(collection)
     materials = make_materials(lifted, image, scene)
-    backdrop = make_backdrop(lifted) if is_video else None
-    for mesh in (*lifted.meshes, *([backdrop] if backdrop is not None else [])):
+    for mesh in lifted.meshes:
         obj = make_object(with_surface(mesh, lifted), scene.frame_start, lifted.picture_frame)
         obj.data.materials.append(materials[mesh.one_sided])
         collection.objects.link(obj)
     warnings = (*lifted.warnings, *(_show_footage(camera.data, lifted, scene) if is_video else ()))
-    _set_up_job(lifted, image, scene)
+    _set_up_job(image, scene)
     if hasattr(scene, "trackshade_lift"):
         scene.trackshade_lift.remember(lifted, request, warnings)
+        scene.trackshade_lift.photo = image
     scene.frame_set(scene.frame_start)
     return warnings
 
@@ -211,15 +211,12 @@ def _show_footage(camera: bpy.types.Camera, lifted: LiftedScene, scene: bpy.type
     camera.show_background_images = True
 
 
-def _set_up_job(lifted: LiftedScene, image: bpy.types.Image, scene: bpy.types.Scene) -> None:
+def _set_up_job(image: bpy.types.Image, scene: bpy.types.Scene) -> None:
     """Use the photo, or the first frame of the footage, as the first frame of the next job."""
     settings: Any = getattr(scene, "trackshade", None)
     if settings is None:  # the add-on is not registered: commands take the first frame as an option
         return
-    if lifted.fps > 0:
-        settings.first_frame, settings.image = "image", image
-    else:
-        settings.first_frame, settings.picture = "file", stored_path(Path(lifted.picture))
+    settings.first_frame, settings.image = "image", image  # stored in the file, which can be moved
     settings.light = "none"  # the photo's light does not move
     settings.use_range = False
 

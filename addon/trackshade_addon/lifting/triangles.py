@@ -11,8 +11,6 @@ from trackshade.shot.lifted import LiftedMesh, LiftedScene
 _LONGEST = 4.0  # edges in the picture that are longer are cut, times the median edge
 _DEPTH_RATIO = 1.25  # edges between points whose depths differ more are cut
 _STRETCH = 1.5  # edges that become longer, or shorter, over time are cut, times their length in the first frame
-_BEHIND = 1.05  # depth of the backdrop, times that of the points
-_BORDER, _MARGIN = 17, 0.02  # points along each side of the picture; how far outside, share of the longer side
 _MIN_NEW = 3  # points that have to appear together to be joined
 
 
@@ -48,57 +46,6 @@ def triangulate(
             is_joined |= visible[t]
     triangles = np.concatenate(parts) if parts else np.zeros((0, 3), np.int64)
     return triangles[_move_together(triangles, positions, visible)].astype(np.int32)
-
-
-def make_backdrop(scene: LiftedScene) -> LiftedMesh | None:
-    """Return a surface of all points of the picture's frame, without cuts, behind the others; None without points.
-
-    It shows the picture where the other surfaces have holes. At depth edges it is stretched. Every vertex is moved away
-    from the camera along its ray, so that it is seen where its point is. Vertices on the border of the picture move
-    as the nearest point does.
-    """
-    count, frame = len(scene.world_to_camera), scene.picture_frame
-    parts = [_seen_points(mesh, count, frame) for mesh in scene.meshes if mesh.kind == "points"]
-    points = np.concatenate(parts, 1) if parts else np.zeros((count, 0, 3))
-    if points.shape[1] < 3:
-        return None
-    projected = np.stack([_project(points[t], scene, t) for t in range(count)])
-    pixels, depth = projected[..., :2], projected[..., 2]
-    ahead = (depth > 1e-6).all(0)
-    pixels, depth = pixels[:, ahead], depth[:, ahead]
-    if pixels.shape[1] < 3:
-        return None
-    border = _border(scene.size)
-    nearest = np.array([int(((pixels[frame] - point) ** 2).sum(1).argmin()) for point in border])
-    pixels = np.concatenate([pixels, border + pixels[:, nearest] - pixels[frame, nearest]], 1)
-    depth = _BEHIND * np.concatenate([depth, depth[:, nearest]], 1)
-    rays = np.concatenate([pixels, np.ones((*pixels.shape[:2], 1))], 2) @ np.linalg.inv(scene.intrinsics).T
-    rotation, offset = scene.world_to_camera[:, :3, :3], scene.world_to_camera[:, None, :3, 3]
-    positions = (rays * depth[..., None] - offset) @ rotation
-    return LiftedMesh(
-        name="Backdrop",
-        kind="background",
-        positions=positions.astype(np.float32),
-        triangles=_join(pixels[frame]).astype(np.int32),
-        visible=np.zeros((0, positions.shape[1]), np.bool_),
-        pivot=positions[frame].mean(0),
-    )
-
-
-def _seen_points(mesh: LiftedMesh, count: int, frame: int) -> np.ndarray:  # [T, V, 3]
-    positions = np.broadcast_to(mesh.positions, (count, *mesh.positions.shape[1:]))
-    if not len(mesh.visible):
-        return positions
-    return positions[:, mesh.visible[min(frame, len(mesh.visible) - 1)]]
-
-
-def _border(size: tuple[int, int]) -> np.ndarray:
-    """Return points around a picture, a little outside of it, [N, 2] pixels."""
-    (width, height), margin = size, _MARGIN * max(size)
-    x, y = np.linspace(-margin, width + margin, _BORDER), np.linspace(-margin, height + margin, _BORDER)
-    sides = [np.column_stack([x, np.full(_BORDER, edge)]) for edge in (y[0], y[-1])]
-    sides += [np.column_stack([np.full(_BORDER - 2, edge), y[1:-1]]) for edge in (x[0], x[-1])]
-    return np.concatenate(sides)
 
 
 def _project(positions: np.ndarray, scene: LiftedScene, t: int) -> np.ndarray:

@@ -64,8 +64,20 @@ def update_scene(lifted: LiftedScene, scene: bpy.types.Scene, request: LiftReque
     for one_sided, material in materials.items():
         material.name = material_name(scene, one_sided)
     if hasattr(scene, "trackshade_lift"):
+        source, before_image = scene.trackshade_lift.source, scene.trackshade_lift.photo
         scene.trackshade_lift.remember(lifted, request, lifted.warnings)
+        scene.trackshade_lift.source, scene.trackshade_lift.photo = source, image
+        _use_photo(before_image, image, scene)
     scene.frame_set(frame)
+
+
+def _use_photo(before: bpy.types.Image | None, image: bpy.types.Image, scene: bpy.types.Scene) -> None:
+    """Put a photo that was read again in the place of the one that the first frame was taken from."""
+    settings: Any = getattr(scene, "trackshade", None)
+    if settings is not None and before is not None and settings.image == before:
+        settings.image = image
+    if before is not None and not before.users:
+        bpy.data.images.remove(before)
 
 
 def _move(obj: bpy.types.Object, before: Vector, after: Vector, scale: float) -> None:

@@ -39,6 +39,7 @@ _STATES = {
     "placing": "Placing the result",
     "lifting": "Lifting the photo",
     "tracking": "Tracking the footage",
+    "exporting": "Exporting",
     "building": "Building the scene",
     "done": "Done",
     "failed": "Failed",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The handles of a photo's perspective, drawn over the camera view: horizon, vanishing point and back wall."""
+"""What is drawn over the camera view of a photo: horizon, vanishing point, back wall, and boxes around objects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gpu_extras.batch import batch_for_shader
 
 GRAB = 12.0  # pixels of the screen within which a handle is grabbed, at a scale of 1
 _SURE, _UNSURE, _WALL = (0.2, 0.9, 0.4, 1.0), (1.0, 0.35, 0.1, 1.0), (0.3, 0.65, 1.0, 1.0)
+_BOX, _ACTIVE = (0.9, 0.75, 0.2, 0.8), (1.0, 0.95, 0.5, 1.0)
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0))
 _CORNERS = {"left top": (0, 1), "right top": (2, 1), "right bottom": (2, 3), "left bottom": (0, 3)}
 
@@ -49,7 +50,7 @@ def picture_view(
     seen = region_3d.view_perspective == "CAMERA" and scene.frame_current == scene.frame_start
     if not seen or camera is None or not isinstance(camera.data, bpy.types.Camera):
         return None
-    if settings.found_perspective is None:
+    if not settings.is_lifted or settings.is_video:
         return None
     corners = camera.data.view_frame(scene=scene)  # right top, right bottom, left bottom, left top
     matrix = camera.matrix_world.normalized()
@@ -116,7 +117,22 @@ def _draw() -> None:
     settings = scene.trackshade_lift
     view = picture_view(scene, context.region, context.region_data) if settings.show else None
     if view is not None:
-        draw_handles(settings, view, context.preferences.system.ui_scale)
+        scale = context.preferences.system.ui_scale
+        draw_boxes(settings, view, scale)
+        if settings.found_perspective is not None:
+            draw_handles(settings, view, scale)
+
+
+def draw_boxes(settings: Any, view: PictureView, scale: float = 1.0) -> None:
+    """Draw the boxes around objects in the region of a view."""
+    gpu.state.blend_set("ALPHA")
+    for number, item in enumerate(settings.objects):
+        if item.kind == "box":
+            edges = list(item.box)
+            corners = [view.to_region(edges[x], edges[y]) for x, y in _CORNERS.values()]
+            color = _ACTIVE if number == settings.active_object else _BOX
+            _draw_lines([corners[index] for edge in _EDGES for index in edge], color, 2 * scale)
+    gpu.state.blend_set("NONE")
 
 
 def draw_handles(settings: Any, view: PictureView, scale: float = 1.0) -> None:

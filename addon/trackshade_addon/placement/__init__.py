@@ -2,7 +2,7 @@
 """Bringing results into a scene: as a plate, background image, compositor nodes, strip or textures, or as a copy."""
 
 from .collection import PlacedResult
-from .placing import PreparedCameras, PreparedResult, place, prepare, remove
+from .placing import PreparedCameras, PreparedResult, PreparedSplats, place, prepare, remove
 from .removal import remove_result, remove_textures
 from .scene_copy import save_copy
 from .surfaces import PreparedTextures, TextureBake
@@ -11,6 +11,7 @@ __all__ = [
     "PlacedResult",
     "PreparedCameras",
     "PreparedResult",
+    "PreparedSplats",
     "PreparedTextures",
     "TextureBake",
     "place",

@@ -73,18 +73,25 @@ def make_result_collection(
     scene: bpy.types.Scene, result: ResultFolder, view_layer: str | None
 ) -> bpy.types.Collection:
     """Make the collection of a result, visible only in `view_layer` unless that is None."""
-    root = _root_collection(scene)
-    if root is None:
-        root = bpy.data.collections.new(_NAME)
-        root[_ROOT_KEY] = True
-        scene.collection.children.link(root)
-    collection = tag(bpy.data.collections.new(result.name), result)
-    root.children.link(collection)
+    collection = make_collection(scene, result.name, str(result.folder))
     for layer in scene.view_layers:
         if view_layer is not None and layer.name != view_layer:
             found = _layer_collection(layer.layer_collection, collection)
             if found is not None:
                 found.exclude = True
+    return collection
+
+
+def make_collection(scene: bpy.types.Scene, name: str, source: str) -> bpy.types.Collection:
+    """Make a collection in the scene's collection "Trackshade", marked with the path that its content is from."""
+    root = _root_collection(scene)
+    if root is None:
+        root = bpy.data.collections.new(_NAME)
+        root[_ROOT_KEY] = True
+        scene.collection.children.link(root)
+    collection = bpy.data.collections.new(name)
+    collection[PLATE_KEY] = source
+    root.children.link(collection)
     return collection
 
 

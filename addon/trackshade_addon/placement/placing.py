@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
@@ -13,7 +14,7 @@ from typing import Any
 import bpy
 
 from trackshade.client import later
-from trackshade.core.errors import UsageError
+from trackshade.core.errors import OutputError, UsageError
 
 from ..properties.placement_options import TEXTURE_MODES
 from .background import add_backgrounds
@@ -34,11 +35,13 @@ from .removal import remove_result
 from .result_folder import ResultFolder, camera_folder, camera_folders, read_result
 from .sequence import Sequence, choose_frames, load_sequence, write_sequence
 from .sequencer import add_strip
+from .splats import place_splats
 from .surfaces import PreparedTextures, prepare_textures
 
 OVER_RENDER = ("compositor", "sequencer")  # modes that lay the result over the rendered image
 BY_CAMERA = ("plate", "background", "both")  # modes that show each camera's result in front of or behind that camera
-PLACEMENT_MODES = (*BY_CAMERA, "image", *OVER_RENDER, *TEXTURE_MODES)
+SPLATS = "splats.usdc"  # in the folder of a result
+PLACEMENT_MODES = (*BY_CAMERA, "image", "splats", *OVER_RENDER, *TEXTURE_MODES)
 INTERPOLATIONS = ("Linear", "Closest", "Cubic", "Smart")
 _WARNINGS_KEY = "trackshade_warnings"
 
@@ -107,6 +110,20 @@ class PreparedResult:
 
 
 @dataclass(frozen=True)
+class PreparedSplats:
+    """The splats of a result, which were found."""
+
+    folder: Path  # folder of the result
+    samples: tuple[float, ...]  # scene frames that they have
+
+    def place(self, scene: bpy.types.Scene) -> PlacedResult:
+        """Bring the splats into the scene; see `place_splats`."""
+        placed = place_splats(self.folder / SPLATS, scene)
+        frames = math.ceil(self.samples[0]), math.floor(self.samples[-1])
+        return PlacedResult(self.folder, scene.name, frames, "sRGB", placed.warnings)
+
+
+@dataclass(frozen=True)
 class PreparedCameras:
     """The results of several cameras, whose files are written and whose colors are checked."""
 
@@ -167,21 +184,22 @@ def prepare(
     distance: float | None = None,
     interpolation: str | None = None,
     texture_size: int | None = None,
-) -> Generator[Future[Any] | None, None, PreparedResult | PreparedCameras | PreparedTextures]:
+) -> Generator[Future[Any] | None, None, PreparedResult | PreparedCameras | PreparedTextures | PreparedSplats]:
     """Do all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
 
     The scene may change between two steps, so each asks `find_scene` for it. Only the `place` method of what is
     returned changes the scene. The errors are those of `place`.
 
-    A result with several cameras is placed for each of them as plate or background. The other modes show one of them:
-    that of the scene's camera, else the first one.
+    A result with several cameras is placed for each of them as plate or background, and its baked textures have the
+    colors of all of them. The other modes show one of them: that of the scene's camera, else the first one.
 
     Args:
         result_folder: Folder of the result.
         find_scene: Returns the scene.
         mode: "plate": a plane in front of the camera that only the camera sees; "background": the camera's background
             image, in the viewport; "both"; "compositor": nodes that lay it over the composited image; "sequencer": a
-            strip; "image": only the image data-block that shows the newest result; "baked", "projected", "heat": on
+            strip; "image": only the image data-block that shows the newest result; "splats": the splats that were
+            made with it; "baked", "projected", "heat": on
             the surfaces that it shows (see `surfaces`).
         view_layer: Name of the view layer that shows the plate; by default the captured one, or all where the scene
             has lost it.
@@ -201,7 +219,9 @@ def prepare(
         )
     if interpolation not in (None, *INTERPOLATIONS):
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
-    if mode not in BY_CAMERA:
+    if mode == "splats":
+        return PreparedSplats(Path(result_folder).resolve(), _find_splats(Path(result_folder).resolve()))
+    if mode not in (*BY_CAMERA, "baked", "heat"):
         camera = find_scene().camera
         result_folder = camera_folder(Path(result_folder).resolve(), None if camera is None else camera.name)
     if mode in TEXTURE_MODES:
@@ -237,6 +257,19 @@ def prepare(
             warnings = _color_warnings(find_scene(), sample, space)
     yield None
     return PreparedResult(result, sequence, space, tuple(warnings), mode, view_layer, distance, interpolation)
+
+
+def _find_splats(folder: Path) -> tuple[float, ...]:
+    """Return the scene frames of a result. Raise OutputError if it has no splats."""
+    parts = camera_folders(folder)
+    samples = read_result(parts[0] if parts else folder).samples
+    if not (folder / SPLATS).is_file():
+        raise OutputError(
+            "no-splats",
+            f"The result in {folder} has no splats.",
+            "Shade the shot again with Splats above 0, or with --splats 200000.",
+        )
+    return samples
 
 
 def remove(placed: PlacedResult) -> None:

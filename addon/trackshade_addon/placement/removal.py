@@ -15,6 +15,7 @@ from .materials import overridden_objects, restore_materials
 from .projection import TRACKS_KEY, detach_tracks
 from .result_folder import camera_folders
 from .sequencer import remove_strips
+from .splats import remove_splats
 from .uv_maps import remove_uv_maps
 
 
@@ -23,6 +24,7 @@ def remove_result(scene: bpy.types.Scene, folder: Path, uv_maps: bool = True) ->
 
     That of a result with several cameras is removed for all of them. The result's files stay.
     """
+    remove_splats(scene, folder / "splats.usdc")
     for part in camera_folders(folder):
         remove_result(scene, part, uv_maps)
     tag = str(folder)

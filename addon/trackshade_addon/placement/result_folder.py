@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -63,6 +63,16 @@ def camera_folder(folder: Path, camera: str | None) -> Path:
     """Return the folder of the camera with a name, else that of the first one; `folder` if there is one camera."""
     folders = camera_folders(folder)
     return next((item for item in folders if _camera_name(item) == camera), folders[0] if folders else folder)
+
+
+def read_surfaces(folder: Path) -> ResultFolder:
+    """Read a result for what is laid onto surfaces: of several cameras, that of the first one, in the common folder.
+
+    Raises:
+        OutputError: as `read_result`.
+    """
+    folders = camera_folders(folder.resolve())
+    return replace(read_result(folders[0]), folder=folder.resolve()) if folders else read_result(folder)
 
 
 def _camera_name(folder: Path) -> str | None:

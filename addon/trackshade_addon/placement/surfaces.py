@@ -33,7 +33,7 @@ from .color import inverse_space
 from .materials import make_texture_material, override_materials
 from .projection import Projection, attach_tracks, detach_tracks
 from .removal import remove_result, remove_textures, remove_unused
-from .result_folder import ResultFolder, read_result
+from .result_folder import ResultFolder, read_surfaces
 from .sequence import choose_frames, load_sequence, write_sequence
 from .uv_maps import capture_coordinates, choose_uv_maps, find_textured_objects, remove_uv_maps
 
@@ -179,12 +179,13 @@ def _plan_textures(
         for name in sorted(changed)
     ]
     # The projection is always written, so that scenes which show it go on doing so.
-    options = {"objects": sorted(uv_maps), "coordinates": str(path), "size": size, "projection": True}
+    options = {"objects": sorted(uv_maps), "coordinates": str(path), "size": size}
+    options["projection"] = not shot.more_cameras
     return PreparedTextures(result.folder, mode, uv_maps, changed, tuple(warnings), options)
 
 
 def _place_textures(plan: PreparedTextures, scene: bpy.types.Scene) -> PlacedResult:
-    result = read_result(plan.folder)
+    result = read_surfaces(plan.folder)
     record = _read_texture_record(result)
     remove_result(scene, result.folder, uv_maps=False)
     space, warnings = inverse_space(scene, "the texture")
@@ -229,7 +230,7 @@ def _no_surface(scene: bpy.types.Scene, reasons: Sequence[str] = ()) -> ShotErro
 
 
 def _read_result_and_shot(folder: Path) -> tuple[ResultFolder, Shot]:
-    result = read_result(folder)
+    result = read_surfaces(folder)
     path = result.folder / TRACKS
     if not path.is_file():
         raise ShotError(

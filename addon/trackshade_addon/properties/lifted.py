@@ -3,13 +3,17 @@
 
 # No postponed annotations here: Blender reads the properties from them.
 import json
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import bpy
 
-from trackshade.shot.lift_request import LiftRequest
+from trackshade.shot.lift_request import LiftRequest, ObjectBox
 from trackshade.shot.lifted import LiftedScene, Perspective
+
+from ..messages.translations import CONTEXT
 
 _SAME = 0.01  # pixels
 
@@ -22,11 +26,45 @@ def _redraw(settings: Any, context: bpy.types.Context | None) -> None:
                 area.tag_redraw()
 
 
+class TrackshadeLiftObject(bpy.types.PropertyGroup):
+    """An object of a photo, by a box around it or by a mask."""
+
+    name: bpy.props.StringProperty(name="Name", description="Name of the object in the scene", update=_redraw)
+    kind: bpy.props.EnumProperty(
+        name="By",
+        description="How the photo says where the object is",
+        items=[
+            ("box", "Box", "It is cut out of a box around it"),
+            ("mask", "Mask", "An image of the photo's size is white where it is seen"),
+        ],
+        translation_context=CONTEXT,
+        update=_redraw,
+    )
+    box: bpy.props.FloatVectorProperty(
+        name="Box",
+        description="Left, top, right and bottom of the box, pixels from the photo's top left",
+        size=4,
+        update=_redraw,
+    )
+    mask: bpy.props.PointerProperty(
+        name="Mask", description="Image of the photo's size, white where the object is seen", type=bpy.types.Image
+    )
+    use_foot: bpy.props.BoolProperty(
+        name="Foot", description="Say where the object touches the ground, instead of finding it"
+    )
+    foot: bpy.props.FloatProperty(
+        name="Foot", description="Row of the photo at which the object touches the ground, pixels from the top", min=0
+    )
+
+
 class TrackshadeLift(bpy.types.PropertyGroup):
     """The photo or video that a scene was lifted from, and the handles of its perspective."""
 
     source: bpy.props.StringProperty(name="Photo", description="Photo or video that this scene was made from")
+    photo: bpy.props.PointerProperty(name="Photo", type=bpy.types.Image)
     is_video: bpy.props.BoolProperty()
+    objects: bpy.props.CollectionProperty(type=TrackshadeLiftObject)
+    active_object: bpy.props.IntProperty(name="Object", description="Object that is edited below the list")
     size: bpy.props.IntVectorProperty(size=2)
     request: bpy.props.StringProperty(description="Settings of lifting, as JSON")
     found: bpy.props.StringProperty(
@@ -94,11 +132,33 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         self.source, self.is_video, self.size = lifted.picture, lifted.fps > 0, lifted.size
         self.request = "" if request is None else json.dumps(request.to_dict())
         self.notes = "\n".join(warnings)
+        if isinstance(request, LiftRequest):
+            self._list_objects(request)
         if self.found and getattr(request, "perspective", None) is not None:
             return  # lifted again, by these handles
         perspective = lifted.perspective
         self.found = "" if perspective is None else json.dumps(perspective.to_dict())
         self.reset()
+
+    def _list_objects(self, request: LiftRequest) -> None:
+        """Lists the objects of a scene's first request; later ones are made from the list."""
+        if self.objects:
+            return
+        for number, box in enumerate(request.boxes, 1):
+            item = self.objects.add()
+            item.name, item.kind, item.box = box.name or f"Object {number}", "box", box.rectangle
+            item.use_foot, item.foot = box.foot is not None, box.foot or 0.0
+        for path in request.masks:
+            item = self.objects.add()
+            item.name, item.kind = Path(path).stem, "mask"
+            with suppress(RuntimeError):  # the file is gone
+                item.mask = bpy.data.images.load(path)
+                item.mask.pack()
+
+    @property
+    def masks(self) -> dict[str, bpy.types.Image]:
+        """The images of the objects that have one, by their names."""
+        return {item.name: item.mask for item in self.objects if item.kind == "mask" and item.mask is not None}
 
     def reset(self) -> None:
         """Sets the handles to the perspective as it was found."""
@@ -142,8 +202,18 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         )
 
     def lift_request(self) -> LiftRequest:
-        """The request that lifts the photo again, with the handles as they are now."""
+        """The request that lifts the photo again, with the handles and the boxes as they are now, without masks.
+
+        Raises:
+            UsageError: a box is empty.
+        """
         request = LiftRequest.from_dict(json.loads(self.request)) if self.request else LiftRequest()
+        boxes = tuple(
+            ObjectBox(tuple(item.box), item.name, item.foot if item.use_foot else None)
+            for item in self.objects
+            if item.kind == "box"
+        )
+        request = replace(request, boxes=boxes, masks=())
         perspective = self.perspective
         if perspective is None:
             return request

@@ -23,6 +23,7 @@ from .preferences import RELATIVE_PATH
 
 _DEFAULTS = ShadeSettings()
 _MAX_SEED = 2**31 - 1
+SPLATS = 200_000  # where splats are placed, unless another number is set
 FIRST_FRAME_DESCRIPTION = "Image that the video starts from and takes its colors and light from"
 FROM_PROMPT = ("none", "From Prompt", "Generate the first frame from the prompt", 2)
 _FIRST_FRAMES = [
@@ -98,6 +99,11 @@ _PLACEMENTS = [
     ("compositor", "Compositor", "Nodes that lay the result over the image, just before the output"),
     ("sequencer", "Sequencer", "A strip in the video sequencer, above the other strips"),
     ("image", "Image", "Only the image data-block Trackshade Result, for your own nodes; each new result updates it"),
+    (
+        "splats",
+        "Splats",
+        "Gaussian splats that ride on the meshes, for any camera. Blender 5.3 and later; earlier versions show points",
+    ),
     (
         "projected",
         "Projected Texture",
@@ -330,6 +336,14 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     key_pictures: _enum("Source", "Images that all frames are made from, along the tracks", _KEY_PICTURES)
     output_size: _enum("Output", "Frames of the result", _OUTPUT_SIZES)
     light: _enum("Light", "What tells how the light on surfaces changes", _LIGHTS)
+    splats: bpy.props.IntProperty(
+        name="Splats",
+        description="Number of Gaussian splats that are made of the result, for any camera to look at. 0 for none",
+        min=0,
+        max=2_000_000,
+        soft_max=500_000,
+        step=10_000,
+    )
     view_layer: bpy.props.StringProperty(
         name="View Layer",
         description="View layer to shade. Leave empty for the active view layer",
@@ -453,6 +467,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             key_pictures=self.key_pictures,
             output_size=self.output_size,
             light=self.light,
+            splats=self.splats or (SPLATS if self.place_as == "splats" else 0),
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
             loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
@@ -520,6 +535,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.frame_rule, self.size_mode = settings.frame_rule, settings.size_mode
         self.key_pictures, self.output_size = settings.key_pictures, settings.output_size
         self.light = settings.light
+        self.splats = settings.splats
         self.glass, self.hair = request.glass, request.hair
         family, colon, path = settings.image_model.partition(":")
         self.image_model = "custom" if colon else family or "none"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import bpy
 
-from .lifted import TrackshadeLift
+from .lifted import TrackshadeLift, TrackshadeLiftObject
 from .scene import TrackshadeCamera, TrackshadeKeyPicture, TrackshadeSettings
 
 _GROUPS = {"trackshade": TrackshadeSettings, "trackshade_lift": TrackshadeLift}
@@ -20,7 +20,7 @@ def scene_properties() -> Iterator[None]:
     if hasattr(bpy.types.Scene, "trackshade"):
         yield
         return
-    classes = (TrackshadeKeyPicture, TrackshadeCamera, *_GROUPS.values())
+    classes = (TrackshadeKeyPicture, TrackshadeCamera, TrackshadeLiftObject, *_GROUPS.values())
     for cls in classes:
         bpy.utils.register_class(cls)
     for name, group in _GROUPS.items():

@@ -26,6 +26,7 @@ from .scene_parts import (
     new_material,
     patterned,
     poster,
+    principled,
     printed,
     sample_color,
     set_world,
@@ -36,13 +37,14 @@ _LONG = 250
 _STRAIGHT = (0.0, 0.0, 0.0)
 
 
-def build_held_out(kind: str, seed: int, frames: int | None = None) -> bpy.types.Scene:
+def build_held_out(kind: str, seed: int, frames: int | None = None, look: int = 0) -> bpy.types.Scene:
     """Replace what is open by a scene of a kind.
 
     Args:
         kind: One of `KINDS`.
         seed: 0 or more.
         frames: Number of frames, 2 or more; the kind's if None.
+        look: Which materials the scene has: its own for 0. What moves is the same for all looks.
 
     Raises:
         UsageError: if there is no such kind.
@@ -52,8 +54,30 @@ def build_held_out(kind: str, seed: int, frames: int | None = None) -> bpy.types
     rng = np.random.default_rng([seed, *kind.encode()])
     scene = begin_scene(frames or (_LONG if kind == "long" else FRAMES))
     KINDS[kind](rng)
+    if look:
+        _change_look(np.random.default_rng([seed, look, *kind.encode()]))
     scene.frame_set(1)
     return scene
+
+
+def _change_look(rng: Random) -> None:
+    """Give all surfaces but those that an image cuts out other patterns and colors, and the light another color."""
+    for mesh in [data for data in bpy.data.meshes if data.users]:
+        for index, material in enumerate(mesh.materials):
+            if material is None or principled(material).inputs["Alpha"].is_linked:
+                continue
+            pattern = str(rng.choice(["checks", "bricks", "wood", "marble", "cells"]))
+            mesh.materials[index] = patterned(
+                rng, pattern, rng.uniform(1.0, 2.0), "Generated" if _deforms(mesh) else "Object"
+            )
+    for light in bpy.data.lights:
+        light.color = sample_color(rng, 0.9, 1.0)
+
+
+def _deforms(mesh: bpy.types.Mesh) -> bool:
+    """Return whether an object of a mesh is deformed, by an armature or by shape keys."""
+    users = [obj for obj in bpy.data.objects if obj.data == mesh]
+    return mesh.shape_keys is not None or any(item.type == "ARMATURE" for obj in users for item in obj.modifiers)
 
 
 def _add_floor(rng: Random, pattern: str | None = None) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Photos and footage as scenes: import entries, drag and drop, the panel with the handles, and camera moves."""
+"""Photos and footage as scenes: import entries, drag and drop, and the panel with the handles."""
 
 # No postponed annotations here: Blender reads the properties from them.
 from collections.abc import Callable, Iterator
@@ -9,7 +9,6 @@ from typing import Any
 import bpy
 
 from trackshade.client.job_run import run_to_end
-from trackshade.core.camera_motion import EASINGS, PRESETS
 from trackshade.core.errors import CancelledError, ShotError
 from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedScene
@@ -19,14 +18,15 @@ from ..backend.prefs import current_prefs
 from ..jobs.session import current
 from ..lifting import build_scene
 from ..lifting import run as lift_run
-from ..lifting.motion import apply_preset, move_object, move_scene_camera
-from ..lifting.task import lift
+from ..lifting.task import StoredImages, lift
 from ..lifting.update import update_scene
 from ..messages import texts
 from ..messages.texts import tr
 from ..messages.translations import CONTEXT
 from ..redraw import redraw, redraw_settled
+from .camera_moves import draw_camera_moves
 from .drawing import ActionOperator, SubPanel, action, draw_properties, draw_text, split_properties
+from .lifting_objects import draw_objects, read_masks
 from .modal import is_scene_free
 
 _PLACES = [
@@ -40,24 +40,6 @@ _DEPTH_KINDS = [
     ("distance", "From the Camera", "Distance from the camera's center"),
     ("inverse", "Inverse", "Large values are near, as depth networks write them"),
 ]
-_EASINGS = [
-    ("ease", "Ease", "Begin and end slowly"),
-    ("linear", "Linear", "Constant speed"),
-    ("ease-in", "Ease In", "Begin slowly"),
-    ("ease-out", "Ease Out", "End slowly"),
-]
-_PRESETS = [
-    ("orbit", "Orbit", "Circle around the subject to the right; degrees"),
-    ("dolly", "Dolly", "Move towards the subject; share of its distance"),
-    ("truck", "Truck", "Move to the right; share of the subject's distance"),
-    ("pan", "Pan", "Turn to the right; degrees"),
-    ("tilt", "Tilt", "Turn up; degrees"),
-    ("crane", "Crane", "Rise; share of the subject's distance"),
-    ("zoom", "Zoom", "Multiply the focal length; factor"),
-    ("dolly-zoom", "Dolly Zoom", "Move towards the subject and widen the view to keep its size; share of its distance"),
-]
-assert [name for name, *_ in _PRESETS] == [*PRESETS]
-assert {name for name, *_ in _EASINGS} == {*EASINGS}
 
 
 class _LiftOperator(ActionOperator):
@@ -75,9 +57,15 @@ class _LiftOperator(ActionOperator):
             return False
         return True
 
-    def begin(self, source: Path, request: LiftRequest | TrackRequest, build: Callable[[LiftedScene], None]) -> None:
+    def begin(
+        self,
+        source: Path,
+        request: LiftRequest | TrackRequest,
+        build: Callable[[LiftedScene], None],
+        stored: StoredImages | None = None,
+    ) -> None:
         """Start the task, or do all of it in a Blender without a window. May raise TrackshadeError."""
-        steps = lift(source, request, current_prefs().python(), build)
+        steps = lift(source, request, current_prefs().python(), build, stored)
         if bpy.app.background:
             run_to_end(steps, lambda progress: None)
         else:
@@ -200,7 +188,7 @@ class _HandleOperator(_LiftOperator):
 
 
 class TRACKSHADE_OT_lift_again(_LiftOperator, bpy.types.Operator):
-    """Build the scene again with the handles as they are now. Objects and camera keep their keyframes"""
+    """Build the scene again with the handles and objects as they are now. Objects and camera keep their keyframes"""
 
     bl_idname = "trackshade.lift_again"
     bl_label = "Lift Again"
@@ -222,7 +210,8 @@ class TRACKSHADE_OT_lift_again(_LiftOperator, bpy.types.Operator):
             update_scene(lifted, scene, request)
             _push_undo("Lift Again")
 
-        self.begin(Path(settings.source), request, build)
+        source = Path(bpy.path.abspath(settings.source))
+        self.begin(source, request, build, StoredImages(_packed(settings.photo), read_masks(settings)))
 
 
 @action("Reset Handles", _HandleOperator, bl_options={"REGISTER", "UNDO"})
@@ -235,97 +224,6 @@ def reset_handles(operator: Any, context: bpy.types.Context) -> None:
 def cancel_lift(operator: Any, context: bpy.types.Context) -> None:
     """End the task; no scene is made"""
     lift_run.close()
-
-
-class TRACKSHADE_OT_camera_preset(ActionOperator, bpy.types.Operator):
-    """Keyframe a move of the scene's camera about what it looks at. Earlier keyframes of the camera are replaced"""
-
-    bl_idname = "trackshade.camera_preset"
-    bl_label = "Camera Move"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-
-    preset: bpy.props.EnumProperty(name="Move", description="Move of the camera", items=_PRESETS,
-                                   translation_context=CONTEXT)  # fmt: skip
-    amount: bpy.props.FloatProperty(
-        name="Amount",
-        description="Degrees, share of the subject's distance, or factor; a negative amount goes the other way",
-        precision=2,
-    )
-    use_range: bpy.props.BoolProperty(name="Custom Range", description="Use another frame range than the scene's")
-    start: bpy.props.IntProperty(name="Frame Start", description="First frame of the move", default=1)
-    duration: bpy.props.IntProperty(name="Duration", description="Number of frames of the move", min=1, default=48)
-    easing: bpy.props.EnumProperty(name="Easing", description="How the move begins and ends", items=_EASINGS,
-                                   translation_context=CONTEXT)  # fmt: skip
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene is not None and context.scene.camera is not None and is_scene_free(cls, context)
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        self.amount = PRESETS[self.preset].amount
-        return self.execute(context)  # the values can be changed in the panel of the last operation
-
-    def draw(self, context: bpy.types.Context) -> None:
-        layout = split_properties(self.layout)
-        draw_properties(layout, self, "preset", "amount", "easing", "use_range")
-        if self.use_range:
-            draw_properties(layout, self, "start", "duration")
-
-    def act(self, context: bpy.types.Context) -> None:
-        scene, frame = context.scene, context.scene.frame_current
-        start, end = scene.frame_start, scene.frame_end
-        if self.use_range:
-            start, end = self.start, self.start + self.duration
-        amount = self.amount or PRESETS[self.preset].amount
-        apply_preset(scene, self.preset, amount, start, end, self.easing)
-        scene.frame_set(frame)
-
-
-class TRACKSHADE_OT_move_by_text(ActionOperator, bpy.types.Operator):
-    """Keyframe the camera, or the active object, by a motion written as text"""
-
-    bl_idname = "trackshade.move_by_text"
-    bl_label = "Motion from Text"
-    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
-
-    target: bpy.props.EnumProperty(
-        name="Target",
-        description="What is moved",
-        items=[
-            ("camera", "Camera", "The scene's camera: 'trans', 'rot' and 'spiral'"),
-            ("object", "Active Object", "The active object: 'up', 'down', 'left', 'right', 'front', 'back' and 'rot'"),
-        ],
-        translation_context=CONTEXT,
-    )
-    motion: bpy.props.StringProperty(name="Motion", description="Moves, such as: trans 0 0 -0.5 0 24; rot y 10")
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene is not None and is_scene_free(cls, context)
-
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self)
-
-    def act(self, context: bpy.types.Context) -> None:
-        scene, frame = context.scene, context.scene.frame_current
-        if self.target == "camera":
-            move_scene_camera(scene, self.motion)
-        else:
-            move_object(scene, context.object.name if context.object else "", self.motion)
-        scene.frame_set(frame)
-
-
-class TRACKSHADE_MT_camera_moves(bpy.types.Menu):
-    """Moves of the camera."""
-
-    bl_label = "Camera Moves"
-
-    def draw(self, context: bpy.types.Context) -> None:
-        self.layout.operator_context = "INVOKE_DEFAULT"
-        for name, label, _ in _PRESETS:
-            self.layout.operator("trackshade.camera_preset", text=label, text_ctxt=CONTEXT).preset = name
-        self.layout.separator()
-        self.layout.operator("trackshade.move_by_text")
 
 
 class TRACKSHADE_PT_lifting(SubPanel, bpy.types.Panel):
@@ -350,9 +248,14 @@ class TRACKSHADE_PT_lifting(SubPanel, bpy.types.Panel):
         if settings.is_lifted:
             for warning in settings.warnings:
                 draw_text(layout, context, warning, "ERROR")
+            if not settings.is_video:
+                draw_objects(layout, settings)
             if settings.found_perspective is not None:
                 _draw_handles(layout, context, settings)
-        layout.menu(TRACKSHADE_MT_camera_moves.__name__, icon="CAMERA_DATA")
+            if not settings.is_video:
+                layout.operator("trackshade.lift_again", icon="FILE_REFRESH")
+        draw_camera_moves(layout)
+        layout.operator("trackshade.export_tracks", icon="EXPORT")
 
 
 def _draw_handles(layout: bpy.types.UILayout, context: bpy.types.Context, settings: Any) -> None:
@@ -375,7 +278,6 @@ def _draw_handles(layout: bpy.types.UILayout, context: bpy.types.Context, settin
             column, context, tr("The focal length is not sure: it may be {percent} % off", percent=percent), "ERROR"
         )
     draw_properties(column, settings, "indoors", "camera_height")
-    layout.operator("trackshade.lift_again", icon="FILE_REFRESH")
 
 
 def _new_scene(name: str, lifted: LiftedScene, frames: int, request: LiftRequest | TrackRequest) -> None:
@@ -393,6 +295,10 @@ def _new_scene(name: str, lifted: LiftedScene, frames: int, request: LiftRequest
             space.region_3d.view_perspective = "CAMERA"
     _push_undo("Photo as Scene")
     redraw_settled()
+
+
+def _packed(image: bpy.types.Image | None) -> bytes | None:
+    return None if image is None or image.packed_file is None else bytes(image.packed_file.data)
 
 
 def _viewports(window: bpy.types.Window) -> Iterator[Any]:

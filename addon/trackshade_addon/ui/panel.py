@@ -119,7 +119,7 @@ class ShotSettings(SettingsPanel):
         column.prop(settings, "use_range")
         if settings.use_range:
             draw_properties(column, settings, "first", "last", "step")
-        draw_properties(layout.column(align=True), settings, "output_size", "light")
+        draw_properties(layout.column(align=True), settings, "output_size", "light", "splats")
         layout.prop(settings, "camera", placeholder=tr("Scene camera"))
         layout.prop_search(settings, "view_layer", context.scene, "view_layers", icon="RENDERLAYERS")
         draw_properties(layout.column(align=True), settings, "glass", "hair")

@@ -11,6 +11,7 @@
     lift IMAGE OPTIONS OUT  lift a photo to a scene; OPTIONS is JSON, see `trackshade.shot.lift_request.LiftRequest`
     track VIDEO OPTIONS OUT  turn footage into a lifted scene of tracked points, written to the file OUT and replacing
                         it; OPTIONS is JSON, see `trackshade.shot.track_request.TrackRequest`
+    export SHOT OPTIONS OUT  write the files of another system; OPTIONS is JSON, see `export`
 
 A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
 {"event": "result", ...} or {"event": "error", ...}. The caller holds standard input open; the task is cancelled when
@@ -32,6 +33,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from trackshade import __version__
 from trackshade.config import registry
@@ -178,6 +181,49 @@ def track(video: str, wanted: str, out: str) -> dict[str, Any]:
             "notes": dict(scene.notes)}  # fmt: skip
 
 
+def export(shot: str, wanted: str, out: str) -> dict[str, Any]:
+    """Export a shot file for another system, with the picture beside it, if there is one.
+
+    Args:
+        shot: the shot file.
+        wanted: JSON with "format", and optionally "points", "fps" and "force"; see `trackshade.exports.export_shot`.
+        out: file or folder to write.
+
+    Returns:
+        The record of the export.
+
+    Raises:
+        TrackshadeError: as raised by `export_shot`.
+    """
+    from PIL import Image
+
+    from trackshade.exports import ExportSource, export_shot
+    from trackshade.shot import Shot
+
+    try:
+        values = json.loads(wanted)
+        name = values.pop("format")
+        options = {key: values.pop(key) for key in ("points", "fps", "force") if key in values}
+        if values:
+            raise ValueError(f"{next(iter(values))!r} is unknown")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UsageError("bad-setting", f"The settings of the export are not valid: {error}.") from error
+    path, picture, progress = Path(shot), None, _Progress()
+    if path.with_suffix(".png").is_file():
+        with Image.open(path.with_suffix(".png")) as image:
+            picture = np.asarray(image.convert("RGB"))
+
+    def report(done: int, total: int) -> None:
+        if _cancelled.is_set():
+            raise CancelledError
+        progress(done, total, Path(out).name)
+
+    return {
+        "out": out,
+        **export_shot(ExportSource(Shot.load(path), picture), name, Path(out), report=report, **options),
+    }
+
+
 class _Progress:
     """Prints progress, not too often."""
 
@@ -193,7 +239,7 @@ class _Progress:
 
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
-    task.__name__: task for task in (probe, fetch, verify, check, bake, lift, track)
+    task.__name__: task for task in (probe, fetch, verify, check, bake, lift, track, export)
 }
 
 

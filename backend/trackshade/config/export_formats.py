@@ -23,6 +23,7 @@ class ExportFormat:
         points: default number of points that are tracked; 0 if the format has none.
         uses_picture: whether the first frame's picture is part of it.
         file_suffix: suffix of the file that is written; "" for a folder.
+        images: whether images of all frames, and of all cameras, are part of it ("optional" or "needed"); "" if not.
     """
 
     description: str
@@ -33,6 +34,7 @@ class ExportFormat:
     points: int = 0
     uses_picture: bool = False
     file_suffix: str = ""
+    images: str = ""
 
 
 EXPORT_FORMATS: Mapping[str, ExportFormat] = {
@@ -53,7 +55,15 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {
     ),
     "exr": ExportFormat("Depth, normals, flow and object index as OpenEXR sequences."),
     "mp4": ExportFormat("Depth, normals, flow and object index as 8-bit videos."),
-    "nerfstudio": ExportFormat("nerfstudio: transforms.json, images and a point cloud.", points=20000),
+    "nerfstudio": ExportFormat(
+        "nerfstudio: transforms.json, images and a point cloud.", points=20000, images="optional"
+    ),
+    "splats-usd": ExportFormat(
+        "Gaussian splats on the meshes, all frames (.usdc).", points=200_000, file_suffix=".usdc", images="needed"
+    ),
+    "splats-ply": ExportFormat("Gaussian splats on the meshes, a PLY file per frame.", points=200_000, images="needed"),
+    "usd": ExportFormat("Meshes with a texture for each frame (USD).", images="needed"),
+    "gltf": ExportFormat("Meshes with one texture each (.glb).", file_suffix=".glb", images="needed"),
     "camera": ExportFormat("Camera path for camera-controlled models: c2w and intrinsics (.npz).", file_suffix=".npz"),
     "npz": ExportFormat("Tracks, camera and transforms as plain arrays (.npz).", points=4900, file_suffix=".npz"),
 }

@@ -70,7 +70,18 @@ GENERATE = "generate"  # instead of the path of a first frame
 DEPTH_KINDS = ("auto", "z", "distance", "inverse")  # as `trackshade.shot.lift_request` has them
 PLACES = ("auto", "indoors", "outdoors")
 CAMERA_MODES = ("override", "append")  # as `trackshade.core.camera_motion.move_camera` has them
-PLACEMENT_MODES = ("both", "plate", "background", "compositor", "sequencer", "image", "projected", "baked", "heat")
+PLACEMENT_MODES = (
+    "both",
+    "plate",
+    "background",
+    "compositor",
+    "sequencer",
+    "image",
+    "splats",
+    "projected",
+    "baked",
+    "heat",
+)
 
 SCENE = Option("scene", "Scene file: .blend, .glb, .gltf, .usd*, .abc, .fbx, .obj, .ply or .stl.", "SCENE")
 RESULT = Option("result", "Folder of a result.", "RESULT", required=True)
@@ -122,6 +133,21 @@ SAMPLING_OPTIONS = (
     ),
     _choice("--light", "What the light changes with: clay renders of the scene, its input render, or nothing.", LIGHTS),
     _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
+    Option(
+        "--multiview-model",
+        "Model that samples the frames of several cameras together: mini-matrix, or a folder that 'trackshade train "
+        "multiview' has exported. The result follows its light and colors.",
+        "NAME|FOLDER",
+        "",
+    ),
+    Option("--arm", "How the multiview model combines videos and camera sweeps. Default: all references.", "NAME", ""),
+    Option(
+        "--splats",
+        "Also write this many Gaussian splats that ride on the surfaces, as splats.usdc: 200000 suit most scenes.",
+        "N",
+        0,
+        int,
+    ),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
 )
 _LOOK = (
@@ -182,8 +208,14 @@ EXPORT = (
         + " ".join(f"{name}: {form.description}" for name, form in EXPORT_FORMATS.items()),
         (SHOT_FORMAT, *EXPORT_FORMATS),
     ),
-    Option("--points", "Number of tracked points. Default: the format's.", "N", kind=int),
-    Option("--images", "Folder of an image for each frame (nerfstudio). Default: the one beside the shot.", "DIR"),
+    Option("--points", "Number of tracked points, or of splats. Default: the format's.", "N", kind=int),
+    Option("--fps", "Frame rate to resample to: 16 for Wan, 24 for LTX. Default: the scene's.", "X", kind=float),
+    Option(
+        "--images",
+        "Folder of an image for each frame, or of a folder for each of several cameras (nerfstudio, splats, textures). "
+        "Default: the one beside the shot.",
+        "DIR",
+    ),
 )
 _FORCE = _Switch("--force", "Replace an existing output.")
 _TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
@@ -195,6 +227,7 @@ _REFERENCE = (
     Option("--every", "Distance of the true frames; longer scenes than 33 frames have as many.", "N", 8, int),
     Option("--samples", "Cycles' samples per pixel.", "N", 24, int),
     Option("--length", "Number of frames of a generated scene. Default: the kind's.", "N", kind=int),
+    Option("--look", "Give the generated scene other materials, chosen by this number.", "N", 0, int),
     _Switch("--all-frames", "Render all true frames, without light and ideal video."),
 )
 _SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
@@ -276,6 +309,9 @@ _LIFT = (
     Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
     _FOV,
     Option("--place", "Whether there are side walls and a ceiling.", default="auto", choices=PLACES),
+    Option(
+        "--handles", "JSON file with the horizon, the back wall and the focal length, as --json prints them.", "FILE"
+    ),
     Option("--camera-height", "Height of the camera above the ground, metres. Default: 1.6.", "X", kind=float),
     _choice("--behind", "What is behind objects: the background continued (fill), or a hole (none).", ("fill", "none")),
     Option("--length", "Number of frames of the scene.", "N", 49, int),
@@ -299,7 +335,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
         "Capture a scene to a shot file and its first frame.",
-        (*_CAPTURE_ALL, *_CAMERAS, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",

@@ -64,6 +64,10 @@ class ShadeSettings:
             "render" for its input render, "none" to carry colors unchanged.
         image_format: "png" for frames of 8 bits, or "exr" for scene-linear half floats.
         alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
+        multiview_model: Model that samples the frames of several cameras together, whose light and colors are followed:
+            "mini-matrix" or a folder that `trackshade train multiview` has exported; empty for none.
+        arm: How it combines rows and columns of the grid of cameras and frames; empty for the default.
+        splats: Number of Gaussian splats that ride on the surfaces, written beside the frames; 0 for none.
     """
 
     model: str = "mini"
@@ -93,6 +97,9 @@ class ShadeSettings:
     light: str = "clay"
     image_format: str = "png"
     alpha: bool = False
+    splats: int = 0
+    multiview_model: str = ""
+    arm: str = ""
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -132,9 +139,12 @@ class ShadeSettings:
         is_list = isinstance(frames, (tuple, list)) and all(_is_number(n, -1e7, 1e7) for n in frames)
         require(is_list and bool(frames) == (self.output == "key"), "key frames", frames, "frames of the output key")
         object.__setattr__(self, "key_frames", tuple(frames))
+        require(isinstance(self.multiview_model, str), "multiview model", self.multiview_model, "a name or a folder")
+        require(isinstance(self.arm, str), "arm", self.arm, "a name")
         require(isinstance(self.alpha, bool), "alpha", self.alpha, "true or false")
         is_name = isinstance(self.image_model, str) and (bool(self.image_model) or self.output != "stills")
         require(is_name, "image model", self.image_model, "an image model's name")
+        require(_is_integer(self.splats, 0, 2_000_000), "number of splats", self.splats, "0 to 2000000")
         require(_is_integer(self.stills, 1, 64), "number of stills", self.stills, "1 to 64")
         require(_is_number(self.strength, 0, 1), "strength", self.strength, "0 to 1")
         are_texts = isinstance(self.loras, (tuple, list)) and all(isinstance(item, str) for item in self.loras)

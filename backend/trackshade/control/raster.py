@@ -249,6 +249,17 @@ def _cut_edges(u0, v0, q0, u1, v1, q1, u2, v2, q2):
 
 
 @kernel
+def _is_covered(depth, top, bottom, left, right, nearest):
+    """Return whether all pixels of a box are nearer than a depth."""
+    limit = np.float32(nearest - 1e-9 * abs(nearest))  # depths of pixels are rounded otherwise than those of vertices
+    for i in range(top, bottom + 1):
+        for j in range(left, right + 1):
+            if depth[np.uintp(i), np.uintp(j)] >= limit:  # unsigned: no check for negative indices
+                return False
+    return True
+
+
+@kernel
 def _draw(
     depth, triangle, labels, vertices, triangles, label, near, far, paint, first, parameters, out,
     by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
@@ -275,6 +286,8 @@ def _draw(
         bottom_row = math.floor(min(bottom - SAMPLE_Y, height - 1.0))
         if right_column < left_column or bottom_row < top_row:
             continue
+        if whole and _is_covered(depth, top_row, bottom_row, left_column, right_column, min(z0, z1, z2)):
+            continue
         if whole:
             a0, b0, c0, s0 = v1 - v2, u2 - u1, u1 * v2 - v1 * u2, q0
             a1, b1, c1, s1 = v2 - v0, u0 - u2, u2 * v0 - v2 * u0, q1
@@ -296,14 +309,21 @@ def _draw(
         for i in range(top_row, bottom_row + 1):
             py = i + SAMPLE_Y
             r0, r1, r2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
+            is_inside = False  # edge functions are monotonic along a row, also as rounded: what is inside is one span
             for j in range(left_column, right_column + 1):
                 px = j + SAMPLE_X
                 e0, e1, e2 = a0 * px + r0, a1 * px + r1, a2 * px + r2
                 if not ((e0 > 0.0) & (e1 > 0.0) & (e2 > 0.0)):  # & makes one branch of three
+                    if is_inside:
+                        break
                     continue
+                is_inside = True
                 e0, e1, e2 = e0 * s0, e1 * s1, e2 * s2
-                scale = 1.0 / (e0 + e1 + e2)
-                z = (e0 * z0 + e1 * z1 + e2 * z2) * scale
+                total, deep = e0 + e1 + e2, e0 * z0 + e1 * z1 + e2 * z2
+                if deep > 1.000001 * depth[i, j] * total:  # surely hidden: spares the division
+                    continue
+                scale = 1.0 / total
+                z = deep * scale
                 if not (z >= near and z <= far):
                     continue
                 z32 = np.float32(z)
@@ -332,7 +352,9 @@ def _draw_instances(
     depth, triangle, labels, positions, scratch, triangles, k, orthographic, near, far, numbers, to_camera, kinds,
     first, parameters, out, by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
 ):  # fmt: skip
-    for n in range(numbers.size):
+    order = np.argsort(to_camera[:, 2, 3])  # from near to far, so that more is hidden
+    for m in range(numbers.size):
+        n = order[m]
         _to_screen(positions, to_camera[n], k, orthographic, scratch)
         _draw(
             depth, triangle, labels, scratch, triangles, numbers[n], near, far, kinds[n], first, parameters[n], out,

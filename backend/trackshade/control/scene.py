@@ -35,6 +35,16 @@ class ShotRaster:
         self._slots = ShotSlots(shot)
         self._scratch = np.empty((largest, 4), np.float64)
         self._no_parameters = np.zeros((len(shot.meshes), 18))
+        self._changing = [mesh for mesh, track in enumerate(shot.meshes) if track.changes]
+        static: dict[tuple[int, int | None], list[int]] = {}
+        for mesh, track in enumerate(shot.meshes):
+            if not track.changes:
+                static.setdefault((track.geometry, track.surfaces), []).append(mesh)
+        # Of the meshes with one geometry: their indices [N], and in which samples they are visible, [N, T].
+        self._static = {
+            key: (np.array(meshes), np.stack([shot.meshes[mesh].visible for mesh in meshes]))
+            for key, meshes in static.items()
+        }
         self._rule: MeshRule | None = None
         self._parameters: dict[int, np.ndarray] = {}
 
@@ -86,14 +96,15 @@ class ShotRaster:
         image = out if out is not None else np.zeros((0, 0, 3), np.uint8)
         for (index, _), meshes in self._groups(t).items():
             geometry = self.shot.geometries[index]
-            tracks = [self.shot.meshes[mesh] for mesh in meshes]
-            matrices = np.stack([track.matrix_world[t] for track in tracks])
+            tracks = self.shot.meshes
+            # Much faster than np.stack for many meshes.
+            matrices = np.concatenate([tracks[mesh].matrix_world[t] for mesh in meshes]).reshape(-1, 4, 4)
             slots = self._slots.of(meshes[0], t)
             kinds, parameters = np.full(len(meshes), INVISIBLE), self._no_parameters[: len(meshes)]
             if rule is not None and out is not None:
                 kinds, parameters = self._paint(meshes, rule)
             instances = Instances(
-                np.array(meshes),
+                np.array(meshes, np.int64),
                 camera.world_to_camera[t] @ matrices,
                 kinds,
                 parameters,
@@ -109,10 +120,13 @@ class ShotRaster:
     def _groups(self, t: int) -> dict[tuple[int, int | None], list[int]]:
         """Return the meshes that are visible in sample `t`, by geometry and surfaces."""
         groups: dict[tuple[int, int | None], list[int]] = {}
-        for mesh, track in enumerate(self.shot.meshes):
+        for (index, surfaces), (meshes, visible) in self._static.items():
+            if visible[:, t].any():
+                groups[index, surfaces] = meshes[visible[:, t]].tolist()
+        for mesh in self._changing:
+            track = self.shot.meshes[mesh]
             if track.visible[t]:
-                index = track.geometry_at(t) if track.changes else track.geometry
-                groups.setdefault((index, track.surfaces), []).append(mesh)
+                groups.setdefault((track.geometry_at(t), track.surfaces), []).append(mesh)
         return groups
 
     def _paint(self, meshes: list[int], rule: MeshRule) -> tuple[np.ndarray, np.ndarray]:

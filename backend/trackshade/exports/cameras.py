@@ -14,6 +14,7 @@ from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import camera_to_blender
 from trackshade.shot import Shot
+from trackshade.shot.cameras import camera_file_names, unroll_cameras
 
 _CLOUD_FRAMES = 9  # frames that the point cloud is taken from
 POINT_CLOUD = "sparse_pc.ply"
@@ -22,48 +23,56 @@ POINT_CLOUD = "sparse_pc.ply"
 def write_nerfstudio(
     shot: Shot,
     folder: Path,
-    images: Sequence[Path],
+    images: Sequence[Path | None],
     points: int,
     read_image: Callable[[Path], np.ndarray],
     report: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Write `transforms.json`, `sparse_pc.ply` and, where images are given, `images/`.
 
-    Cameras are camera-to-world matrices with x right, y up and z backwards; the world has Z up, as in Blender.
+    Cameras are camera-to-world matrices with x right, y up and z backwards; the world has Z up, as in Blender. Images
+    of several cameras are in `images/CAMERA/`, and each has the `time` of its frame, from 0 to 1; cells without an
+    image are left out.
 
     Args:
-        shot: the shot.
+        shot: the shot, as it was captured.
         folder: an empty folder.
-        images: an image for each frame, which is copied; or none.
+        images: an image for each sample of the unrolled shot, which is copied; or none.
         points: number of points of the point cloud, which is taken from up to nine frames.
         read_image: reads an image, [H, W, 3] uint8.
         report: called with the number of frames that are done.
 
     Raises:
-        ShotError: the camera is orthographic, or there is another number of images than of frames.
+        ShotError: a camera is orthographic, or there is another number of images than of frames.
 
     Source: docs.nerf.studio, "Data conventions".
     """
+    names, shot = camera_file_names(shot.cameras), unroll_cameras(shot)
     _refuse_orthographic(shot, "nerfstudio")
-    count = len(shot.frame_numbers)
+    count, views = len(shot.frame_numbers), shot.views
     if images and len(images) != count:
         raise ShotError(
             "image-count",
             f"There are {len(images)} images for {count} frames.",
             "Give a folder with one image for each frame of the shot.",
         )
-    (folder / "images").mkdir()
-    suffix = images[0].suffix.lower() if images else ".png"
+    for name in names if views > 1 else [""]:
+        (folder / "images" / name).mkdir(parents=True)
+    last = max(1, count // views - 1)
     frames = []
     for t, matrix in enumerate(camera_to_blender(shot.camera.world_to_camera)):
-        file = f"images/{t + 1:04d}{suffix}"
-        if images:
-            shutil.copyfile(images[t], folder / file)
+        report(t // views + 1)
+        source = images[t] if images else None
+        if images and source is None:
+            continue
+        file = f"images/{names[t % views] + '/' if views > 1 else ''}{t // views + 1:04d}"
+        file += source.suffix.lower() if source else ".png"
+        if source is not None:
+            shutil.copyfile(source, folder / file)
         k = shot.camera.intrinsics[t]
         lens = {"fl_x": k[0, 0], "fl_y": k[1, 1], "cx": k[0, 2], "cy": k[1, 2]}
-        lens = {name: float(value) for name, value in lens.items()}
-        frames.append({"file_path": file, "transform_matrix": matrix.tolist(), **lens})
-        report(t + 1)
+        frame = {"file_path": file, "transform_matrix": matrix.tolist(), **{n: float(v) for n, v in lens.items()}}
+        frames.append(frame if views == 1 else {**frame, "time": t // views / last})
     places, colors = _point_cloud(shot, points, images, read_image)
     _write_ply(folder / POINT_CLOUD, places, colors)
     data = {
@@ -103,12 +112,14 @@ def _refuse_orthographic(shot: Shot, what: str) -> None:
 
 
 def _point_cloud(
-    shot: Shot, count: int, images: Sequence[Path], read_image: Callable[[Path], np.ndarray]
+    shot: Shot, count: int, images: Sequence[Path | None], read_image: Callable[[Path], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return world positions [N, 3] and colors [N, 3] uint8 of points on visible surfaces; gray without images."""
     raster, rng = ShotRaster(shot), np.random.default_rng(0)
-    step = max(1, -(-len(shot.frame_numbers) // _CLOUD_FRAMES))
-    samples = range(0, len(shot.frame_numbers), step)
+    frames = len(shot.frame_numbers) // shot.views
+    step = max(1, -(-frames // _CLOUD_FRAMES)) * shot.views
+    samples = [t + view for t in range(0, len(shot.frame_numbers), step) for view in range(shot.views)]
+    samples = [t for t in samples if not images or images[t] is not None]
     places, colors = [np.zeros((0, 3))], [np.zeros((0, 3), np.uint8)]
     for t in samples:
         depth = raster.draw(t).depth
@@ -119,11 +130,12 @@ def _point_cloud(
         local = rays @ np.linalg.inv(shot.camera.intrinsics[t]).T * depth[rows, columns, None]
         matrix = np.linalg.inv(shot.camera.world_to_camera[t])
         places.append(local @ matrix[:3, :3].T + matrix[:3, 3])
-        image = read_image(images[t]) if images else np.full((*depth.shape, 3), 128, np.uint8)
+        source = images[t] if images else None
+        image = np.full((*depth.shape, 3), 128, np.uint8) if source is None else read_image(source)
         if image.shape[:2] != depth.shape:
             raise ShotError(
                 "image-size",
-                f"{images[t]} has another size than the shot, {shot.size[0]}×{shot.size[1]} pixels.",
+                f"{source} has another size than the shot, {shot.size[0]}×{shot.size[1]} pixels.",
                 "Give images of the shot's size.",
             )
         colors.append(image[rows, columns, :3])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, passes, tracks
 from trackshade.shot import Shot
-from trackshade.shot.fitting import ShotFit, plan_fit
+from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot
 
 RECORD = "export.json"
 
@@ -30,12 +31,15 @@ class ExportSource:
     Attributes:
         shot: the shot, of any length and size.
         picture: [H, W, 3] uint8 sRGB picture of the first frame at the shot's size, or None.
-        images: files of all frames' images at the shot's size, or none.
+        images: files of all frames' images, or none. With several cameras one for each sample of the unrolled shot,
+            None for cells without one.
+        light: [samples of the unrolled shot, h, w, 3] clay renders of all cells, linear, or None.
     """
 
     shot: Shot
     picture: np.ndarray | None = None
-    images: Sequence[Path] = field(default=())
+    images: Sequence[Path | None] = field(default=())
+    light: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def export_shot(
     frame_rule: str = "auto",
     size_mode: str = "pad",
     size: tuple[int, int] | None = None,
+    fps: float | None = None,
     force: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -69,6 +74,7 @@ def export_shot(
         frame_rule: one of `FRAME_RULES`.
         size_mode: "pad" or "crop".
         size: (width, height) of the output, pixels; None for the nearest that the format has.
+        fps: frame rate to which the shot is resampled first, such as that of a model; None to keep its own.
         force: whether an earlier export at `out` is replaced.
         report: called as report(done, total) after every frame; what it raises ends the export.
 
@@ -89,9 +95,14 @@ def export_shot(
         raise UsageError("usage", f"The format {name} has no tracked points.", "Leave --points out.")
     check_export(out, form, force)
     source.shot.check_values()
-    fit = fit_to_format(source.shot, name, frame_rule=frame_rule, size_mode=size_mode, size=size)
-    shot = fit.apply(source.shot)
-    if source.images and not np.array_equal(fit.positions, np.arange(len(source.shot.frame_numbers))):
+    timed = source.shot if fps is None else retime(source.shot, fps)
+    fit = fit_to_format(timed, name, frame_rule=frame_rule, size_mode=size_mode, size=size)
+    shot = fit.apply(timed)
+    if form.images == "needed" and not source.images:
+        raise UsageError(
+            "no-images", f"The format {name} needs images of all frames.", "Name their folder with --images."
+        )
+    if source.images and not np.array_equal(shot.frame_numbers, source.shot.frame_numbers):
         raise UsageError("usage", "Images of all frames belong to formats that keep all frames.")
     picture = None if source.picture is None or not form.uses_picture else fit.fit_image(source.picture)
     total = len(shot.frame_numbers)
@@ -110,17 +121,37 @@ def export_shot(
 
     with writing("The export", out):
         if form.file_suffix:
-            arrays = _arrays(shot, name, points or form.points, step)
             with atomic_file(out) as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
+                if form.images == "needed":
+                    _write_surfaces(shot, name, file, source, points or form.points, step)
+                else:
+                    arrays = _arrays(shot, name, points or form.points, step)
+                    np.savez_compressed(file, allow_pickle=False, **arrays)
             return {**record, "files": {name: str(out)}}
         with atomic_folder(out) as folder:
-            _write_folder(shot, name, folder, picture, source.images, points or form.points, step)
+            _write_folder(shot, name, folder, picture, source, points or form.points, step)
             if picture is not None:
                 write_png(folder / "first_frame.png", picture)
             files = sorted(path.name for path in folder.iterdir())
             (folder / RECORD).write_text(json.dumps({**record, "files": files}, indent=1), encoding="utf-8")
     return {**record, "files": {Path(file).stem: str(out / file) for file in files}}
+
+
+def retime(shot: Shot, fps: float) -> Shot:
+    """Return a shot of the same duration at another frame rate; states between two frames are interpolated.
+
+    Raises:
+        UsageError: the rate is not above 0.
+    """
+    if not 0 < fps < math.inf:
+        raise UsageError("bad-setting", f"The frame rate is {fps:g}.", "Give a number above 0, such as 16 or 24.")
+    count = len(shot.frame_numbers)
+    wanted = 1 + round((count - 1) * fps / shot.fps)
+    if wanted == count and math.isclose(fps, shot.fps):
+        return shot
+    places = np.minimum(np.arange(wanted) * (shot.fps / fps), count - 1)
+    near = np.rint(places)
+    return sample_shot(shot, np.where(np.abs(places - near) < 1e-6, near, places), fps=fps)
 
 
 def fit_to_format(
@@ -175,7 +206,7 @@ def _write_folder(
     name: str,
     folder: Path,
     picture: np.ndarray | None,
-    images: Sequence[Path],
+    source: ExportSource,
     points: int,
     step: Callable[[int], None],
 ) -> None:
@@ -193,8 +224,18 @@ def _write_folder(
         (folder / "meshes.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     elif name == "mp4":
         clips.write_pass_videos(shot, folder, step)
+    elif name == "nerfstudio":
+        cameras.write_nerfstudio(shot, folder, source.images, points, _read_image, step)
     else:
-        cameras.write_nerfstudio(shot, folder, images, points, _read_image, step)
+        _write_surfaces(shot, name, folder, source, points, step)
+
+
+def _write_surfaces(
+    shot: Shot, name: str, out: Path, source: ExportSource, points: int, step: Callable[[int], None]
+) -> None:
+    from trackshade.exports.surfaces import write_surfaces  # not needed by the others, which are quicker to load
+
+    write_surfaces(shot, name, out, source.images, source.light, points, step)
 
 
 def _arrays(shot: Shot, name: str, points: int, step: Callable[[int], None]) -> dict[str, np.ndarray]:
@@ -222,10 +263,12 @@ def _arrays(shot: Shot, name: str, points: int, step: Callable[[int], None]) -> 
 
 def _warnings(name: str, source: ExportSource) -> list[str]:
     form, warnings = EXPORT_FORMATS[name], list(source.shot.warnings)
+    if source.shot.more_cameras and not form.images:
+        warnings.append(f"The format {name} has one camera: '{source.shot.camera.name}'.")
     if name == "nerfstudio":
         if not source.images:
             warnings.append("No images were given: render the frames to images/0001.png and so on.")
-        if any(_moves(source.shot, index) for index in range(len(source.shot.meshes))):
+        if not source.shot.more_cameras and any(_moves(source.shot, index) for index in range(len(source.shot.meshes))):
             warnings.append("Meshes move during the shot, and nerfstudio's methods expect a scene that stands still.")
     if form.uses_picture and source.picture is None:
         warnings.append("There is no picture of the first frame; the model needs one that shows what it shows.")

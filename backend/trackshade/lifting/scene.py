@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from trackshade.lifting.camera import PhotoCamera
 from trackshade.lifting.meshing import NOTHING, CutRule, DepthLattice, mesh_lattice
@@ -16,6 +18,11 @@ from trackshade.shot.lifted import LiftedMesh, MeshKind
 _BASELINE = 0.2  # of the median depth: how far the camera may move until errors of flat cells are seen
 _SEEN = 0.1  # pixels of such an error
 _FOOT_SHARE = 0.02  # of an object's points: the lowest, which stand on the ground
+_REACH, _WIDEST = 0.75, math.tan(math.radians(75))  # of the picture's side; from the camera's axis: no farther
+_COLUMNS = 16  # of lattice points on each side beyond the picture
+_BAND = 0.12  # of the lattice at the border, whose slope is continued
+_ALONG = 9  # lattice points along the border over which slopes are smoothed
+_LEAST, _MOST = 0.3, 3.5  # times the inverse depth at the border: how far it changes beyond it
 _IN_FRONT = 1.001  # inverse depth of an object in relation to that of the background behind it
 
 
@@ -118,6 +125,44 @@ def _continued(inverse: np.ndarray, labels: np.ndarray, x: np.ndarray, extended:
         )
         ends.append(np.where(joined, value, inverse[:, first]))
     return np.column_stack([ends[0], inverse, ends[1]])
+
+
+def beyond(lattice: DepthLattice, size: tuple[int, int], focal: float) -> tuple[DepthLattice, tuple[int, int]]:
+    """Return a lattice that continues beyond the picture, and how many rows and columns were added before the others.
+
+    Surfaces are continued along the slope that they have near the border, up to a few times their inverse depth there,
+    and keep their labels.
+
+    Args:
+        lattice: inverse depth and labels; its outermost points lie on or beyond the border.
+        size: (width, height) of the picture, pixels.
+        focal: focal length, pixels.
+    """
+    wide, columns = _beyond_sides(lattice, size[0], focal)
+    tall, rows = _beyond_sides(DepthLattice(wide.y, wide.x, wide.inverse.T, wide.labels.T), size[1], focal)
+    return DepthLattice(tall.y, tall.x, tall.inverse.T, tall.labels.T), (rows, columns)
+
+
+def _beyond_sides(lattice: DepthLattice, side: int, focal: float) -> tuple[DepthLattice, int]:
+    """Return a lattice with columns before the first and after the last one, and how many were added on each side."""
+    reach = min(_REACH * side, max(0.0, _WIDEST * focal - side / 2))
+    away = np.unique(np.geomspace(2.0, max(reach, 3.0), _COLUMNS).round())
+    parts = []
+    for towards in (1, -1):
+        x, inverse, labels = lattice.x[::towards], lattice.inverse[:, ::towards], lattice.labels[:, ::towards]
+        inner = np.unique(np.linspace(2, min(_BAND * len(x), len(x) - 1), 12).astype(int))
+        slopes = (inverse[:, :1] - inverse[:, inner]) / np.abs(x[inner] - x[0])
+        slopes = np.where(labels[:, inner] == labels[:, :1], slopes, np.nan)
+        slopes[np.isnan(slopes).all(axis=1)] = 0.0
+        slope = ndimage.median_filter(np.nanmedian(slopes, axis=1), _ALONG, mode="nearest")
+        slope = ndimage.gaussian_filter1d(slope, _ALONG / 3, mode="nearest")
+        edge = inverse[:, :1]
+        parts.append(np.clip(edge + slope[:, None] * away, _LEAST * edge, _MOST * edge))
+    x = np.concatenate([lattice.x[0] - away[::-1], lattice.x, lattice.x[-1] + away])
+    inverse = np.concatenate([parts[0][:, ::-1], lattice.inverse, parts[1]], axis=1)
+    return DepthLattice(x, lattice.y, inverse, np.pad(lattice.labels, ((0, 0), (len(away), len(away))), "edge")), len(
+        away
+    )
 
 
 def behind(background: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:

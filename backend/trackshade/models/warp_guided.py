@@ -11,7 +11,7 @@ learn that from encoded colors. Here the coordinates enter as sines and cosines,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -108,22 +108,32 @@ class TrackLookup(nn.Module):
         first_frame: torch.Tensor,  # [B, 3, H, W] in -1..1
     ) -> WarpGuidance:
         """Return the guidance of tracks (`track_coordinates`) and first frame; a frame of zeros stands for none."""
-        shape = coordinates.shape[:2]
         coordinates, first_frame = coordinates.float(), first_frame.float()
+        has_frame = (first_frame != 0).flatten(1).any(1).float()[:, None, None, None, None]
+        colors, visibility = (first_frame.new_zeros(*coordinates.shape[:2], n, *first_frame.shape[-2:]) for n in (3, 1))
+        if has_frame.any():
+            warped = warp_first_frame(first_frame, coordinates)
+            colors, visibility = warped.colors * has_frame, warped.visibility * has_frame
+        guidance = self.guide(coordinates, colors, visibility)
+        return replace(guidance, warped=guidance.warped * has_frame)
+
+    def guide(
+        self,
+        coordinates: torch.Tensor,  # [B, T, 4, H, W] float32
+        colors: torch.Tensor,  # [B, T, 3, H, W] float32 in -1..1
+        visibility: torch.Tensor,  # [B, T, 1, H, W] float32 in 0..1
+    ) -> WarpGuidance:
+        """Return the guidance of tracks and pictures that are warped along them already."""
+        shape = coordinates.shape[:2]
+        colors, visibility = colors.flatten(0, 1), visibility.flatten(0, 1)
         stride = self.scale * self.patch_size // 2  # two samples per side of a token
         samples = coordinates[..., stride // 2 :: stride, stride // 2 :: stride].flatten(0, 1)
         tokens = self.coordinate_proj(_to_tokens(self.fourier_features(samples), 2, self.coordinate_proj.weight.dtype))
-        has_frame = (first_frame != 0).flatten(1).any(1).float()[:, None, None, None, None]
-        colors, visibility = (first_frame.new_zeros(len(samples), n, *first_frame.shape[-2:]) for n in (3, 1))
-        if has_frame.any():
-            warped = warp_first_frame(first_frame, coordinates)
-            colors = (warped.colors * has_frame).flatten(0, 1)
-            visibility = (warped.visibility * has_frame).flatten(0, 1)
         content = torch.cat([colors, visibility], dim=1)
         content_dtype = self.content_proj.weight.dtype
         tokens = tokens + self.content_proj(_to_tokens(content, self.scale * self.patch_size, content_dtype))
         with torch.autocast(content.device.type, enabled=False):  # an estimate of the video, not a feature
-            latents = self.encoder(colors.to(self.encoder.weight.dtype)).unflatten(0, shape) * has_frame
+            latents = self.encoder(colors.to(self.encoder.weight.dtype)).unflatten(0, shape)
         cells = F.avg_pool2d(visibility, self.scale).unflatten(0, shape)
         return WarpGuidance(tokens=tokens.unflatten(0, shape).flatten(1, 2), warped=latents, visibility=cells)
 
@@ -154,9 +164,17 @@ class TrackLookup(nn.Module):
         """
         a = self.signal.to(timestep.device)[timestep].view(-1, 1, 1, 1, 1)
         b2 = 1 - a * a
-        s2 = torch.exp(2 * (log_deviation.float() + self.deviation[0] + self.deviation[1] * (1 - visibility.float())))
-        s2 = s2.clamp(0.0025, 4.0)
+        s2 = self.variance(log_deviation, visibility)
         return b2.sqrt() * (a * (1 - s2) * noisy.float() - mean.float()) / (s2 * a * a + b2)
+
+    def variance(
+        self,
+        log_deviation: torch.Tensor,  # [B, T, C, h, w]
+        visibility: torch.Tensor,  # [B, T, 1, h, w]
+    ) -> torch.Tensor:
+        """Return the variance of the clean latents about their mean, [B, T, C, h, w] float32."""
+        s2 = torch.exp(2 * (log_deviation.float() + self.deviation[0] + self.deviation[1] * (1 - visibility.float())))
+        return s2.clamp(0.0025, 4.0)
 
 
 class WarpGuidedTransformer3DModel(TrackingTransformer3DModel):

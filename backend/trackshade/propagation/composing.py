@@ -15,6 +15,7 @@ from trackshade.propagation.poses import Pose
 from trackshade.propagation.surface import Points
 
 CHANGED = (0.1, 0.35)  # change of the light's logarithm from which and to which a doubtful color is replaced
+ASIDE = 1.0  # pixels of the clay render, by which a rim of light may seem to have moved
 TRUSTED = 0.33  # of what `pictures.read` returns, from which a picture is used alone
 NO_LIGHT = SurfacePicture(
     np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
@@ -200,6 +201,7 @@ def _compose(
                     share = 0.0
                     hidden += 1.0
                 lr = lg = lb = 1.0
+                lx = ly = value = 0.0
                 if mesh >= 0:
                     covered += 1.0
                     if has_light:
@@ -220,8 +222,22 @@ def _compose(
                         face_start, mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], dx, dy, dz,
                     )  # fmt: skip
                     if weight > 0.0 and is_doubtful and then >= 0.0:
-                        now = LUMINANCE[0] * lr + LUMINANCE[1] * lg + LUMINANCE[2] * lb
-                        change = abs(math.log(now / max(then, 1e-3)))
+                        change = _change(
+                            image,
+                            label,
+                            level,
+                            tolerance,
+                            trust,
+                            inner,
+                            lx * sx,
+                            ly * sy,
+                            mesh,
+                            value,
+                            then,
+                            lr,
+                            lg,
+                            lb,
+                        )
                         share = 1.0 - min(max((change - CHANGED[0]) / (CHANGED[1] - CHANGED[0]), 0.0), 1.0)
                     elif weight > 0.0 and (better < 0.0 or (is_doubtful and mesh >= 0)):
                         share = 1.0
@@ -245,6 +261,26 @@ def _compose(
             )
             alpha[i, j] = covered / count
             shown[i, j] = 1.0 - hidden / count
+
+
+@kernel
+def _change(image, label, level, tolerance, trust, inner, u, v, mesh, value, then, lr, lg, lb):
+    """Return by how much the logarithm of the light `then` is out of the range of the light at and around a place.
+
+    At the rim of a shadow that stays, two clay renders differ by less than what a part of a pixel makes.
+    """
+    now = math.log(max(LUMINANCE[0] * lr + LUMINANCE[1] * lg + LUMINANCE[2] * lb, 1e-3))
+    low = high = now
+    before = math.log(max(then, 1e-3))
+    if abs(now - before) <= CHANGED[0]:
+        return 0.0
+    for k in range(4):
+        du = ASIDE * (k - 1.0) if k % 2 == 0 else 0.0
+        dv = ASIDE * (k - 2.0) if k % 2 == 1 else 0.0
+        r, g, b = light_at(image, label, level, tolerance, trust, inner, u + du, v + dv, mesh, value)
+        other = math.log(max(LUMINANCE[0] * r + LUMINANCE[1] * g + LUMINANCE[2] * b, 1e-3))
+        low, high = min(low, other), max(high, other)
+    return max(low - before, before - high, 0.0)
 
 
 @kernel

@@ -17,6 +17,7 @@ import numpy as np
 from trackshade.control.compiling import kernel
 from trackshade.core.errors import ShotError
 from trackshade.propagation.pictures import SurfacePicture, read, read_near, surface_picture
+from trackshade.propagation.rims import Rims
 from trackshade.shot import Shot
 
 Light = Callable[[int], np.ndarray]
@@ -65,7 +66,7 @@ def clay_picture(
             f"The clay render of frame {shot.frame_numbers[t]:g} is not a picture of finite numbers.",
             "Render the clay pass of the shot again.",
         )
-    clay = surface_picture(shot, t, image * np.float32(exposure))
+    clay = surface_picture(shot, t, image * np.float32(exposure), rims=Rims.MIXED)
     np.clip(clay.image, DARKEST, BRIGHTEST, out=clay.image)
     if exponent != 1.0:
         np.power(clay.image, np.float32(exponent), out=clay.image)

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, sobel
 from trackshade.propagation.canvases import survey, survey_times
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable
+from trackshade.propagation.rims import Rims
 from trackshade.propagation.surface import find_points, pull
 from trackshade.shot import Shot
 
@@ -105,7 +106,7 @@ def _blank(table: PoseTable, t: int) -> tuple[SurfacePicture, Pose]:
     shot = table.shot
     factor = min(1.0, _SMALL / max(shot.size))
     width, height = (max(1, round(side * factor)) for side in shot.size)
-    picture = surface_picture(shot, t, np.zeros((height, width, 3), np.float32))
+    picture = surface_picture(shot, t, np.zeros((height, width, 3), np.float32), rims=Rims.HARD)
     return picture, table.pose(t, (width, height))
 
 
@@ -208,7 +209,7 @@ def alignment(
         UsageError: the picture has another aspect.
     """
     value = image.astype(np.float32) / (255.0 if image.dtype == np.uint8 else 1.0)
-    picture = surface_picture(shot, t, value, rim=0)
+    picture = surface_picture(shot, t, value, rims=Rims.HARD)
     edges = _edges(picture)
     if edges.sum() < _LEAST_RIM:
         return Alignment((float("nan"), float("nan")), float("nan"), float("nan"))

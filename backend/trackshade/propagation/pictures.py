@@ -4,8 +4,8 @@
 A picture knows which mesh each of its pixels shows, and at which depth. Depths are stored as *levels*: 1 / depth for a
 perspective camera, the depth itself for an orthographic one, which are linear over the picture where a surface is flat.
 
-At the rim of a surface a render's pixels are mixed with what is behind. Such pixels take the colors of the clean pixels
-of their own surface beside them, so that no outline of an object is carried to another place.
+At the rim of a surface a render's pixels are mixed with what is behind. They get the colors of their own surface
+(`rims`), so that no outline of an object is carried to another place.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from trackshade.control.compiling import kernel
-from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.poses import resize_shot
+from trackshade.propagation.rims import Rims, Visible, is_continuous, unmix_rims
 from trackshade.shot import Shot
 
 SNAP = 1e-3  # pixels: a position nearer to a pixel's center is the center
 LEAST_SHARE = 0.25  # of a bilinear sample that must show the surface
 _OUTLINE = 3  # pixels of the background beside meshes: outlines that were painted there belong to the meshes
-_ROUNDS = 2  # of replacing rim pixels by their neighbors
 
 
 class SurfacePicture(NamedTuple):
@@ -58,7 +57,7 @@ def surface_picture(
     shot: Shot,
     t: int,
     image: np.ndarray,  # [h, w, 3] linear light
-    rim: int = 1,
+    rims: Rims | None = None,
 ) -> SurfacePicture:
     """Prepare a picture.
 
@@ -66,7 +65,7 @@ def surface_picture(
         shot: the shot, of any size of the picture's aspect.
         t: the sample that the picture shows.
         image: the picture.
-        rim: width of the mixed pixels along a surface's rim, pixels.
+        rims: how pixels at rims come about; found out by their colors if None.
 
     Raises:
         UsageError: the picture does not have the camera's aspect.
@@ -75,37 +74,22 @@ def surface_picture(
     sized = resize_shot(shot, (width, height))
     buffers = ShotRaster(sized).draw(t)
     k = sized.camera.intrinsics[t]
-    return picture_from_buffers(
-        buffers, image, 1.0 / min(k[0, 0], k[1, 1]), bool(sized.camera.orthographic[t]), max(rim, 0)
-    )
-
-
-def picture_from_buffers(
-    buffers: Buffers,
-    image: np.ndarray,  # [h, w, 3] linear light
-    pixel: float,
-    orthographic: bool,
-    rim: int,
-) -> SurfacePicture:
-    """Prepare a picture from what is visible; `pixel` is its size at the depth 1 (or any, if orthographic), metres."""
+    orthographic = bool(sized.camera.orthographic[t])
     shape = buffers.label.shape
     level = to_levels(buffers.depth, orthographic)
     slope, tolerance = np.empty(shape, np.float32), np.empty(shape, np.float32)
     label = buffers.label.copy()
-    _slopes(label, level, pixel, orthographic, slope, tolerance)
+    _slopes(label, level, 1.0 / min(k[0, 0], k[1, 1]), orthographic, slope, tolerance)
     near, inner = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
     _find_rims(label, level, slope, tolerance, near, inner)
-    mixed = near
-    for _ in range(rim - 1):
-        mixed = _dilated(mixed)
     clean = np.ascontiguousarray(image, np.float32).copy()
-    _clean_rims(clean, label, level, slope, tolerance, mixed if rim else np.zeros_like(near), _ROUNDS + rim - 1)
     trust = np.full(shape, 255, np.uint8)
-    trust[_dilated(mixed)] = 170
-    trust[mixed] = 85
+    unmix_rims(sized, t, clean, Visible(label, level, slope, tolerance), near, rims)
+    trust[_dilated(near)] = 170
+    trust[near] = 85
     trust[[0, -1]] = trust[:, [0, -1]] = 85
     beside = label >= 0
-    for _ in range(_OUTLINE if rim else 0):
+    for _ in range(_OUTLINE if rims is None else 0):
         beside = _dilated(beside)
     trust[beside & (label < 0)] = 1
     return SurfacePicture(clean, label, buffers.triangle.copy(), level, tolerance, trust, inner)
@@ -153,16 +137,6 @@ def _slopes(label, level, pixel, orthographic, slope, tolerance):
 
 
 @kernel
-def _is_continuous(label, level, slope, tolerance, i, j, a, b):
-    """Return whether two pixels of a picture, at most a few pixels apart, show one smooth surface."""
-    if label[a, b] != label[i, j]:
-        return False
-    distance = max(abs(i - a), abs(j - b))
-    limit = 2.0 * distance * max(slope[i, j], slope[a, b]) + max(tolerance[i, j], tolerance[a, b])
-    return abs(np.float64(level[a, b]) - level[i, j]) <= limit
-
-
-@kernel
 def _find_rims(label, level, slope, tolerance, near, inner):
     height, width = label.shape
     for i in range(height):
@@ -170,43 +144,14 @@ def _find_rims(label, level, slope, tolerance, near, inner):
             near[i, j] = False
             for a in range(max(0, i - 1), min(height, i + 2)):
                 for b in range(max(0, j - 1), min(width, j + 2)):
-                    if not _is_continuous(label, level, slope, tolerance, i, j, a, b):
+                    if not is_continuous(label, level, slope, tolerance, i, j, a, b):
                         near[i, j] = True
             inside = i >= 1 and j >= 1 and i + 2 < height and j + 2 < width
             if inside:
                 for a in range(i - 1, i + 3):
                     for b in range(j - 1, j + 3):
-                        inside &= _is_continuous(label, level, slope, tolerance, i, j, a, b)
+                        inside &= is_continuous(label, level, slope, tolerance, i, j, a, b)
             inner[i, j] = inside
-
-
-@kernel
-def _clean_rims(image, label, level, slope, tolerance, mixed, rounds):
-    """Replace mixed pixels by the average of the pixels of the same surface that are near and not mixed."""
-    height, width, channels = image.shape
-    bad = mixed.copy()
-    total = np.zeros(channels)
-    for _ in range(rounds):
-        still_bad, before = bad.copy(), image.copy()
-        for i in range(height):
-            for j in range(width):
-                if not bad[i, j]:
-                    continue
-                weight = 0.0
-                total[:] = 0.0
-                for a in range(max(0, i - 2), min(height, i + 3)):
-                    for b in range(max(0, j - 2), min(width, j + 3)):
-                        if bad[a, b] or not _is_continuous(label, level, slope, tolerance, i, j, a, b):
-                            continue
-                        share = 1.0 / ((i - a) ** 2 + (j - b) ** 2)
-                        weight += share
-                        for k in range(channels):
-                            total[k] += share * before[a, b, k]
-                if weight > 0.0:
-                    still_bad[i, j] = False
-                    for k in range(channels):
-                        image[i, j, k] = total[k] / weight
-        bad = still_bad
 
 
 @kernel

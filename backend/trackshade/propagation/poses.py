@@ -116,7 +116,8 @@ class PoseTable:
         camera = shot.camera
         k = camera.intrinsics[t]
         sx, sy = size[0] / shot.size[0], size[1] / shot.size[1]
-        matrices = np.stack([mesh.matrix_world[t] for mesh in shot.meshes]) if shot.meshes else np.zeros((0, 4, 4))
+        # Much faster than np.stack for many meshes.
+        matrices = np.concatenate([np.zeros((0, 4)), *(mesh.matrix_world[t] for mesh in shot.meshes)]).reshape(-1, 4, 4)
         return Pose(
             t,
             np.concatenate([np.zeros((0, 3), np.float32), *moving]),

@@ -36,6 +36,7 @@ from trackshade.propagation.light import (
 )
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
+from trackshade.propagation.rims import Rims
 from trackshade.propagation.sky import make_panorama
 from trackshade.propagation.surface import Points, find_points, pull
 from trackshade.shot import Shot
@@ -198,7 +199,7 @@ class Propagation:
         spread = SMOOTH * max(width, height)
         given, own = (gaussian_filter(to_linear(image), (spread, spread, 0)) for image in (key.image, frame.image))
         factor = np.clip((given + _DARK) / (own + _DARK), 1 / STRONGEST, STRONGEST)
-        return _Key(surface_picture(self.shot, key.t, factor, rim=0), self._table.pose(key.t, (width, height)))
+        return _Key(surface_picture(self.shot, key.t, factor, rims=Rims.HARD), self._table.pose(key.t, (width, height)))
 
     def _prepare_key(self, key: KeyPicture) -> _Key:
         picture, shade = surface_picture(self.shot, key.t, to_linear(key.image)), None

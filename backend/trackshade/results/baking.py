@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.results.cells.views import Views, render_views
 from trackshade.results.frames import read_frame
 from trackshade.results.record import format_json, shot_digest
 from trackshade.results.texture.bake import (
@@ -36,8 +37,8 @@ from trackshade.results.texture.bake import (
 )
 from trackshade.results.texture.heat import LEVELS, heat_map
 from trackshade.results.texture.projection import write_reach, write_tracks
-from trackshade.results.texture.views import Views, render_views
 from trackshade.shot import Shot
+from trackshade.shot.cameras import camera_file_names, unroll_cameras
 
 FORMAT = 1
 FOLDER = "texture"
@@ -100,8 +101,16 @@ def bake_result(
         fix = f"Choose a size from {SMALLEST} to {LARGEST}."
         raise UsageError("bad-texture-size", f"A texture of {options.size} × {options.size} cannot be made.", fix)
     shot = _read_shot(folder, options.shot)
+    if shot.more_cameras and options.projection:
+        raise UsageError(
+            "one-camera-projected",
+            f"{folder} has the results of {len(shot.cameras)} cameras, and a projection has one.",
+            "Name the folder of one of the cameras.",
+        )
+    files = _frame_files(folder, shot)
+    shot = unroll_cameras(shot)
     meshes = _select_meshes(shot, options.objects)
-    video = _read_frames(folder, len(shot.frame_numbers), shot.size)
+    video = _read_frames(folder, files, shot.size)
     given = {} if options.coordinates is None else _read_coordinates(options.coordinates, shot)
 
     def report(message: str, fraction: float) -> None:
@@ -155,12 +164,17 @@ def _read_shot(folder: Path, other: Path | None) -> Shot:
     return shot
 
 
-def _read_frames(folder: Path, count: int, size: tuple[int, int]) -> np.ndarray:
+def _frame_files(folder: Path, shot: Shot) -> list[Path]:
+    """Return the file of each sample of the unrolled shot in a result."""
+    names = camera_file_names(shot.cameras) if shot.more_cameras else [""]
+    files = [folder / name / "frames" / f"{t + 1:04d}.exr" for t in range(len(shot.frame_numbers)) for name in names]
+    return [path if path.is_file() else path.with_suffix(".png") for path in files]
+
+
+def _read_frames(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     """Return the shaded frames of a result, [T, H, W, 3] uint8."""
-    video = np.empty((count, size[1], size[0], 3), np.uint8)
-    for t in range(count):
-        path = folder / "frames" / f"{t + 1:04d}.exr"
-        path = path if path.is_file() else path.with_suffix(".png")
+    video = np.empty((len(files), size[1], size[0], 3), np.uint8)
+    for t, path in enumerate(files):
         try:
             video[t] = read_frame(path)
         except (OSError, ValueError, UnidentifiedImageError) as error:

@@ -26,7 +26,7 @@ from scipy.ndimage import map_coordinates
 from trackshade.control.locate import Follower, SurfacePoints, in_camera, is_front, points_at, shows_surface
 from trackshade.control.scene import ShotRaster
 from trackshade.core.geometry import project
-from trackshade.results.texture.views import Views, views_from_buffers
+from trackshade.results.cells.views import Views, views_from_buffers
 from trackshade.shot import Shot
 
 if TYPE_CHECKING:

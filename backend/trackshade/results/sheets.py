@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from trackshade.control.locate import points_at, shows_surface
 from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import TargetPoints
-from trackshade.results.texture.gather import gather_colors
+from trackshade.results.cells.gather import gather_colors
+from trackshade.results.cells.views import Views
 from trackshade.results.texture.heat import LEVELS, color_map
-from trackshade.results.texture.views import Views
 
 COLUMNS = 9
 _CELL = 256  # preferred width of a cell of the contact sheet, pixels; whole factors only come near it

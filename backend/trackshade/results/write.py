@@ -14,12 +14,12 @@ from PIL import Image
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
+from trackshade.results.cells.views import views_from_buffers
 from trackshade.results.consistency import measure
 from trackshade.results.frames import FrameWriter, unwritable, write_png
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images, format_json, job_record
 from trackshade.results.sheets import consistency_figure, contact_sheet
-from trackshade.results.texture.views import views_from_buffers
 from trackshade.results.video import write_video
 from trackshade.shot import Shot
 
@@ -44,6 +44,7 @@ def write_result(
     model_digests: Mapping[str, str],
     model_fit: Mapping[str, Any] | None = None,
     propagation: Mapping[str, Any] | None = None,
+    more_files: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write all files of a result.
 
@@ -73,6 +74,7 @@ def write_result(
         model_digests: digests of the model's weights, by component.
         model_fit: how the shot was fitted to the model, for the record.
         propagation: what was propagated to all frames, for the record.
+        more_files: files of the folder that were written before, for the record.
 
     Returns:
         The record, the content of `job.json`.
@@ -120,7 +122,7 @@ def write_result(
             input_render=input_render,
             nearest=_least_depth(tracking.depth),
             consistency=measure(overview.shot, shown, overview.frames, render),
-            files=[*_files(settings, first_frame is not None, input_render is not None), "job.json"],
+            files=[*_files(settings, first_frame is not None, input_render is not None), *more_files, "job.json"],
             timings=timings,
             warnings=warnings,
             model_digests=model_digests,
@@ -187,6 +189,7 @@ def write_views_record(
     folder: Path,
     cameras: Sequence[Mapping[str, Any]],
     sheet: Image.Image | None,
+    more_files: Sequence[str] = (),
     *,
     shot: Shot,
     settings: ShadeSettings,
@@ -202,6 +205,7 @@ def write_views_record(
         folder: the folder.
         cameras: plain values about each camera's result, under "cameras" in the record: its name and its folder.
         sheet: contact sheet of all cameras.
+        more_files: files of the folder that were written before.
         shot: the shot with all cameras.
         settings: as in `write_result`.
         spec: as in `write_result`.
@@ -213,7 +217,8 @@ def write_views_record(
     Raises:
         OutputError: the folder cannot be written.
     """
-    files = [*(item["folder"] for item in cameras), *(["sheet.png"] if sheet else []), "tracks.shot", "job.json"]
+    files = [*(item["folder"] for item in cameras), *(["sheet.png"] if sheet else []), *more_files]
+    files += ["tracks.shot", "job.json"]
     record = job_record(
         shot,
         settings,

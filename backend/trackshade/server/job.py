@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,11 @@ class JobRun:
         self.report("Measuring what the key pictures show", None, progress=fraction)
 
     @property
+    def threads(self) -> int:
+        """Number of threads for work of its own."""
+        return os.cpu_count() or 1
+
+    @property
     def key_pictures(self) -> str:
         """Which pictures are propagated: "first-frame" or "video"."""
         return self.spec.key_pictures if self.settings.key_pictures == "auto" else self.settings.key_pictures
@@ -110,6 +116,7 @@ class JobRun:
             model_digests=digests,
             model_fit=fit,
             propagation=propagation,
+            more_files=[propagation["splats"]["file"]] if propagation is not None and propagation.get("splats") else [],
         )
 
     def light(self, keys: KeyPictures) -> tuple[Callable[[int], np.ndarray] | None, str | None]:

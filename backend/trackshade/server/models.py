@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import trackshade
 from trackshade.config import registry
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
@@ -67,6 +69,45 @@ class Models:
             self._look = None
             self._look = wanted, load_look(settings, self._device, report)
         return self._look[1]
+
+    def make_cells(
+        self,
+        run: JobRun,
+        given: Mapping[tuple[int, int], np.ndarray],  # [h, w, 3] uint8 of the model's size
+    ) -> dict[int, np.ndarray]:
+        """Return the frames of all cameras by a multiview model, [N, h, w, 3] uint8 by camera.
+
+        Args:
+            run: The job, whose shot has several cameras.
+            given: The pictures of cells (camera, frame of the model's) that are known.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+            UsageError: There is no such arm.
+        """
+        self._loaded = self._look = None
+        run.reporter.report(states.LOADING, "Loading PyTorch")
+        from trackshade.pipelines.multiview.arms import DEFAULT
+        from trackshade.pipelines.multiview.cells import sample_cells
+        from trackshade.pipelines.multiview.matrix import MatrixModel
+
+        settings = run.settings
+        name = settings.multiview_model
+        shipped = Path(trackshade.__file__).parent / "models" / name
+        with timed(run.timings, "load"):
+            model = MatrixModel.load(shipped if shipped.is_dir() else name)
+        shot = run.fit.apply(run.shot)
+
+        def progress(done: int, total: int) -> None:
+            run.reporter.report(states.RUNNING, "Sampling all cameras", step=done, steps=total)
+
+        def sample() -> np.ndarray:
+            return sample_cells(
+                model, shot, given, arm=settings.arm or DEFAULT, seed=settings.seed, size=shot.size, progress=progress
+            )
+
+        with timed(run.timings, "shade"):
+            return dict(enumerate(run.work.images("cells", sample)))
 
     def make_images(
         self,

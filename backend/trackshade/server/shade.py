@@ -27,6 +27,7 @@ from trackshade.server.job_inputs import check_inputs, read_inputs
 from trackshade.server.key_pictures import check_keys, measure_coverage, write_key_job
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, propagate
+from trackshade.server.splats import check_splats, write_splats
 from trackshade.server.stills import paint_first_frame, write_stills
 from trackshade.server.views import check_cameras, write_views
 from trackshade.shot import Shot
@@ -71,6 +72,7 @@ class JobRunner:
             inputs = read_inputs(store, manifest)
             check_cameras(shot, settings)
             check_inputs(shot, inputs, settings)
+            check_splats(settings.splats)
             fit = plan_fit(
                 shot,
                 spec,
@@ -145,6 +147,7 @@ class JobRunner:
         if light is not None and not propagation["relit"]:
             reason = "The light of the first key picture is not that of the light's render."
         reporter.report(states.DECODING, "Writing the result")
+        propagation["splats"] = write_splats(run, [run.folder])
         record = {**propagation, "light": settings.light if propagation["relit"] else "none", "light_reason": reason}
         return run.write(overview, run.shot, inputs.first_frame, inputs.input_render, digests, record, warnings)
 

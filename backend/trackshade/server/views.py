@@ -32,6 +32,7 @@ from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.key_pictures import check_keys, measure_coverage
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeyPictures, collect_keys, propagate
+from trackshade.server.splats import FILE, write_splats
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
 
@@ -61,6 +62,12 @@ def check_cameras(shot: Shot, settings: ShadeSettings) -> None:
             "one-camera-at-a-time",
             f"The output '{settings.output}' is made for one camera, and the shot has {len(shot.cameras)}.",
             "Name one camera.",
+        )
+    if not shot.more_cameras and settings.multiview_model:
+        raise UsageError(
+            "one-camera",
+            "A multiview model samples several cameras, and the shot has one.",
+            "Name more with --cameras.",
         )
     if shot.more_cameras and (settings.output_size == "model" and settings.output == "video"):
         raise UsageError(
@@ -113,6 +120,7 @@ def write_views(run: JobRun, models: Models) -> dict[str, Any]:
         own_render = None if render is None else _CameraFrames(render, len(folders), number)
         own = {**propagation, "unseen": unseen[number * count : (number + 1) * count]}
         records.append(view.write(overviews[number], view.shot, first, own_render, digests, own))
+    propagation["splats"] = write_splats(run, folders)
     return _write_record(run, folders, records, overviews, warnings, digests, propagation)
 
 
@@ -151,6 +159,12 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
     images: dict[int, np.ndarray] = {}
     digests: dict[str, str] = {}
     is_video = run.key_pictures == "video"
+    if run.settings.multiview_model:
+        firsts = {(view, 0): _first_frame(run, view) for view in range(len(views))}
+        given = {cell: run.fit.fit_image(image) for cell, image in firsts.items() if image is not None}
+        images = models.make_cells(run, given)
+        keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images)
+        return *check_keys(run, keys), digests
     if is_video or (run.inputs.first_frame is None and not run.inputs.keys):
         # A video model's frames share no latents with those of another camera: each camera has a run of its own, which
         # begins with the camera's picture of the first frame. Without one, only the first camera has pictures.
@@ -213,6 +227,7 @@ def _write_record(
         run.folder,
         cameras,
         sheet,
+        [FILE] if propagation is not None and propagation.get("splats") else [],
         shot=run.shot,
         settings=run.settings,
         spec=run.spec,

@@ -95,6 +95,7 @@ class LiftedMesh:
         visible: [T or 1, V] whether a tracked point is seen; empty [0, V] where all are always seen.
         pivot: [3] world position that the object is moved and turned about: where it touches the ground, or its center.
         one_sided: whether it is invisible from behind, as walls that the camera may leave are.
+        added: number of vertices, the last ones, that are no tracked points and continue the surface.
     """
 
     name: str
@@ -104,6 +105,7 @@ class LiftedMesh:
     visible: np.ndarray
     pivot: Float64
     one_sided: bool = False
+    added: int = 0
 
     def __post_init__(self) -> None:
         freeze(self, "positions", np.float32, (None, None, 3))
@@ -115,6 +117,8 @@ class LiftedMesh:
             raise ShotError("bad-kind", f"'{self.name}' has the unknown kind {self.kind!r}.")
         if self.triangles.size and (self.triangles.min() < 0 or self.triangles.max() >= vertices):
             raise ShotError("bad-index", f"A triangle of '{self.name}' names a vertex that is not there.")
+        if not 0 <= self.added <= vertices:
+            raise ShotError("bad-index", f"'{self.name}' has {vertices} vertices, of which {self.added} are added.")
         if first_bad_sample(self.positions) is not None or not np.isfinite(self.pivot).all():
             raise ShotError("not-finite", f"'{self.name}' has positions that are not finite.")
 
@@ -186,6 +190,7 @@ class LiftedScene:
                     "name": mesh.name,
                     "kind": mesh.kind,
                     "one_sided": mesh.one_sided,
+                    "added": mesh.added,
                     **{key: put(getattr(mesh, key)) for key in ("positions", "triangles", "visible", "pivot")},
                 }
                 for mesh in self.meshes
@@ -220,6 +225,7 @@ class LiftedScene:
                         name=str(item["name"]),
                         kind=item["kind"],
                         one_sided=bool(item["one_sided"]),
+                        added=int(item.get("added", 0)),
                         positions=arrays[item["positions"]],
                         triangles=arrays[item["triangles"]],
                         visible=arrays[item["visible"]].view(np.bool_),

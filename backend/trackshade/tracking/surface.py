@@ -9,13 +9,16 @@ import numpy as np
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.shot.lifted import LiftedMesh
 from trackshade.tracking.bundle import Solution
+from trackshade.tracking.joining import cut_edges, grid_triangles
+from trackshade.tracking.layers import build_layers
 from trackshade.tracking.moving import MovingPart
 from trackshade.tracking.points import ALIKE, PointSolve
+from trackshade.tracking.rims import part_rim, static_rim
 
-_JUMP = 0.05  # of the inverse depth: most that neighbors may differ from what the slope of either predicts
-_STEP = 0.35  # and most that they may differ at all
 _HIDDEN = 1.04  # times the depth of the nearest surface beyond which a point is hidden
 _SURE = 0.75  # correlation of a point that is seen in spite of a surface in front of it
+_SKY, _SKY_COLUMNS, _SKY_ROWS = 1.5, 24, 13  # radius of the sky, times the farthest depth; its points
+_STRETCH = 2.5  # of an edge's length in the first frame, from which it joins what moves apart
 _TEXTURE = 3.0  # levels: patches with less contrast are alike everywhere
 
 
@@ -26,40 +29,8 @@ def positions(solution: Solution, points: np.ndarray, inverse_depths: np.ndarray
 
 def triangles(solved: PointSolve, moving: np.ndarray) -> np.ndarray:
     """Join neighbors on the grid where the surface is continuous and stands still: [F, 3], counter-clockwise."""
-    cut = _cut_edges(solved)
-    return _grid_triangles(solved.grid, lambda a, b: ~moving[a] & ~moving[b] & ~cut(a, b))
-
-
-def _cut_edges(solved: PointSolve):
-    rho, slope, points = solved.shape[:, 0], solved.shape[:, 1:], solved.points
-
-    def cut(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        apart = points[b] - points[a]
-        change = rho[b] - rho[a]
-        typical = np.minimum(rho[a], rho[b])
-        surprise = np.minimum(
-            np.abs(change - (slope[a] * apart).sum(axis=1)), np.abs(change - (slope[b] * apart).sum(axis=1))
-        )
-        return (surprise > _JUMP * typical) | (np.abs(change) > _STEP * typical)
-
-    return cut
-
-
-def _grid_triangles(grid: tuple[int, int], joined) -> np.ndarray:
-    """Return the triangles of a grid all of whose edges are joined, [F, 3] int32; the picture's y points downwards."""
-    rows, columns = grid
-    index = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = index[:-1, :-1].ravel(), index[:-1, 1:].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel()
-    ab, ac, bd, cd, bc, ad = joined(a, b), joined(a, c), joined(b, d), joined(c, d), joined(b, c), joined(a, d)
-    # Each cell is split along a diagonal that is joined, if there is one.
-    first = bc
-    parts = [
-        np.stack([a, c, b], axis=1)[first & ab & ac],
-        np.stack([b, c, d], axis=1)[first & bd & cd],
-        np.stack([a, c, d], axis=1)[~first & ad & ac & cd],
-        np.stack([a, d, b], axis=1)[~first & ad & ab & bd],
-    ]
-    return np.concatenate(parts).astype(np.int32)
+    cut = cut_edges(solved.points, solved.shape[:, 0], solved.shape[:, 1:])
+    return grid_triangles(solved.grid, lambda a, b: ~moving[a] & ~moving[b] & ~cut(a, b))
 
 
 def visibility(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -102,36 +73,114 @@ def _without_blinks(seen: np.ndarray) -> np.ndarray:
     return out
 
 
-def static_mesh(
-    solved: PointSolve, moving: np.ndarray, seen: np.ndarray, scale: float, to_world: np.ndarray
-) -> LiftedMesh:
-    """Return the mesh of what stands still; `scale` is in metres per unit."""
-    kept = np.flatnonzero(~moving)
-    number = np.full(len(moving), -1, np.int32)
-    number[kept] = np.arange(len(kept))
-    place = positions(solved.solution, solved.points[kept], solved.shape[kept, 0]) * scale @ to_world.T
-    pivot = np.median(place, axis=0) if len(place) else np.zeros(3)
-    faces = number[triangles(solved, moving)]
+def static_meshes(
+    solved: PointSolve,
+    moving: np.ndarray,
+    seen: np.ndarray,
+    image: np.ndarray,
+    scale: float,
+    to_world: np.ndarray,
+) -> list[LiftedMesh]:
+    """Return the meshes of what stands still: the background, and what is in front of it, if there is anything.
+
+    They are two, so that what is hidden of the background takes no color of what hides it.
+
+    Args:
+        solved: the points.
+        moving: [N] which of them move by themselves.
+        seen: [T, N] when each is seen.
+        image: [H, W, 3] uint8, the first frame.
+        scale: metres per unit.
+        to_world: [3, 3] from the first camera's axes to the world's.
+    """
+    layers = build_layers(solved, moving, (image.shape[1], image.shape[0]))
+    rim = static_rim(solved, moving, layers.is_front, image)
+    pixels = np.concatenate([solved.points, layers.pixels, rim.pixels])
+    inverse = np.concatenate([solved.shape[:, 0], layers.inverse, rim.inverse(solved)])
+    place = positions(solved.solution, pixels, inverse) * scale @ to_world.T
+    visible = np.concatenate([seen, np.ones((len(seen), len(pixels) - len(moving)), bool)], axis=1)
+    front = np.concatenate([layers.front, len(pixels) - len(rim.pixels) + rim.triangles])
+    meshes = []
+    for name, own, faces in (
+        ("Static", ~moving & ~layers.is_front, layers.back),
+        ("Static in Front", ~moving & layers.is_front, front),
+    ):
+        points = np.flatnonzero(own)
+        more = np.setdiff1d(faces, points)
+        vertices = np.concatenate([points, more])
+        if not len(vertices):
+            continue
+        number = np.full(len(pixels), -1, np.int32)
+        number[vertices] = np.arange(len(vertices))
+        pivot = np.median(place[points if len(points) else vertices], axis=0)
+        meshes.append(LiftedMesh(
+            name, "points", place[vertices][None].astype(np.float32), number[faces], visible[:, vertices],
+            pivot.astype(np.float64), added=len(more),
+        ))  # fmt: skip
+    return meshes
+
+
+def _is_torn(faces: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return which triangles [F, 3] have an edge that becomes much longer in pictures; `pixels` [T, N, 2] by frame."""
+    corners = pixels[:, faces]
+    lengths = np.linalg.norm(corners - np.roll(corners, 1, axis=2), axis=3)
+    return (lengths > _STRETCH * lengths[0]).any(axis=(0, 2))
+
+
+def sky_mesh(solution: Solution, depth: float, scale: float, to_world: np.ndarray) -> LiftedMesh:
+    """Return a sphere around the cameras, seen from within: what is behind everything.
+
+    Args:
+        solution: the cameras.
+        depth: of the farthest point, in the units of the solution.
+        scale: metres per unit.
+        to_world: [3, 3] from the first camera's axes to the world's.
+    """
+    centers = -np.einsum("tji,tj->ti", solution.rotations, solution.translations)
+    radius = _SKY * (depth + float(np.linalg.norm(centers, axis=1).max()))
+    turn, tilt = np.meshgrid(np.linspace(0, 2 * np.pi, _SKY_COLUMNS + 1), np.linspace(-np.pi / 2, np.pi / 2, _SKY_ROWS))
+    place = np.stack([np.cos(tilt) * np.sin(turn), np.sin(tilt), np.cos(tilt) * np.cos(turn)], axis=-1).reshape(-1, 3)
+    faces = grid_triangles(turn.shape, lambda a, b: np.ones(len(a), bool))
+    a, b, c = place[faces].swapaxes(0, 1)
+    faces = faces[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-6]  # some are none at the poles
+    world = (centers.mean(axis=0) + radius * place) * scale @ to_world.T
     return LiftedMesh(
-        "Static", "points", place[None].astype(np.float32), faces, seen[:, kept], pivot.astype(np.float64)
+        "Sky", "sky", world[None].astype(np.float32), faces, np.zeros((0, len(world)), bool), world.mean(axis=0)
     )
 
 
 def moving_mesh(
-    name: str, part: MovingPart, solved: PointSolve, moving: np.ndarray, scale: float, to_world: np.ndarray
+    name: str,
+    part: MovingPart,
+    solved: PointSolve,
+    moving: np.ndarray,
+    image: np.ndarray,
+    scale: float,
+    to_world: np.ndarray,
 ) -> LiftedMesh:
-    """Return the mesh of a moving part: a card at the depth of what it stands on, which follows its size."""
+    """Return the mesh of a moving part: a card at the depth of what it stands on, which follows its size.
+
+    Its rim moves with the points beside it. Arguments are those of `static_mesh`.
+    """
     depth = _depth_of(part, solved, moving) * scale
     solution = solved.solution
+    number = np.full(len(moving), -1, np.int32)
+    number[part.points] = np.arange(len(part.points))
+    rim = part_rim(solved, number >= 0, image)
+    beside = number[rim.owners.max(axis=1)] if len(rim.pixels) else np.zeros(0, np.int32)
+    offset = rim.pixels - solved.points[part.points[beside]]
     places = []
-    for t, pixels in enumerate(part.pixels):
+    for t, own in enumerate(part.pixels):
+        pixels = np.concatenate([own, own[beside] + offset * part.scales[t]])
         local = solution.rays(pixels) * (depth / part.scales[t])
         places.append((local - solution.translations[t] * scale) @ solution.rotations[t] @ to_world.T)
     place = np.stack(places).astype(np.float32)
-    number = np.full(len(moving), -1, np.int32)
-    number[part.points] = np.arange(len(part.points))
-    faces = number[_grid_triangles(solved.grid, lambda a, b: (number[a] >= 0) & (number[b] >= 0))]
-    return LiftedMesh(name, "points", place, faces, part.visible, place[0].mean(axis=0).astype(np.float64))
+    faces = number[grid_triangles(solved.grid, lambda a, b: (number[a] >= 0) & (number[b] >= 0))]
+    faces = faces[~_is_torn(faces, part.pixels)]
+    faces = np.concatenate([faces, len(part.points) + rim.triangles])
+    visible = np.concatenate([part.visible, part.visible[:, beside]], axis=1)
+    pivot = place[0].mean(axis=0).astype(np.float64)
+    return LiftedMesh(name, "points", place, faces, visible, pivot, added=len(rim.pixels))
 
 
 def _depth_of(part: MovingPart, solved: PointSolve, moving: np.ndarray) -> float:

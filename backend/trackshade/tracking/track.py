@@ -28,7 +28,7 @@ from trackshade.tracking.flow import anchor, follow_by_flow
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import MovingPart, find_moving, follow_part, group_moving
 from trackshade.tracking.points import PointSolve, place_points, with_depths_of_tracks
-from trackshade.tracking.surface import moving_mesh, static_mesh, visibility
+from trackshade.tracking.surface import moving_mesh, sky_mesh, static_meshes, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
 MIN_STATIC, MIN_TEXTURE, MAX_ERROR, MAX_FOCAL_ERROR = 0.65, 0.45, 1.0, 0.05
@@ -60,8 +60,9 @@ def track_video(
 
     Returns:
         A scene whose frames are those that were tracked. Its meshes hold the points of the first frame: "Static" what
-        only the camera moves, "Moving 1" and so on what moves by itself. The median depth of the first frame is
-        `MEDIAN_DEPTH`. `notes` holds "times" (seconds in the video of each frame), "warnings", and measures.
+        only the camera moves, "Static in Front" those of it that a surface continues behind, "Moving 1" and so on what
+        moves by itself; and "Sky" is behind everything. The median depth of the first frame is `MEDIAN_DEPTH`. `notes`
+        holds "times" (seconds in the video of each frame), "warnings", and measures.
 
     Raises:
         ShotError: the video or a mask cannot be used.
@@ -210,10 +211,14 @@ def _assemble(
     scale = MEDIAN_DEPTH * float(np.median(solved.shape[~moving, 0] if (~moving).any() else solved.shape[:, 0]))
     seen = visibility(solved, moving, (width, height))
     step(0.5)
-    meshes = [static_mesh(solved, moving, seen, scale, _TO_WORLD)]
+    image = footage.images[0]
+    meshes = static_meshes(solved, moving, seen, image, scale, _TO_WORLD)
     meshes += [
-        moving_mesh(f"Moving {number}", part, solved, moving, scale, _TO_WORLD) for number, part in enumerate(parts, 1)
+        moving_mesh(f"Moving {number}", part, solved, moving, image, scale, _TO_WORLD)
+        for number, part in enumerate(parts, 1)
     ]
+    ahead = np.concatenate([mesh.positions[0] for mesh in meshes]) @ _TO_WORLD[:, 2]
+    meshes.append(sky_mesh(solved.solution, float(ahead.max()) / scale, scale, _TO_WORLD))
     count = len(footage.images)
     poses = np.repeat(np.eye(4)[None], count, axis=0)
     poses[:, :3, :3] = solved.solution.rotations @ _TO_WORLD.T

@@ -25,6 +25,7 @@ Measure how well a model follows its tracks: JSON, tables and plots in a folder.
   trackshade evaluate --out REPORT --controls            also compare control signals
   trackshade evaluate --out REPORT --results FOLDER ...  results of 'trackshade render --input-render'
   trackshade evaluate propagation --help                 propagation of pictures, against true renders
+  trackshade evaluate multiview --help                   many cameras and many frames, against true renders
   trackshade evaluate lifting --help                     photos lifted to scenes, against true cameras and depth
 
 The same command resumes an evaluation that was stopped."""

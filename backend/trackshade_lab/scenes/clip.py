@@ -95,6 +95,42 @@ def sample_kind(rng: np.random.Generator, split: Split, kind: str | None) -> str
     return kind or sampled
 
 
+class FrameRenderer:
+    """Renders frames of a scene through any camera. Its buffers are reused, so every thread needs its own instance."""
+
+    def __init__(self, scene: Scene, size: tuple[int, int]) -> None:
+        self.scene, self.size = scene, size
+        self._buffers = Buffers.empty((2 * size[0], 2 * size[1]))
+        self._normals = np.empty_like(scene.rest)
+        self._vertices = np.empty((len(scene.rest), 4))
+        self._frame = -1
+        self._shadow: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def render(
+        self,
+        t: int,
+        camera: np.ndarray,  # [4, 4] world to camera, OpenCV axes
+        intrinsics: np.ndarray,  # [3, 3] pixels
+        out: np.ndarray,  # [H, W, 3] uint8, written
+    ) -> None:
+        """Render frame `t` of the scene through a camera."""
+        scene, fine = self.scene, np.diag([2.0, 2.0, 1.0]) @ intrinsics
+        if t != self._frame or self._shadow is None:  # light does not depend on the camera
+            vertex_normals(scene.world[t], scene.triangles, self._normals)
+            self._shadow, self._frame = _shadow(scene, t), t
+        shadow, nearest, light = self._shadow
+        to_screen(scene.world[t], camera, fine, False, out=self._vertices)
+        self._buffers.clear()
+        draw(self._buffers, self._vertices, scene.triangles, 0, 0.02)
+        eye = -camera[:3, :3].T @ camera[:3, 3]
+        rays = camera[:3, :3].T @ _inverse(fine)
+        shade(
+            self._buffers.triangle, self._vertices, scene.world[t], self._normals, scene.rest, scene.triangles,
+            scene.part, scene.materials, scene.sun, scene.sun_color, scene.ambient, shadow, nearest, light,
+            scene.softness, eye, rays, intrinsics[0, 0], scene.sky, CURVE, out,
+        )  # fmt: skip
+
+
 def render_clip(scene: Scene, size: tuple[int, int]) -> Clip:
     """Render a scene that was built for frames of `size` (width, height)."""
     num_frames, (w, h) = len(scene.world_to_camera), size
@@ -104,26 +140,13 @@ def render_clip(scene: Scene, size: tuple[int, int]) -> Clip:
     video = np.empty((num_frames, h, w, 3), np.uint8)
     tracking = np.zeros((num_frames, h, w, 3), np.uint8)
     index = np.empty((num_frames, h, w), np.int16)
-    fine, coarse = Buffers.empty((2 * w, 2 * h)), Buffers.empty(size)
-    normals = np.empty_like(scene.rest)
+    renderer, coarse = FrameRenderer(scene, size), Buffers.empty(size)
     body = np.append(scene.body[scene.part], -1).astype(np.int16)  # triangle -1 is the background
     vertices = np.empty((len(scene.rest), 4))
-    double = np.diag([2.0, 2.0, 1.0])
     for t in range(num_frames):
         camera, intrinsics = scene.world_to_camera[t], scene.intrinsics[t]
-        to_screen(scene.world[t], camera, double @ intrinsics, False, out=vertices)
-        fine.clear()
-        draw(fine, vertices, scene.triangles, 0, 0.02)
-        vertex_normals(scene.world[t], scene.triangles, normals)
-        shadow, nearest, light = _shadow(scene, t)
-        eye = -camera[:3, :3].T @ camera[:3, 3]
-        rays = camera[:3, :3].T @ _inverse(double @ intrinsics)
-        shade(
-            fine.triangle, vertices, scene.world[t], normals, scene.rest, scene.triangles, scene.part, scene.materials,
-            scene.sun, scene.sun_color, scene.ambient, shadow, nearest, light, scene.softness,
-            eye, rays, intrinsics[0, 0], scene.sky, CURVE, video[t],
-        )  # fmt: skip
-        vertices[:, :2] *= 0.5
+        renderer.render(t, camera, intrinsics, video[t])
+        to_screen(scene.world[t], camera, intrinsics, False, out=vertices)
         coarse.clear()
         paint = PaintMode.by_rule(rule, scene.world[0], np.eye(4), tracking[t])
         draw(coarse, vertices, scene.triangles, 0, 0.02, paint=paint)

@@ -21,14 +21,21 @@ from typing import Any
 from trackshade.core.errors import UsageError
 
 from ..command_line import CommandParser, run_command, silence_library_logging
-from .config import FineTuningConfig, FromScratchConfig, RunConfig
+from .config import FineTuningConfig, FromScratchConfig, MultiviewConfig, RunConfig
 
 PROGRAM = "trackshade train"
+MULTIVIEW_DESCRIPTION = """\
+Train mini-matrix, a denoiser of videos and of camera sweeps of one scene, or resume its training.
+
+  trackshade train multiview --out RUN --minutes 75
+
+Every step renders its own scenes, so there is no data to prepare."""
 DESCRIPTION = """\
 Train a model, or resume an interrupted run.
 
   trackshade train --out RUN --data SHARDS --minutes 120     a small model from scratch, on procedural clips
   trackshade train --out RUN --data DATASET --base FOLDER    the tracking branch of a published base, on a dataset
+  trackshade train multiview --out RUN --minutes 75          mini-matrix; see 'trackshade train multiview --help'
   trackshade train export RUN [FOLDER]                       export a run's latest checkpoint as a pipeline folder
   trackshade train data FOLDER                               generate procedural clips; see 'trackshade train data --help'
 
@@ -80,14 +87,37 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, bool]:
     return cls(**values), as_json
 
 
+def parse_multiview(arguments: Sequence[str]) -> tuple[MultiviewConfig, bool]:
+    """Parse the command line of `trackshade train multiview`, as `parse` does."""
+    parser = CommandParser(f"{PROGRAM} multiview", MULTIVIEW_DESCRIPTION, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", default=False, help="Print JSON lines instead of sentences.")
+    groups: dict[str, Any] = {}
+    for entry in dataclasses.fields(MultiviewConfig):
+        if entry.name == "data":  # there is none
+            continue
+        group = entry.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        flag = f"--{entry.name.replace('_', '-')}"
+        groups[group].add_argument(flag, dest=entry.name, **_argument_options(entry.name, [entry], MultiviewConfig))
+    values = vars(parser.parse_args(arguments))
+    as_json = values.pop("json")
+    if "out" not in values:
+        raise UsageError("usage", f"{PROGRAM} multiview: --out must be given.", f"See: {PROGRAM} multiview --help")
+    return MultiviewConfig(**values), as_json
+
+
 def _field_names(cls: type) -> dict[str, None]:
     """Return the names of a dataclass's fields, as an ordered set."""
     return dict.fromkeys(entry.name for entry in dataclasses.fields(cls))
 
 
-def _argument_options(name: str, entries: list[dataclasses.Field]) -> dict[str, Any]:
-    """Return keyword arguments of `add_argument` for a setting, from the fields of the classes that have it."""
-    owner = FromScratchConfig if name in _field_names(FromScratchConfig) else FineTuningConfig
+def _argument_options(name: str, entries: list[dataclasses.Field], owner: type | None = None) -> dict[str, Any]:
+    """Return keyword arguments of `add_argument` for a setting, from the fields of the classes that have it.
+
+    `owner` is a class that has it; one of those of `parse` if None.
+    """
+    owner = owner or (FromScratchConfig if name in _field_names(FromScratchConfig) else FineTuningConfig)
     hint = typing.get_type_hints(owner)[name]
     kind = next(kind for kind in (typing.get_args(hint) or (hint,)) if kind is not type(None))
     texts = dict.fromkeys(entry.metadata["help"] for entry in entries)
@@ -128,7 +158,7 @@ def _run(arguments: list[str]) -> None:
 
         folder = export_run(arguments[1], Path(arguments[2]) if len(arguments) == 3 else None)
     else:
-        config, as_json = parse(arguments)
+        config, as_json = parse_multiview(arguments[1:]) if arguments[:1] == ["multiview"] else parse(arguments)
         silence_library_logging()
         from .logging import format_entry
         from .run import train

@@ -42,6 +42,11 @@ _INDEX = {
     "transformer": ["trackshade", "WarpGuidedTransformer3DModel"],
     "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
 }
+_MULTIVIEW_INDEX = {
+    "_class_name": "MultiviewDenoiser",
+    "vae": ["trackshade", "PatchAutoencoder"],
+    "transformer": ["trackshade", "ReferenceGuidedTransformer3DModel"],
+}
 # What model_index.json of the published checkpoint says.
 _PUBLISHED = {
     "_class_name": "CogVideoXImageToVideoPipelineTracking",
@@ -193,6 +198,18 @@ def export_pipeline(
         tokenizer.save_pretrained(part / "tokenizer")
         scheduler.save_pretrained(part / "scheduler")
         (part / "model_index.json").write_text(json.dumps(_INDEX, indent=2) + "\n", encoding="utf-8")
+        if (folder / "README.md").exists():
+            shutil.copy2(folder / "README.md", part / "README.md")
+    return folder
+
+
+def export_multiview(folder: Path, vae: PatchAutoencoder, transformer: nn.Module) -> Path:
+    """Replace `folder` by the folder of a multiview denoiser; an existing README.md is kept."""
+    with atomic_folder(folder, single_writer=True) as part:
+        for name, module, dtype in (("transformer", transformer, torch.bfloat16), ("vae", vae, torch.float32)):
+            copy.deepcopy(module).to("cpu", dtype).save_pretrained(part / name, safe_serialization=True)
+            _update_json(part / name / "config.json", {})
+        (part / "model_index.json").write_text(json.dumps(_MULTIVIEW_INDEX, indent=2) + "\n", encoding="utf-8")
         if (folder / "README.md").exists():
             shutil.copy2(folder / "README.md", part / "README.md")
     return folder

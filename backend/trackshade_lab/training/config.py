@@ -275,6 +275,33 @@ class FineTuningConfig(RunConfig):
             raise UsageError("bad-setting", f"--num-cycles is {self.num_cycles}.", "Give 1 or more.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MultiviewConfig(RunConfig):
+    """Training of `mini-matrix` on rows and columns of generated scenes with several cameras."""
+
+    data: str = _run("Not used: every step renders its own scenes.", "")
+    initialize_from: str = _run("Folder or name of the warp-guided model whose weights are the initial values.", "mini")
+
+    width: int = _data("Width of the cells, in pixels.", 144)
+    height: int = _data("Height of the cells, in pixels.", 96)
+    num_views: int = _data("Cameras of a scene.", 5)
+    num_frames: int = _data("Frames of a scene.", 9)
+    least_span: float = _data("Least angle between the first camera and the last, in degrees.", 60.0)
+    greatest_span: float = _data("Greatest angle between the first camera and the last, in degrees.", 150.0)
+    first_seed: int = _data("Seed of the first scene; each step uses the next ones.", 0)
+    rows: int = _data("Rows (videos at a fixed camera) of each scene of a step.", 1)
+    columns: int = _data("Columns (sweeps at a frozen time) of each scene of a step.", 2)
+    single_frames: int = _data("Single pictures of each scene of a step.", 1)
+    repeats: int = _data("Consecutive steps that have the same clips, with other noise at other levels.", 3)
+    terminal_fraction: float = _data("Fraction of the clips that are trained on noise alone.", 0.25)
+
+    batch_size: int = _with_default("batch_size", 1)
+    warmup_steps: int = _with_default("warmup_steps", 50)
+    ema_decay: float = _with_default("ema_decay", 0.995)
+    muon_learning_rate: float = _optimization("Peak learning rate of Muon, for the matrices of the blocks.", 0.0006)
+    adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.0004)
+
+
 def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -> None:
     """Store the configuration in the run's folder, so that no run with other settings continues there.
 
@@ -311,4 +338,5 @@ def read_config(out: Path) -> RunConfig:
         raise UsageError("no-run", f"There is no run in {out}.", "Name the folder that was given as --out.") from error
     except (OSError, ValueError) as error:
         raise UsageError("damaged-run", f"{out / 'config.json'} cannot be read: {error}.") from error
-    return (FineTuningConfig if "base" in values else FromScratchConfig).from_dict(values)
+    kind = MultiviewConfig if "num_views" in values else FineTuningConfig if "base" in values else FromScratchConfig
+    return kind.from_dict(values)

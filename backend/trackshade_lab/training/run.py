@@ -17,8 +17,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from trackshade.core.errors import UsageError
-from trackshade.models.checkpoint import weight_files
+from trackshade.models.checkpoint import read_json, weight_files
 from trackshade.models.patch_autoencoder import PatchAutoencoder
+from trackshade.models.reference_guided import ReferenceGuidedTransformer3DModel
 from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
@@ -26,16 +27,18 @@ from .autoencoder import train_autoencoder
 from .checkpoint import (
     adapt_weights,
     copy_weights,
+    export_multiview,
     export_pipeline,
     find_checkpoint,
     load_ema_weights,
     named_parameters,
 )
-from .config import FineTuningConfig, FromScratchConfig, RunConfig, lock_run_directory, read_config
+from .config import FineTuningConfig, FromScratchConfig, MultiviewConfig, RunConfig, lock_run_directory, read_config
 from .diffusion import SNR_SHIFT, DiffusionTask, VelocityModel, make_scheduler
-from .fine_tuning import branch_parameters, export_fine_tuned, fine_tune
+from .fine_tuning import branch_parameters, export_fine_tuned, find_base, fine_tune
 from .logging import Report, RunLog
 from .loop import TrainingRun, configure_transformer, make_accelerator, train_loop
+from .multiview import DenoisingModel, MultiviewTask, initial_transformer
 from .text import build_text_encoder, build_tokenizer, pretrain_text_encoder, tokenize
 
 _VALIDATION_CLIPS = 8
@@ -64,6 +67,8 @@ def train(config: RunConfig, report: Report | None = None) -> Path:
     try:
         if isinstance(config, FineTuningConfig):
             return fine_tune(out, config, accelerator, log)
+        if isinstance(config, MultiviewConfig):
+            return _train_multiview(out, config, accelerator, log)
         assert isinstance(config, FromScratchConfig)
         return _train_from_scratch(out, config, accelerator, log)
     finally:
@@ -118,6 +123,38 @@ def _train_from_scratch(out: Path, config: FromScratchConfig, accelerator: Accel
     return out / "export"
 
 
+def _train_multiview(out: Path, config: MultiviewConfig, accelerator: Accelerator, log: RunLog) -> Path:
+    source = find_base(config.initialize_from)
+    vae = PatchAutoencoder.from_pretrained(source, subfolder="vae").requires_grad_(False).eval()
+    vae.to(accelerator.device)
+    weights = {k: v for file in weight_files(source / "transformer") for k, v in load_file(file).items()}
+    stored = read_json(source / "transformer" / "config.json")
+    transformer = initial_transformer(config, vae, stored, weights).to(accelerator.device)
+    configure_transformer(transformer, config, accelerator)
+    modules: dict[str, nn.Module] = {"transformer": transformer}
+    run = TrainingRun(
+        stage="multiview",
+        out=out,
+        checkpoint=out / "checkpoint",
+        accelerator=accelerator,
+        modules=modules,
+        model=DenoisingModel(transformer, bf16=config.bf16),
+        optimizers=make_optimizers(modules, config),
+        log=log,
+    )
+    run.resume(config.ema_decay)
+    if accelerator.is_main_process:
+        transformer.save_config(out / "transformer")
+        vae.save_pretrained(out / "autoencoder")
+    run.log_start(0)
+    train_loop(run, MultiviewTask(vae, config))
+    run.finish()
+    if accelerator.is_main_process:
+        export_multiview(out / "export", vae, transformer)
+    accelerator.wait_for_everyone()
+    return out / "export"
+
+
 def export_run(run: str | Path, folder: Path | None = None) -> Path:
     """Export the EMA weights of a run's latest checkpoint, finished or not, by default to export/ in the run.
 
@@ -130,6 +167,12 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
     folder = folder or out / "export"
     if isinstance(config, FineTuningConfig):
         return export_fine_tuned(config, checkpoint, folder)
+    if isinstance(config, MultiviewConfig):
+        vae = PatchAutoencoder.from_pretrained(out / "autoencoder")
+        values = ReferenceGuidedTransformer3DModel.load_config(out / "transformer")
+        transformer = ReferenceGuidedTransformer3DModel.from_config(values)
+        copy_weights(named_parameters({"transformer": transformer}), load_ema_weights(checkpoint))
+        return export_multiview(folder, vae, transformer)
     assert isinstance(config, FromScratchConfig)
     # Early versions read the components of the run that this one started from.
     origin = Path(config.initialize_from) if config.initialize_from else out
@@ -189,7 +232,9 @@ def build_models(
     return transformer, build_text_encoder(vocabulary_size, config.text_embed_dim, config.seed)
 
 
-def make_optimizers(modules: dict[str, nn.Module], config: FromScratchConfig) -> dict[str, torch.optim.Optimizer]:
+def make_optimizers(
+    modules: dict[str, nn.Module], config: FromScratchConfig | MultiviewConfig
+) -> dict[str, torch.optim.Optimizer]:
     """Make Muon for the matrices of the blocks and AdamW for all other trainable parameters, by name."""
     named = named_parameters(modules, trainable_only=True).items()
     matrices = [(name, parameter) for name, parameter in named if _MUON_PARAMETERS.search(name)]

@@ -11,9 +11,9 @@ import numpy as np
 
 from trackshade.control.texels import Texels, find_texels
 from trackshade.core.errors import ShotError
+from trackshade.results.cells.gather import GatheredColors, gather_colors
+from trackshade.results.cells.views import Views
 from trackshade.results.texture.fill import fill
-from trackshade.results.texture.gather import GatheredColors, gather_colors
-from trackshade.results.texture.views import Views
 
 LARGEST, SMALLEST = 8192, 64  # texels along a side
 TEXELS_PER_PIXEL = 1.5  # along a side, in the frame that shows the surface largest

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from trackshade.core.errors import ShotError
-from trackshade.results.texture.views import Views
+from trackshade.results.cells.views import Views
 from trackshade.shot import Shot
 
 REACH = "reach"

@@ -15,16 +15,17 @@ from ...command_line import CommandParser, run_command
 from ..__main__ import parse_size, print_message
 
 PROGRAM = "trackshade evaluate lifting"
-PARTS = ("crops", "depth", "tours", "speed")
+PARTS = ("crops", "depth", "tours", "control", "speed")
 KINDS = ("orbit", "dolly", "instances", "leaves", "character")
 DESCRIPTION = """\
 Measure how well photos are lifted to scenes: JSON and tables.
 
-  trackshade evaluate lifting --out REPORT               all parts
-  trackshade evaluate lifting --out REPORT --part crops  horizon and focal length, on crops of panoramas
-  trackshade evaluate lifting --out REPORT --part depth  with true depth: rooms, and held-out Blender scenes
-  trackshade evaluate lifting --out REPORT --part tours  rooms without depth, by the right handles
-  trackshade evaluate lifting --out REPORT --part speed  CPU seconds
+  trackshade evaluate lifting --out REPORT                 all parts
+  trackshade evaluate lifting --out REPORT --part crops    horizon and focal length, on crops of panoramas
+  trackshade evaluate lifting --out REPORT --part depth    with true depth: rooms, and held-out Blender scenes
+  trackshade evaluate lifting --out REPORT --part tours    rooms without depth, by the right handles
+  trackshade evaluate lifting --out REPORT --part control  the camera of shaded results, for eight motions
+  trackshade evaluate lifting --out REPORT --part speed    CPU seconds
 
 The panoramas are those that Blender brings. Errors of scenes are the worst of four motions of the camera."""
 

@@ -75,7 +75,7 @@ def compare(stage: Stage, scene: LiftedScene, camera: Array, photo: NDArray[np.u
     known = np.isfinite(true_moved) & _agrees(true_first, back, back_depth)
     with np.errstate(invalid="ignore"):
         holes, wrong = ~np.isfinite(moved), np.abs(moved / true_moved - 1) > _WRONG_DEPTH
-    rotation, direction = _camera_error(stage, photo, true_first, lifted_view(stage, scene, motion, photo), motion)
+    rotation, direction = camera_error(stage, photo, true_first, lifted_view(stage, scene, motion, photo), motion)
     return DepthFigures(
         float(np.median(error)),
         float(np.quantile(error, 0.99, method="higher")),
@@ -130,10 +130,19 @@ def lifted_view(stage: Stage, scene: LiftedScene, motion: Array, photo: np.ndarr
     return cv2.remap(photo, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderValue=(0, 0, 0))
 
 
-def _camera_error(
-    stage: Stage, photo: np.ndarray, depth: Array, view: np.ndarray, motion: Array
-) -> tuple[float, float]:
-    """Return the errors of the rotation and of the direction of motion (degrees) of the camera that a view shows."""
+def camera_error(stage: Stage, photo: np.ndarray, depth: Array, view: np.ndarray, motion: Array) -> tuple[float, float]:
+    """Return the errors of the camera that a view shows: features of the photo are found in it.
+
+    Args:
+        stage: the truth.
+        photo: [H, W, 3] the picture of the stage's camera.
+        depth: [H, W] its true depth.
+        view: [H, W, 3] the picture of the moved camera; black where nothing is known.
+        motion: [4, 4] from the photo's camera axes to the moved camera's.
+
+    Returns:
+        Errors of the rotation and of the direction of motion, degrees; NaN where they cannot be told.
+    """
     shown = (view.max(axis=-1) > 0).astype(np.uint8) * 255
     shown = cv2.erode(shown, np.ones((9, 9), np.uint8))
     sift = cv2.SIFT.create(4000, contrastThreshold=0.015)

@@ -2,6 +2,7 @@
 """Lifts crops of panoramas, scenes with true depth, and rooms by their handles, and measures the results.
 
 OUT/pictures/    photo, result and truth from a camera that orbits, for each scene
+OUT/control/     scene files of camera control, with their photos
 OUT/report.json  all figures
 OUT/report.md    tables
 """
@@ -12,7 +13,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,19 @@ from numpy.typing import NDArray
 from trackshade.cli.image_decoder import decode
 from trackshade.core.images import write_png
 from trackshade.lifting import lift_image
-from trackshade.lifting.camera import PhotoCamera, axes_of_perspective, perspective_of
 from trackshade.lifting.perspective import is_focal_trusted, is_sure
 from trackshade.lifting.vanishing import find_frame, find_segments
 from trackshade.shot.lift_request import LiftRequest, ObjectBox
 from trackshade.shot.lifted import LiftedScene
 
+from ..rendered import OnMessage
 from ..store import to_json, write_bytes, write_json
+from .control import control_table, measure_control
 from .measures import DepthFigures, compare, lifted_view
 from .panoramas import make_crops
-from .stages import Stage, room_stage, shot_stage
+from .stages import Stage, handles_of, room_stage, shot_stage
 
-_TO_SCENE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # x, y, z of the world -> right, down, away
 _FOCAL_GOAL = 0.1  # relative
-
-OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class LiftingConfig:
     """What to evaluate.
 
     Attributes:
-        parts: "crops", "depth", "tours" or "speed".
+        parts: "crops", "depth", "tours", "control" or "speed".
         data: folder that Blender scenes are rendered to.
         kinds: kinds of held-out Blender scenes whose depth is used.
         scenes: scenes of each kind, and rooms.
@@ -72,19 +71,20 @@ def evaluate_lifting(config: LiftingConfig, out: Path, on_message: OnMessage) ->
         figures["crops"] = measure_crops(config.crops, config.seed, on_message)
         texts.append(_crops_table(figures["crops"]))
     if "depth" in config.parts:
-        stages = [lambda seed=seed: room_stage(seed, config.size) for seed in seeds]
-        stages += [
-            lambda kind=kind, seed=seed: shot_stage(config.data, kind, seed, config.size, on_message)
-            for kind in config.kinds
-            for seed in seeds
-        ]
-        rows = [measure_stage(make(), _by_depth, out, on_message) for make in stages]
+        rows = [measure_stage(stage, _by_depth, out, on_message) for stage in _all_stages(config, seeds, on_message)]
         figures["depth"] = rows
         texts.append(_stage_table("With true depth", rows))
     if "tours" in config.parts:
         rows = [measure_stage(room_stage(seed, config.size), _by_handles, out, on_message) for seed in seeds]
         figures["tours"] = rows
         texts.append(_stage_table("Without depth, by the right handles", rows))
+    if "control" in config.parts:
+        rows = []
+        for stage in _all_stages(config, seeds, on_message):
+            rows += measure_control(stage, "depth", out, on_message)
+            rows += measure_control(stage, "handles", out, on_message) if stage.edges is not None else []
+        figures["control"] = rows
+        texts.append(control_table(rows))
     if "speed" in config.parts:
         figures["speed"] = measure_speed(on_message)
         lines = [_line(("lifting 1920×1280", "CPU seconds")), "|---|---|"]
@@ -94,6 +94,15 @@ def evaluate_lifting(config: LiftingConfig, out: Path, on_message: OnMessage) ->
     write_json(out / "report.json", to_json({"settings": settings, **figures}))
     write_bytes(out / "report.md", text.encode())
     return text, figures
+
+
+def _all_stages(config: LiftingConfig, seeds: Sequence[int], on_message: OnMessage) -> Iterator[Stage]:
+    """Yield rooms of our own, and held-out Blender scenes."""
+    for seed in seeds:
+        yield room_stage(seed, config.size)
+    for kind in config.kinds:
+        for seed in seeds:
+            yield shot_stage(config.data, kind, seed, config.size, on_message)
 
 
 def measure_speed(on_message: OnMessage) -> dict[str, float]:
@@ -181,14 +190,9 @@ def _by_depth(stage: Stage, photo: Path) -> LiftedScene:
 
 def _by_handles(stage: Stage, photo: Path) -> LiftedScene:
     """Lift without depth, with the true back wall, horizon and field of view, and boxes around the objects."""
-    assert stage.edges is not None
-    axes = stage.world_to_camera[:3, :3] @ _TO_SCENE.T
-    center = -stage.world_to_camera[:3, :3].T @ stage.world_to_camera[:3, 3]
-    camera = PhotoCamera(stage.size, float(stage.intrinsics[0, 0]), axes, float(center[2]))
-    handles = perspective_of(camera, camera.rectangle_of(stage.edges), indoors=True)
-    assert np.allclose(axes_of_perspective(handles, stage.size), axes, atol=1e-6)
+    handles, height = handles_of(stage)
     boxes = tuple(ObjectBox(box) for box in stage.objects)
-    request = LiftRequest(perspective=handles, boxes=boxes, camera_height=float(center[2]))
+    request = LiftRequest(perspective=handles, boxes=boxes, camera_height=height)
     return lift_image(photo, request, decode=decode)
 
 

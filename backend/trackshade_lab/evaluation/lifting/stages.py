@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Scenes whose depth is known from any camera: rooms of our own, and shots of Blender scenes.
 
-They are painted with solid noise, so that features can be matched everywhere.
+They are painted with solid noise, so that features can be matched everywhere; Blender scenes are rendered as well.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.scene import ShotRaster
-from trackshade.shot import Shot
+from trackshade.lifting.camera import PhotoCamera, axes_of_perspective, perspective_of
+from trackshade.shot.lifted import Perspective
 
-from ..propagation.dataset import RenderSettings, render_kind
+from ..rendered import FrameSettings, read_frames, render_frames
 
 Array = NDArray[np.float64]
+_TO_SCENE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # x, y, z of the world -> right, down, away
+_SAMPLES = 16  # Cycles' samples of a rendered photo
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class Stage:
         paint: returns the colors [..., 3] of world positions.
         objects: boxes around objects in the photo, as left, top, right, bottom.
         edges: of the back wall as left, top, right, bottom in scene coordinates; None if there is none.
+        render: [H, W, 3] sRGB, the photo as Blender renders it; None for scenes of our own.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Stage:
     paint: Callable[[Array], NDArray[np.uint8]]
     objects: tuple[tuple[float, float, float, float], ...] = ()
     edges: tuple[float, float, float, float] | None = None
+    render: NDArray[np.uint8] | None = None
 
     def depth(self, world_to_camera: Array) -> Array:
         """Return the depth [H, W] at the pixel centers of a camera, metres; inf where nothing is."""
@@ -120,8 +125,9 @@ def mesh_depth(
 
 def shot_stage(data: Path, kind: str, seed: int, size: tuple[int, int], report: Callable[[str], None]) -> Stage:
     """Return the first frame of a held-out Blender scene."""
-    scene = render_kind(data, kind, seed, RenderSettings(size, every=32, samples=1), report)
-    shot: Shot = scene.shot
+    source = {"kind": kind, "seed": seed, "length": 2}
+    folder = render_frames(data / f"{kind}-{seed}", source, FrameSettings(size, _SAMPLES), report)
+    shot, images = read_frames(folder)
 
     def draw_shot(world_to_camera: Array, intrinsics: Array) -> NDArray[np.float32]:
         cameras, lenses = shot.camera.world_to_camera.copy(), shot.camera.intrinsics.copy()
@@ -130,7 +136,7 @@ def shot_stage(data: Path, kind: str, seed: int, size: tuple[int, int], report: 
         return ShotRaster(moved).draw(0, into=Buffers.empty(shot.size)).depth
 
     return Stage(f"{kind}-{seed}", shot.size, shot.camera.intrinsics[0], shot.camera.world_to_camera[0], draw_shot,
-                 _solid_noise)  # fmt: skip
+                 _solid_noise, render=images[0])  # fmt: skip
 
 
 def room_stage(seed: int, size: tuple[int, int]) -> Stage:
@@ -176,6 +182,17 @@ def room_stage(seed: int, size: tuple[int, int]) -> Stage:
         lambda view, lens: mesh_depth(size, lens, view, meshes), paint,
         tuple(frames), edges,
     )  # fmt: skip
+
+
+def handles_of(stage: Stage) -> tuple[Perspective, float]:
+    """Return the true horizon, back wall and focal length of a room, and the height of its camera, metres."""
+    assert stage.edges is not None
+    axes = stage.world_to_camera[:3, :3] @ _TO_SCENE.T
+    center = -stage.world_to_camera[:3, :3].T @ stage.world_to_camera[:3, 3]
+    camera = PhotoCamera(stage.size, float(stage.intrinsics[0, 0]), axes, float(center[2]))
+    handles = perspective_of(camera, camera.rectangle_of(stage.edges), indoors=True)
+    assert np.allclose(axes_of_perspective(handles, stage.size), axes, atol=1e-6)
+    return handles, float(center[2])
 
 
 def _box(

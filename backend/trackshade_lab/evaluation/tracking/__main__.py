@@ -15,14 +15,18 @@ from ...command_line import CommandParser, run_command
 from ..__main__ import parse_size, print_message
 
 PROGRAM = "trackshade evaluate tracking"
+PARTS = ("tracks", "transfer")
 DESCRIPTION = """\
-Track rendered footage, and compare tracks and cameras with the truth: JSON, tables and pictures.
+Track rendered footage, compare tracks and cameras with the truth, and shade another look by the tracks.
 
   trackshade evaluate tracking --out REPORT                   generated scenes of all kinds
   trackshade evaluate tracking --out REPORT --kind orbit      scenes of one kind
   trackshade evaluate tracking --out REPORT --scene a.blend   own scenes, or folders of rendered ones
+  trackshade evaluate tracking --out REPORT --part transfer   motion transfer only, of generated scenes
 
-Scenes are rendered with Cycles, once. Each is tracked with its true focal length and without it."""
+Scenes are rendered with Cycles, once. Each is tracked with its true focal length and without it. For motion transfer,
+they are rendered with other materials as well: the first of these frames is shaded by the tracks of the footage, and
+the result compared with the others. CLIP's measures are printed if it is installed."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,6 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="Folder of the report.")
     add("--spacing", type=float, default=6.0, metavar="PX", help="Distance of the points. [default: 6]")
+    add("--part", action="append", default=[], choices=PARTS, metavar="NAME", help="Measure only this part: "
+        f"{', '.join(PARTS)}. Can be repeated.")  # fmt: skip
+    add("--prompt", metavar="TEXT", help="What the other look shows, for CLIP's Text-Ali.")
+    add("--clip", metavar="DIR", help="Folder of CLIP; default: the one in the hub's cache.")
     add("--json", action="store_true", help="Print the figures as JSON.")
 
     add = parser.add_argument_group("scenes").add_argument
@@ -70,12 +78,15 @@ def _run(arguments: Sequence[str]) -> None:
         samples=values.samples,
         spacing=values.spacing,
         blender=values.blender,
+        parts=tuple(values.part) or PARTS,
+        prompt=values.prompt,
+        clip=values.clip,
     )
-    text, records = evaluate_tracking(config, values.out, print_message)
+    text, figures = evaluate_tracking(config, values.out, print_message)
     if values.json:
         from ..store import to_json
 
-        text = json.dumps(to_json(records))
+        text = json.dumps(to_json(figures))
     print(text, flush=True)
 
 

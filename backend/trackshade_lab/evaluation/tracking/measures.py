@@ -9,6 +9,7 @@ instead of one of 256 × 256; `occlusion_accuracy` the share of points and frame
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from trackshade.control.locate import points_at
@@ -52,12 +53,15 @@ def scene_tracks(scene: LiftedScene) -> tuple[np.ndarray, np.ndarray]:
     count = len(scene.world_to_camera)
     tracks, seen = [], []
     for mesh in scene.meshes:
-        world = np.broadcast_to(mesh.positions, (count, *mesh.positions.shape[1:]))
+        if mesh.kind != "points":
+            continue
+        own = mesh.positions.shape[1] - mesh.added
+        world = np.broadcast_to(mesh.positions[:, :own], (count, own, 3))
         local = np.einsum("tij,tpj->tpi", scene.world_to_camera[:, :3, :3], world)
         local += scene.world_to_camera[:, None, :3, 3]
         depth = np.where(np.abs(local[..., 2:]) < 1e-6, 1e-6, local[..., 2:])
         tracks.append(local[..., :2] / depth @ scene.intrinsics[:2, :2].T + scene.intrinsics[:2, 2])
-        seen.append(np.broadcast_to(mesh.visible, (count, mesh.positions.shape[1])))
+        seen.append(np.broadcast_to(mesh.visible[:, :own], (count, own)))
     return np.concatenate(tracks, axis=1).swapaxes(0, 1), np.concatenate(seen, axis=1).T
 
 
@@ -112,3 +116,25 @@ def measure_camera(
         "rotation_max": float(np.max(turns)),
         "direction": float(np.median(angles)) if len(angles) else float("nan"),
     }
+
+
+def flow_errors(
+    truth: np.ndarray,  # [T, H, W, 3] uint8
+    video: np.ndarray,  # [T, H, W, 3] uint8
+) -> dict[str, float]:
+    """Compare how two videos move: end-point errors of the optical flow between consecutive frames.
+
+    Flow is DIS (Kroeger et al. 2016), which needs texture; where there is little, both flows are guesses.
+
+    Returns:
+        `flow`, the mean over all pixels and frames, and `flow_median`, pixels.
+    """
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    errors = []
+    for t in range(len(truth) - 1):
+        flows = []
+        for frames in (truth, video):
+            one, other = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames[t : t + 2])
+            flows.append(dis.calc(one, other, np.zeros((*one.shape, 2), np.float32)))
+        errors.append(np.linalg.norm(flows[0] - flows[1], axis=-1))
+    return {"flow": float(np.mean(errors)), "flow_median": float(np.median(errors))}

@@ -2,16 +2,18 @@
 """Renders scenes, tracks them as footage, and compares tracks and cameras with the truth.
 
 DATA/SCENE/          shot and true frames, as `trackshade_addon reference` writes them
+DATA/SCENE-look-1/   the same with other materials
 OUT/SCENE-given.lifted, OUT/SCENE-solved.lifted   results, with the true focal length and without it
 OUT/sheets/SCENE-given.png                        tracks over frames
+OUT/transfer/SCENE/  scene of the tracked footage
+OUT/sheets/SCENE-transfer.png                     footage, result and truth
 OUT/report.json report.md                         figures
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +22,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from trackshade.cli.blender import run_addon
-from trackshade.config import options
-from trackshade.core.errors import ShotError
 from trackshade.results.video import write_video
 from trackshade.shot import Shot
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track_video
 
+from ..clip import find_clip
+from ..rendered import FrameSettings, OnMessage, read_frames, render_frames
 from ..store import to_json, write_bytes, write_json
 from .measures import measure_camera, measure_tracks, scene_tracks, true_tracks
+from .transfer import measure_transfer, transfer_table
 
 KINDS = ("orbit", "dolly", "character", "leaves")
 _FPS = 24
@@ -39,8 +41,6 @@ _COLUMNS = {
     "rotation": "rotation °", "rotation_max": "max °", "direction": "direction °", "focal_ratio": "focal / true",
     "focal_error": "± focal", "static_share": "static", "cpu_seconds": "CPU s",
 }  # fmt: skip
-
-OnMessage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ class TrackingConfig:
         samples: Cycles' samples per pixel.
         spacing: distance of the tracked points, pixels.
         blender: path of the Blender to run; see `run_addon`.
+        parts: "tracks", "transfer".
+        prompt: what the other look shows, for CLIP.
+        clip: folder of CLIP, or its name in the hub's cache; None for the default one, if it is there.
     """
 
     data: Path
@@ -68,56 +71,62 @@ class TrackingConfig:
     samples: int = 8
     spacing: float = 6.0
     blender: str | None = None
+    parts: tuple[str, ...] = ("tracks", "transfer")
+    prompt: str | None = None
+    clip: str | None = None
+
+    @property
+    def frame_settings(self) -> FrameSettings:
+        """How the frames are rendered."""
+        return FrameSettings(self.size, self.samples, self.blender)
 
 
-def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) -> tuple[str, list[dict[str, Any]]]:
-    """Track all scenes, with the true focal length and without it; return the report as Markdown, and the figures.
+def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) -> tuple[str, dict[str, Any]]:
+    """Track all scenes, and shade another look by their tracks; return the report as Markdown, and the figures.
 
     Raises:
         ShotError: a scene cannot be rendered or read; see also `run_addon`.
         OutputError: the folder cannot be written.
     """
     (out / "sheets").mkdir(parents=True, exist_ok=True)
-    records = []
-    folders = [(kind, seed) for kind in config.kinds for seed in config.seeds]
-    for kind, seed in folders:
+    scenes, transfers = list[dict[str, Any]](), list[dict[str, Any]]()
+    clip, sentence = find_clip(config.clip) if "transfer" in config.parts else (None, "")
+    for kind, seed in ((kind, seed) for kind in config.kinds for seed in config.seeds):
         values = {"kind": kind, "seed": seed, "length": config.frames}
-        records += _evaluate(
-            config, _render(config, config.data / f"{kind}-{seed}", values, on_message), out, on_message
-        )
-    for path in config.scenes:
-        folder = path if path.is_dir() else _render(config, config.data / path.stem, {"scene": str(path)}, on_message)
-        records += _evaluate(config, folder, out, on_message)
-    text = format_table(records)
-    write_json(out / "report.json", to_json({"scenes": records}))
+        folder = render_frames(config.data / f"{kind}-{seed}", values, config.frame_settings, on_message)
+        if "tracks" in config.parts:
+            scenes += _evaluate(config, folder, out, on_message)
+        if "transfer" in config.parts:
+            other = config.data / f"{kind}-{seed}-look-1"
+            render_frames(other, values | {"look": 1}, config.frame_settings, on_message)
+            transfers += measure_transfer(
+                folder, other, out, frames=config.frames, spacing=config.spacing, text=config.prompt, clip=clip,
+                blender=config.blender, on_message=on_message,
+            )  # fmt: skip
+    for path in config.scenes if "tracks" in config.parts else ():
+        folder = path
+        if not path.is_dir():
+            source = {"scene": str(path)}
+            folder = render_frames(config.data / path.stem, source, config.frame_settings, on_message)
+        scenes += _evaluate(config, folder, out, on_message)
+    texts = [format_table(scenes)] if scenes else []
+    texts += [f"{transfer_table(transfers)}\n\n{sentence}\n"] if transfers else []
+    text = "\n".join(texts)
+    figures = {"scenes": scenes, "transfer": transfers}
+    write_json(out / "report.json", to_json(figures))
     write_bytes(out / "report.md", text.encode())
-    return text, records
-
-
-def _render(config: TrackingConfig, folder: Path, source: dict[str, Any], on_message: OnMessage) -> Path:
-    """Render the true frames of a scene, unless they are there."""
-    values = {**source, "size": "x".join(map(str, config.size)), "samples": config.samples, "all_frames": True}
-    done = folder / "complete.json"
-    if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != values:
-        arguments = options.to_arguments("reference", values | {"out": str(folder)})
-        run_addon(arguments, config.blender, lambda message: on_message(str(message.get("message") or "")))
-        write_json(done, values)
-    return folder
+    return text, figures
 
 
 def _evaluate(config: TrackingConfig, folder: Path, out: Path, on_message: OnMessage) -> list[dict[str, Any]]:
     """Track the frames of a folder; returns the figures with the true focal length and without it."""
-    paths = sorted((folder / "truth").glob("[0-9]*.png"))[: config.frames]
-    if not (folder / "scene.shot").is_file() or len(paths) < 2:
-        raise ShotError("no-true-frames", f"{folder} does not hold a shot with true frames.", "Give another folder.")
-    shot = Shot.load(folder / "scene.shot")
-    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    shot, images = read_frames(folder, config.frames)
     video = out / f"{folder.name}.mp4"
     write_video(video, images, _FPS, lossless=True)
     records = []
     for how, focal in (("given", float(shot.camera.intrinsics[0, 0, 0])), ("solved", None)):
         on_message(f"{folder.name}, focal length {how}")
-        request = TrackRequest(focal=focal, spacing=config.spacing, max_frames=len(paths), size=config.size)
+        request = TrackRequest(focal=focal, spacing=config.spacing, max_frames=len(images), size=config.size)
         start, processor = time.perf_counter(), time.process_time()
         scene = track_video(video, request)
         seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - processor}

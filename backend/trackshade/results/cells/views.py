@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the camera sees in every frame: the mesh that each pixel clearly shows, and up to which depth.
+"""What the camera sees in samples of a shot: the mesh that each pixel clearly shows, and up to which depth.
 
 A pixel is *clear* if the 3×3 pixels around it show one mesh without a jump in depth, and lie inside the frame. At a
 silhouette a render's pixel also holds what is behind, so that only clear pixels are used for a surface's color.
@@ -7,9 +7,9 @@ silhouette a render's pixel also holds what is behind, so that only clear pixels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,22 +23,28 @@ MAX_BEND = 0.01  # of the depth: second differences above it are a jump
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """All frames of a shot, as its camera sees them.
+    """Samples of a shot, as its camera sees them.
 
     Attributes:
         shot: the shot.
-        clear_mesh: [T, H, W] int32, index of the mesh that a clear pixel shows, -1 elsewhere.
-        depth_limit: [T, H, W] float32, greatest depth at which a point in the pixel is still visible, metres along the
+        clear_mesh: [S, H, W] int32, index of the mesh that a clear pixel shows, -1 elsewhere.
+        depth_limit: [S, H, W] float32, greatest depth at which a point in the pixel is still visible, metres along the
             camera's axis; inf for the background.
+        samples: [S] int64, the samples; all of the shot if it is empty.
     """
 
     shot: Shot
     clear_mesh: np.ndarray
     depth_limit: np.ndarray
+    samples: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.samples):
+            object.__setattr__(self, "samples", np.arange(len(self.clear_mesh)))
 
 
 def render_views(shot: Shot, threads: int, progress: Callable[[], None] = lambda: None) -> Views:
-    """Draw every frame of a shot.
+    """Draw every sample of a shot.
 
     Args:
         shot: the shot.
@@ -64,6 +70,17 @@ def render_views(shot: Shot, threads: int, progress: Callable[[], None] = lambda
     return views
 
 
+def draw_views(raster: ShotRaster, samples: Sequence[int]) -> Views:
+    """Draw some samples of a shot; its values must have been checked (`Shot.check_values`)."""
+    width, height = raster.shot.size
+    shape = len(samples), height, width
+    views = Views(raster.shot, np.empty(shape, np.int32), np.empty(shape, np.float32), np.array(samples, np.int64))
+    for n, t in enumerate(samples):
+        buffers = raster.draw(int(t))
+        _fill_view(views, n, buffers.depth, buffers.label)
+    return views
+
+
 def views_from_buffers(
     shot: Shot,
     depth: np.ndarray,  # [T, H, W] float32, metres
@@ -76,9 +93,9 @@ def views_from_buffers(
     return views
 
 
-def _fill_view(views: Views, t: int, depth: np.ndarray, label: np.ndarray) -> None:
-    _find_clear(depth, label, bool(views.shot.camera.orthographic[t]), views.clear_mesh[t])
-    depth_limits(depth, views.depth_limit[t])
+def _fill_view(views: Views, n: int, depth: np.ndarray, label: np.ndarray) -> None:
+    _find_clear(depth, label, bool(views.shot.camera.orthographic[views.samples[n]]), views.clear_mesh[n])
+    depth_limits(depth, views.depth_limit[n])
 
 
 @kernel

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All cells of a shot with several cameras, from the pictures of some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from ...core.errors import UsageError
+from ...core.resampling import resample
+from ...propagation.poses import resize_shot
+from ...shot import Shot
+from ...shot.cameras import unroll_cameras
+from .arms import ARMS, DEFAULT, sample_with_arm
+from .grid import Cell
+from .matrix import MatrixDenoiser, MatrixModel
+from .prompts import complete_references
+from .sampling import Experts, karras_sigmas
+from .warping import ReferenceWarp
+
+STEPS = 6
+SIGMAS = (0.05, 20.0)  # least and greatest noise level
+LONGEST_CLIP = 17  # cells of a clip, as in the model's training
+
+
+def sample_cells(
+    model: MatrixModel,
+    shot: Shot,
+    given: Mapping[Cell, np.ndarray],
+    *,
+    arm: str = DEFAULT,
+    steps: int = STEPS,
+    seed: int = 0,
+    size: tuple[int, int] = (144, 96),
+    clips_per_batch: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Sample all cells of a shot.
+
+    Args:
+        model: the denoiser.
+        shot: F frames with V cameras, as it was captured.
+        given: pictures [h, w, 3] uint8 by cell (view, frame), the crossing of the reference row and the reference
+            column first. What they leave out of that row and that column is made first.
+        arm: one of `ARMS`.
+        steps: denoising steps.
+        seed: of the noise.
+        size: (width, height) of the cells.
+        clips_per_batch: greatest number of clips that are denoised in one call, which limits the memory.
+        progress: called as progress(done, total) after every step; what it raises ends the sampling.
+
+    Returns:
+        The cells, [V, F, H, W, 3] uint8. Given ones are sampled, too.
+
+    Raises:
+        UsageError: there is one camera, no picture, a picture of a cell that the shot does not have, no such arm, or
+            the size has another aspect than the cameras.
+        ShotError: what `Shot.check_values` finds.
+    """
+    views, frames = len(shot.cameras), len(shot.frame_numbers)
+    _check(views, frames, given, arm)
+    shot.check_values()
+    denoiser = MatrixDenoiser(model, ReferenceWarp(resize_shot(unroll_cameras(shot), size)))
+    experts = Experts(dict.fromkeys(("row", "column", "frame"), denoiser), clips_per_batch, LONGEST_CLIP)
+    pictures = {cell: _resize(image, size) for cell, image in given.items()}
+    generator, sigmas = torch.Generator().manual_seed(seed), karras_sigmas(steps, *SIGMAS)
+    shape = model.encode(next(iter(pictures.values()))[None]).shape[1:]
+    noise = torch.randn(views, frames, *shape, generator=generator)
+
+    def to_picture(latents: torch.Tensor) -> np.ndarray:
+        return model.decode(latents[None])[0]
+
+    references = complete_references(experts, noise, sigmas, pictures, to_picture)
+    cells = sample_with_arm(
+        ARMS[arm], experts, noise, sigmas, references, to_picture, generator=generator, progress=progress
+    )
+    return np.stack([model.decode(row) for row in cells])
+
+
+def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture [H, W, 3] uint8 at a size."""
+    height, width = image.shape[:2]
+    if (width, height) == tuple(size):
+        return image
+    resized = resample(image, size, (size[0] / width, size[1] / height), (0.0, 0.0))
+    return np.clip(np.round(resized), 0, 255).astype(np.uint8)
+
+
+def _check(views: int, frames: int, given: Mapping[Cell, np.ndarray], arm: str) -> None:
+    if arm not in ARMS:
+        raise UsageError("bad-setting", f"There is no arm '{arm}'.", f"Choose one of {', '.join(ARMS)}.")
+    if views < 2:
+        raise UsageError(
+            "one-camera", "The shot has one camera, so there is no grid of cameras and frames.", "Use `render`."
+        )
+    if not given:
+        raise UsageError("no-key-picture", "No picture of any cell is given.", "Give or render a first frame.")
+    for view, frame in given:
+        if not (0 <= view < views and 0 <= frame < frames):
+            raise UsageError(
+                "no-sample", f"A picture shows frame {frame} of camera {view}; the shot has {frames} and {views}."
+            )

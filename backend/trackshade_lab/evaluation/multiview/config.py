@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings of an evaluation of grids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trackshade.pipelines.multiview.arms import ARMS
+from trackshade.pipelines.multiview.matrix import TEMPERATURE
+
+BASELINES = {
+    "truth": "ground truth",
+    "autoencoder": "truth, encoded and decoded",
+    "warp": "references warped along the tracks",
+    "propagation": "propagation of the references, surfaces filled",
+    "mini": "the embedded video model, each row from its own first frame",
+}
+
+
+@dataclass(frozen=True)
+class MultiviewEvaluation:
+    """What to evaluate.
+
+    Attributes:
+        model: folder of the denoiser.
+        prompt: which cells are given; see `arms.known_cells`.
+        scenes: number of held-out scenes.
+        seeds: number of seeds of the noise for each scene.
+        views: cameras V.
+        frames: frames F.
+        size: (width, height) of the cells.
+        span: limits of the angle between the first camera and the last, degrees.
+        steps: denoising steps.
+        greatest_sigma: noise level that sampling begins with.
+        arms: names of `ARMS` and `BASELINES`.
+        temperature: how far samples deviate from the mean; see `ReferenceGuidedTransformer3DModel.forward`.
+        bf16: whether products are computed in bfloat16.
+    """
+
+    model: Path
+    prompt: Any = "cross"
+    scenes: int = 60
+    seeds: int = 3
+    views: int = 5
+    frames: int = 9
+    size: tuple[int, int] = (144, 96)
+    span: tuple[float, float] = (90.0, 120.0)
+    steps: int = 6
+    greatest_sigma: float = 20.0
+    arms: tuple[str, ...] = (*BASELINES, *ARMS)
+    temperature: float = TEMPERATURE
+    bf16: bool = True
