@@ -74,6 +74,7 @@ class BlenderProcess:
             while not ended.done():
                 yield dataclasses.replace(describe(self.done), waits=True)
             tail = ended.result().tail
+            yield describe(self.done)  # which may have changed since
         finally:
             if not ended.done():
                 task.cancel()
