@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import av.error
 import numpy as np
-from PIL import Image
 
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
@@ -135,29 +134,35 @@ def write_result(
     return record
 
 
-def write_key_record(
+def write_record(
     folder: Path,
-    frames: Sequence[Mapping[str, Any]],
-    propagation: Mapping[str, Any],
+    files: Sequence[str],
+    more: Mapping[str, Any],
+    *,
     shot: Shot,
     settings: ShadeSettings,
     spec: ModelSpec,
     timings: Mapping[str, float],
     warnings: Sequence[str],
     model_digests: Mapping[str, str],
+    propagation: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Write the record of a job with the output "key" into the folder of its pictures; return it.
+    """Write the record of a result that is not one video: pictures of single frames, or results of several cameras.
 
     Args:
-        folder: as in `write_result`.
-        frames: plain values about the frames that were drawn, under "keys" in the record.
-        propagation: as in `write_result`.
+        folder: the result.
+        files: files and folders of the result beside `job.json`.
+        more: plain values that the record has besides.
         shot: the whole shot.
         settings: as in `write_result`.
         spec: as in `write_result`.
         timings: as in `write_result`.
         warnings: as in `write_result`.
         model_digests: as in `write_result`.
+        propagation: as in `write_result`.
+
+    Returns:
+        The record.
 
     Raises:
         OutputError: the record cannot be written.
@@ -170,75 +175,15 @@ def write_key_record(
         input_render=None,
         nearest=None,
         consistency=None,
-        files=["keys", "job.json"],
+        files=[*files, "job.json"],
         timings=timings,
         warnings=warnings,
         model_digests=model_digests,
         model_fit=None,
         propagation=propagation,
     )
-    record["keys"] = list(frames)
+    record |= more
     try:
-        (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    return record
-
-
-def write_views_record(
-    folder: Path,
-    cameras: Sequence[Mapping[str, Any]],
-    sheet: Image.Image | None,
-    more_files: Sequence[str] = (),
-    *,
-    shot: Shot,
-    settings: ShadeSettings,
-    spec: ModelSpec,
-    timings: Mapping[str, float],
-    warnings: Sequence[str],
-    model_digests: Mapping[str, str],
-    propagation: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Write what several cameras' results have in common into the folder of their folders; return the record.
-
-    Args:
-        folder: the folder.
-        cameras: plain values about each camera's result, under "cameras" in the record: its name and its folder.
-        sheet: contact sheet of all cameras.
-        more_files: files of the folder that were written before.
-        shot: the shot with all cameras.
-        settings: as in `write_result`.
-        spec: as in `write_result`.
-        timings: as in `write_result`.
-        warnings: as in `write_result`.
-        model_digests: as in `write_result`.
-        propagation: as in `write_result`.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    files = [*(item["folder"] for item in cameras), *(["sheet.png"] if sheet else []), *more_files]
-    files += ["tracks.shot", "job.json"]
-    record = job_record(
-        shot,
-        settings,
-        spec,
-        first_frame=None,
-        input_render=None,
-        nearest=None,
-        consistency=None,
-        files=files,
-        timings=timings,
-        warnings=warnings,
-        model_digests=model_digests,
-        model_fit=None,
-        propagation=propagation,
-    )
-    record["cameras"] = [dict(item) for item in cameras]
-    try:
-        if sheet is not None:
-            sheet.save(folder / "sheet.png")
-        shot.save(folder / "tracks.shot", force=True)
         (folder / "job.json").write_text(format_json(record) + "\n", encoding="utf-8")
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -21,7 +21,7 @@ from trackshade.propagation.canvases import survey_times
 from trackshade.propagation.measures import alignment, coverage
 from trackshade.propagation.propagation import MOST_SURVEYED
 from trackshade.results.frames import unwritable, write_png
-from trackshade.results.write import write_key_record
+from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.propagate import KeyPictures
 from trackshade.server.stills import paint_stills
@@ -192,8 +192,17 @@ def write_key_job(
         frames, propagation = _write_keys(run.folder, keys, samples, light, settings.seed, run.report, paint)
     with timed(run.timings, "coverage"):
         propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
-    return write_key_record(
-        run.folder, frames, propagation, shot, settings, run.spec, run.timings, [*shot.warnings, *warnings], digests
+    return write_record(
+        run.folder,
+        [FOLDER],
+        {"keys": frames},
+        shot=shot,
+        settings=settings,
+        spec=run.spec,
+        timings=run.timings,
+        warnings=[*shot.warnings, *warnings],
+        model_digests=digests,
+        propagation=propagation,
     )
 
 

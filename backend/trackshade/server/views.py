@@ -24,10 +24,11 @@ from trackshade.control.video import tracking_video
 from trackshade.core.errors import UsageError
 from trackshade.ipc import protocol as states
 from trackshade.propagation.measures import agreement, mesh_around
+from trackshade.results.frames import unwritable
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.results.sheets import contact_sheet
-from trackshade.results.write import write_views_record
+from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.key_pictures import check_keys, measure_coverage
 from trackshade.server.models import Models
@@ -215,19 +216,25 @@ def _write_record(
     propagation: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the shot, the contact sheet and the record of the whole job; return the record."""
-    sheet = None
-    if overviews is not None:
-        rows = [(folder.name, overview.frames) for folder, overview in zip(folders, overviews, strict=True)]
-        sheet = contact_sheet(rows, overviews[0].shot.frame_numbers.tolist())
+    files = [folder.name for folder in folders]
+    files += [FILE] if propagation is not None and propagation.get("splats") else []
+    try:
+        if overviews is not None:
+            rows = [(folder.name, overview.frames) for folder, overview in zip(folders, overviews, strict=True)]
+            sheet = contact_sheet(rows, overviews[0].shot.frame_numbers.tolist())
+            sheet.save(run.folder / "sheet.png")
+            files.append("sheet.png")
+        run.shot.save(run.folder / "tracks.shot", force=True)
+    except OSError as error:
+        raise unwritable(run.folder, error) from error
     cameras = [
         {"name": camera.name, "folder": folder.name, "consistency": record["consistency"]}
         for camera, folder, record in zip(run.shot.cameras, folders, records, strict=True)
     ]
-    return write_views_record(
+    return write_record(
         run.folder,
-        cameras,
-        sheet,
-        [FILE] if propagation is not None and propagation.get("splats") else [],
+        [*files, "tracks.shot"],
+        {"cameras": cameras},
         shot=run.shot,
         settings=run.settings,
         spec=run.spec,
