@@ -50,6 +50,7 @@ def project(
     points: np.ndarray,  # [..., P, 3] metres
     azimuth: np.ndarray,  # [...] radians
     elevation: np.ndarray,  # [...] radians
+    distance: np.ndarray | float = DISTANCE,  # [...] metres
 ) -> tuple[np.ndarray, np.ndarray]:
     """Project points of the body.
 
@@ -59,7 +60,8 @@ def project(
     """
     sine, cosine = np.sin(azimuth)[..., None], np.cos(azimuth)[..., None]
     rise, level = np.sin(elevation)[..., None], np.cos(elevation)[..., None]
+    distance = np.asarray(distance)[..., None]
     x, y, z = points[..., 0], points[..., 1], points[..., 2] - CENTER_HEIGHT
     right, forward = cosine * x + sine * y, cosine * y - sine * x
-    up, depth = level * z + rise * forward, DISTANCE + level * forward - rise * z
+    up, depth = level * z + rise * forward, distance + level * forward - rise * z
     return np.stack([right / depth, -up / depth], axis=-1), depth

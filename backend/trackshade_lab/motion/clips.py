@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trackshade.motion.framing import HAND_WIDTH, LANDMARKS, focal_length, project
+from trackshade.motion.framing import DISTANCE, HAND_WIDTH, LANDMARKS, focal_length, project
 
 from .figures import CAPSULE_ENDS, POINTS, Figures, Split, recolor, sample_figures
 from .motions import NUM_FRAMES, sample_motions
@@ -41,6 +41,7 @@ class ClipOptions:
         frames: number of frames of each clip that are made, sampled without order; all in order if None.
         targets: whether target frames and references are rendered.
         drivers: whether driving frames and hands are rendered.
+        driving_samples: samples along each side of their pixels.
         hands: fraction of clips with crops of hands.
     """
 
@@ -56,6 +57,7 @@ class ClipOptions:
     frames: int | None = None
     targets: bool = True
     drivers: bool = True
+    driving_samples: int = 2
     hands: float = 0.8
 
     def split_of(self, name: str) -> Split:
@@ -95,12 +97,13 @@ class _View:
     zoom: np.ndarray
     roll: np.ndarray
     offset: np.ndarray  # [N, F, 2] pixels
+    distance: np.ndarray  # of the camera, metres
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return pixels [N, F, P, 2], depths [N, F, P] and focal lengths [N, F] of points."""
         width, height = FRAME_SIZE
-        plane, depth = project(points, self.azimuth, self.elevation)
-        focal = self.zoom * focal_length(height)
+        plane, depth = project(points, self.azimuth, self.elevation, self.distance)
+        focal = self.zoom * focal_length(height) * self.distance / DISTANCE
         sine, cosine = np.sin(self.roll)[..., None], np.cos(self.roll)[..., None]
         x, y = plane[..., 0], plane[..., 1]
         turned = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1)
@@ -130,14 +133,16 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
     driving = _augmented(rng, driving_azimuth)
     pixels, depth, focal = target.project(points)
     driving_pixels, driving_depth, driving_focal = driving.project(driving_points)
-    aligned = _View(driving_azimuth, target.elevation, target.zoom, target.roll, target.offset)
+    aligned = _View(driving_azimuth, target.elevation, target.zoom, target.roll, target.offset, target.distance)
     exact, _, _ = aligned.project(driving_points)
     reference_pixels, reference_depth, reference_focal = reference.project(figures.pose(reference_pose))
 
     backdrops, driving_backdrops = sample_backdrops(rng, count), sample_backdrops(rng, count)
     pictures = hands = None
     if options.drivers:
-        pictures, _ = _render(driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops, samples=1)
+        pictures, _ = _render(
+            driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops, options.driving_samples
+        )
         pictures = _jitter_colors(rng, pictures)
         hands = _render_hands(rng, driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops)
     frames = coverage = still = None
@@ -212,8 +217,8 @@ def _sample_target_cameras(rng: np.random.Generator, times: np.ndarray, options:
     elevation = rng.uniform(-0.05, 0.45, (count, 1)) + np.zeros(times.shape)
     zoom, offset = rng.uniform(0.95, 1.02, (count, 1)), rng.uniform(-1, 1, (count, 1, 2)) * (1.0, 0.7)
     shape = np.ones(times.shape)
-    target = _View(azimuth, elevation, zoom * shape, 0 * shape, offset * shape[..., None])
-    reference = _View(reference_azimuth[:, None], elevation[:, :1], zoom, 0 * zoom, offset)
+    target = _View(azimuth, elevation, zoom * shape, 0 * shape, offset * shape[..., None], DISTANCE * shape)
+    reference = _View(reference_azimuth[:, None], elevation[:, :1], zoom, 0 * zoom, offset, DISTANCE + 0 * zoom)
     return target, reference
 
 
@@ -232,17 +237,23 @@ def _sample_driving_azimuths(
 
 
 def _augmented(rng: np.random.Generator, azimuth: np.ndarray) -> _View:
-    """Return driving cameras: sampled roll, zoom, place and elevation, the same in all frames of a clip."""
+    """Return driving cameras: sampled roll, zoom, distance, place and elevation, the same in all frames of a clip."""
     count, ones = len(azimuth), np.ones(azimuth.shape)
     elevation, roll = rng.uniform(-0.1, 0.5, (count, 1)), rng.normal(0, 0.07, (count, 1))
     zoom = rng.uniform(0.85, 1.08, (count, 1))
     offset = rng.uniform(-1, 1, (count, 1, 2)) * (3.5, 3.0)
-    return _View(azimuth, elevation * ones, zoom * ones, roll * ones, offset * ones[..., None])
+    distance = rng.uniform(3.0, 7.0, (count, 1))
+    return _View(azimuth, elevation * ones, zoom * ones, roll * ones, offset * ones[..., None], distance * ones)
 
 
 def _jitter_colors(rng: np.random.Generator, pictures: np.ndarray) -> np.ndarray:
-    """Change brightness, contrast, tint and noise of clips."""
+    """Change sharpness, brightness, contrast, tint and noise of clips."""
     count = len(pictures)
+    blurred = pictures.copy()
+    for axis in (2, 3):
+        blurred = (np.roll(blurred, 1, axis) + 2 * blurred + np.roll(blurred, -1, axis)) / 4
+    share = rng.uniform(-0.5, 1, (count, 1, 1, 1, 1)).clip(0).astype(np.float32)
+    pictures = pictures + share * (blurred - pictures)
     shape = (count, 1, 1, 1, 1)
     gain, gamma = rng.uniform(0.8, 1.15, (*shape[:4], 1)), rng.uniform(0.8, 1.25, shape)
     tint = rng.normal(1, 0.04, (count, 1, 1, 1, 3))

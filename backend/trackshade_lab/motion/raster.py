@@ -24,9 +24,7 @@ class Backdrops:
 
     def take(self, index: np.ndarray) -> Backdrops:
         """Return those of some frames."""
-        return Backdrops(
-            self.sky[index], self.floor[index], self.horizon[index], self.panels[index], self.light[index]
-        )
+        return Backdrops(self.sky[index], self.floor[index], self.horizon[index], self.panels[index], self.light[index])
 
 
 def sample_backdrops(rng: np.random.Generator, count: int) -> Backdrops:

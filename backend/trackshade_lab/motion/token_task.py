@@ -76,6 +76,7 @@ class TokenTask:
         options = ClipOptions(
             cross_view=0.0 if single else config.cross_view_fraction, frames=1, targets=False,
             drivers="tokens" in self.sources, hands=config.hands_fraction,
+            driving_samples=2 if step % 3 == 0 else 1,
         )  # fmt: skip
         batches = {"across": MotionBatch.from_clips(sample_clips(rng, count, options))}
         if "joints_single" in self.sources:

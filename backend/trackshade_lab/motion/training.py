@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -76,7 +75,5 @@ def load_token_model(out: Path, config: MotionConfig) -> TokenModel:
         from trackshade.core.errors import UsageError
 
         raise UsageError("no-checkpoint", f"There is no checkpoint in {out}.", "Train there first.")
-    copy_weights(
-        named_parameters({"sources": model.sources, "adapters": model.adapters}), load_ema_weights(checkpoint)
-    )
+    copy_weights(named_parameters({"sources": model.sources, "adapters": model.adapters}), load_ema_weights(checkpoint))
     return model.eval()

@@ -34,7 +34,15 @@ from .checkpoint import (
     load_ema_weights,
     named_parameters,
 )
-from .config import FineTuningConfig, FromScratchConfig, MotionConfig, MultiviewConfig, RunConfig, lock_run_directory, read_config
+from .config import (
+    FineTuningConfig,
+    FromScratchConfig,
+    MotionConfig,
+    MultiviewConfig,
+    RunConfig,
+    lock_run_directory,
+    read_config,
+)
 from .diffusion import SNR_SHIFT, DiffusionTask, VelocityModel, make_scheduler
 from .fine_tuning import branch_parameters, export_fine_tuned, find_base, fine_tune
 from .logging import Report, RunLog
