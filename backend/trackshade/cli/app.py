@@ -18,6 +18,7 @@ from trackshade.cli import commands, doctor
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.export import export
 from trackshade.cli.progress import ProgressDisplay, print_error, print_result
+from trackshade.cli.reenact import motion, reenact
 from trackshade.cli.shade import shade
 from trackshade.config import options
 from trackshade.config.options import Option
@@ -168,6 +169,14 @@ COMMANDS: Mapping[str, Command] = {
     "track": _addon_command("track"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
+    "reenact": Command(
+        "Let the figure of a picture do the motion of footage, seen from a camera that is named in words.",
+        options.REENACT,
+        make=reenact,
+    ),
+    "motion": Command(
+        "Write the motion of the figure in footage as joint rotations, for an armature.", options.MOTION, make=motion
+    ),
     "bake": Command(
         "Bake the frames of a result into a texture for each mesh, with a heat map of what varies.",
         (

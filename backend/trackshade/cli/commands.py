@@ -66,6 +66,11 @@ def print_models(values: Values) -> None:
         sizes = join_or(f"{width}×{height}" for width, height in item["sizes"])
         accepts = f"{join_or(item['frames'])} frames of {sizes}"
         rows.append([item["name"], weights, accepts, format_size(item["memory_bytes"]), item["licence"]])
+    for motion in registry.motion_models():
+        weights = "present" if registry.is_present(motion) else "not there"
+        width, height = motion.sizes[0]
+        accepts = f"driving footage, pictures of {width}×{height}"
+        rows.append([motion.name, weights, accepts, format_size(motion.memory_bytes), motion.license])
     for image in image_models.image_models():
         weights = "present" if image_models.is_image_model_present(image) else "not downloaded"
         accepts = f"a still of about {image.area / 1e6:.1f} megapixels"

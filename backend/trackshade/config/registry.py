@@ -101,9 +101,58 @@ _MODELS = (
 )
 
 
+MINI_MOTION = "mini-motion"
+_MOTION_MODEL = ModelSpec(
+    name=MINI_MOTION,
+    title="Trackshade mini-motion (embedded, runs on a CPU)",
+    allowed_frame_counts=(8,),
+    sizes=((48, 64),),
+    fps=8.0,
+    steps=2,
+    guidance=1.0,
+    dynamic_guidance=False,
+    negative_prompt="",
+    text_length=0,
+    memory_bytes=1 << 30,
+    license="GPL-3.0-or-later",
+    license_url="https://spdx.org/licenses/GPL-3.0-or-later.html",
+    repo="",
+    revision="",
+    loader="trackshade.pipelines.motion:MotionPipeline.from_pretrained",
+    shipped=True,
+)
+
+
 def models() -> tuple[ModelSpec, ...]:
-    """Return all models, the embedded one first and registered checkpoints last."""
+    """Return all models that shade, the embedded one first and registered checkpoints last."""
     return (*_MODELS, *_registered())
+
+
+def motion_models() -> tuple[ModelSpec, ...]:
+    """Return the models that read the motion of footage."""
+    return (_MOTION_MODEL,)
+
+
+def motion_spec(name: str) -> ModelSpec:
+    """Return the motion model with a name, or that of a folder that `trackshade train motion` has exported.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if name == MINI_MOTION:
+        return _MOTION_MODEL
+    folder = Path(name).expanduser().absolute()
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            "unknown-model",
+            f"There is no motion model named '{name}'.",
+            f"Use {MINI_MOTION}, or the folder of one that 'trackshade train motion' has exported.",
+        )
+    title = folder.name or str(folder)
+    return replace(
+        _MOTION_MODEL, name=name, title=title, folder=str(folder), shipped=False, license="That of your checkpoint",
+        license_url="",
+    )  # fmt: skip
 
 
 def _registered() -> Iterator[ModelSpec]:

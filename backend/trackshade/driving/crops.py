@@ -11,7 +11,7 @@ import numpy as np
 FILL = 0.78  # share of the crop's height that a standing figure takes
 FLOOR = 0.91  # share of the crop's height above the figure's feet
 _WIDE = 0.96  # largest share of the crop's width
-_STEADY, _SIZE = 0.35, 1.2  # seconds over which the crop's center and its size are smoothed
+_STEADY, _SIZE = 0.35, 3.0  # seconds over which the crop's center and its size are smoothed
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ def crop_path(
     # The largest size nearby: a raised arm must not be cut, and a crouch must not be enlarged.
     near = np.abs(box_times[:, None] - box_times[None]) <= _SIZE
     heights = np.array([heights[row].max() for row in near])
-    size = _smoothed(box_times, heights, times, _SIZE)
+    weights = np.exp(-0.5 * ((times[:, None] - box_times[None]) / _SIZE) ** 2)
+    size = weights @ heights / weights.sum(axis=1)
     middle = _smoothed(box_times, (boxes[:, 0] + boxes[:, 2]) / 2, times, _STEADY)
     floor = _smoothed(box_times, boxes[:, 3], times, _STEADY)
     return CropPath(np.stack([middle, floor - (FLOOR - 0.5) * size], axis=1), size)

@@ -24,6 +24,7 @@ from trackshade.server.stills import load_look
 if TYPE_CHECKING:
     from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
     from trackshade.pipelines.look_stills import LookPipeline
+    from trackshade.pipelines.motion import MotionPipeline
 
 FIRST_FRAME_STAGE = "First frame from the prompt"
 
@@ -49,6 +50,7 @@ class Models:
         self._device = device
         self._loaded: tuple[str, LoadedModel] | None = None
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
+        self._motion: tuple[str, MotionPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
     def load(self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto") -> LoadedModel:
@@ -81,6 +83,17 @@ class Models:
             self._look = None
             self._look = wanted, load_look(settings, self._device, report)
         return self._look[1]
+
+    def load_motion(self, spec: ModelSpec, report: Callable[..., None]) -> MotionPipeline:
+        """Load a motion model, unless it is the last one that was loaded. Raise ModelError."""
+        if self._motion is None or self._motion[0] != spec.name:
+            report(states.LOADING, "Loading PyTorch")
+            from trackshade.pipelines.loading import default_device
+            from trackshade.pipelines.motion import MotionPipeline
+
+            folder = registry.model_folder(spec)
+            self._motion = spec.name, MotionPipeline.from_pretrained(folder, self._device or default_device())
+        return self._motion[1]
 
     def make_cells(
         self,
