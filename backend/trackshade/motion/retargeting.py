@@ -63,10 +63,12 @@ class BoneMotion:
     Attributes:
         rotations: [T, 3, 3] by bone.
         locations: [T, 3] by bone, for bones that move; in the bone's own axes.
+        still: names of other bones above these, which have to stay at rest.
     """
 
     rotations: dict[str, np.ndarray]
     locations: dict[str, np.ndarray]
+    still: tuple[str, ...] = ()
 
 
 def motion_of_rotations(
@@ -188,7 +190,9 @@ def _pose(
             head = place
         turned[bone] = wanted.get(bone, frame)
         heads[bone] = head
-    return BoneMotion(rotations, locations)
+    moving = {rest.names.index(name) for name in (*rotations, *locations)}
+    above = {parent for bone in moving for parent in _ancestors(rest, bone)}
+    return BoneMotion(rotations, locations, tuple(rest.names[bone] for bone in sorted(above - moving)))
 
 
 def _order(rest: RestBones, target: Mapping[str, int], leaders: Mapping[int, Follower]) -> list[int]:
@@ -228,9 +232,16 @@ def _mapped_parent(joint: str, target: Mapping[str, int]) -> int | None:
 
 
 def _is_below(rest: RestBones, bone: int, above: int) -> bool:
-    while bone >= 0 and bone != above:
+    return bone == above or above in _ancestors(rest, bone)
+
+
+def _ancestors(rest: RestBones, bone: int) -> list[int]:
+    """Return the bones above a bone, the nearest one first."""
+    above = []
+    while rest.parents[bone] >= 0:
         bone = rest.parents[bone]
-    return bone == above
+        above.append(bone)
+    return above
 
 
 def _apply(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
