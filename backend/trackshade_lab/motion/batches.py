@@ -35,6 +35,7 @@ class MotionBatch:
     target: torch.Tensor | None  # [N, 3, H, W]
     coverage: torch.Tensor | None  # [N, H, W]
     reference: torch.Tensor | None  # [N / F, 3, H, W]
+    background: torch.Tensor | None  # [N / F, 3, H, W], without figure
 
     @classmethod
     def from_clips(cls, clips: Clips, device: torch.device | str = "cpu") -> MotionBatch:
@@ -51,7 +52,10 @@ class MotionBatch:
 
         num_frames = clips.azimuth.shape[1]
         visible = torch.from_numpy(clips.hands_visible).to(device)
-        reference = None if clips.reference is None else single(clips.reference).movedim(-1, -3).contiguous()
+        still, background = (
+            None if array is None else single(array).movedim(-1, -3).contiguous()
+            for array in (clips.reference, clips.background)
+        )
         return cls(
             num_frames=num_frames,
             local=flat(clips.local),
@@ -69,7 +73,8 @@ class MotionBatch:
             hands=pictures(clips.hands),
             target=pictures(clips.target),
             coverage=None if clips.coverage is None else flat(clips.coverage),
-            reference=reference,
+            reference=still,
+            background=background,
         )
 
     def to_units(

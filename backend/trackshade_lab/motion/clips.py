@@ -86,6 +86,7 @@ class Clips:
     target: np.ndarray | None = None  # [N, F, H, W, 3] float32
     coverage: np.ndarray | None = None  # [N, F, H, W] float32, of the target by the figure
     reference: np.ndarray | None = None  # [N, H, W, 3] float32
+    background: np.ndarray | None = None  # [N, H, W, 3] float32, of target and reference, without figure
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,12 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
         )
         pictures = _jitter_colors(rng, pictures)
         hands = _render_hands(rng, driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops)
-    frames = coverage = still = None
+    frames = coverage = still = background = None
     if options.targets:
         frames, coverage = _render(pixels, depth, focal, figures, backdrops)
         still = _render(reference_pixels, reference_depth, reference_focal, figures, backdrops)[0][:, 0]
+        nowhere = np.full((count, 1, len(POINTS), 2), -1e4)
+        background = _render(nowhere, reference_depth, reference_focal, figures, backdrops)[0][:, 0]
     return Clips(
         hands_visible=rng.random(count) < options.hands,
         driving_azimuth=driving_azimuth,
@@ -167,6 +170,7 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
         target=frames,
         coverage=coverage,
         reference=still,
+        background=background,
     )
 
 

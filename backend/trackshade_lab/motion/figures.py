@@ -83,7 +83,7 @@ class Figures:
         self,
         local: np.ndarray,  # [N, T, J, 3, 3]
     ) -> np.ndarray:
-        """Return the positions of `POINTS` with the feet on the floor, [N, T, P, 3] metres; the pelvis has x = y = 0."""
+        """Return the positions of `POINTS` on the floor, [N, T, P, 3] metres; the pelvis has x = y = 0."""
         joints = positions(local, self.offsets[:, None])
         turned = orientations(local)[:, :, _FIXED_JOINTS]
         fixed = joints[:, :, _FIXED_JOINTS] + (turned @ self.fixed[:, None, :, :, None])[..., 0]

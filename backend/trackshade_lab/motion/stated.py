@@ -14,7 +14,7 @@ from .batches import MotionBatch
 
 # No motion; the true local rotations; exact places of the driving figure's joints in the driving view, with training
 # across views; the same with training in the driving view alone, as is usual where a skeleton drives.
-SOURCES = ("none", "rotations", "joints", "joints_single")
+BASELINES = ("none", "rotations", "joints", "joints_single")
 _WIDTHS = {"rotations": (NUM_JOINTS - 1) * 6, "joints": 2 * NUM_LANDMARKS, "joints_single": 2 * NUM_LANDMARKS}
 
 
@@ -22,7 +22,7 @@ class StatedMotion(nn.Module):
     """Turns the truth about a motion into tokens.
 
     Args:
-        source: one of SOURCES.
+        source: one of BASELINES.
         num_tokens: tokens of a frame.
         dim: their width.
     """

@@ -25,7 +25,7 @@ STAGES = ("joint", "base", "branch", "autoencoder")
 _CHANGEABLE = frozenset(
     (
         *("out", "data", "initialize_from", "base", "cache", "device", "threads", "minutes", "steps"),
-        *("generator_minutes", "generator_steps"),
+        *("generator_minutes", "generator_steps", "baselines"),
         *("gradient_accumulation_steps", "gradient_checkpointing", "lora_fuse", "checkpoint_minutes"),
         *("checkpoint_steps", "validation_minutes", "validation_inference_steps", "validation_clips"),
         *("log_seconds", "tensorboard"),
@@ -311,8 +311,13 @@ class MotionConfig(RunConfig):
     """
 
     data: str = _run("Not used: every step generates its own clips.", "")
-    generator_minutes: float | None = _run("Training budget of the generator in minutes. 0 trains tokens alone.", None)
+    generator_minutes: float | None = _run(
+        "Training budget of the generator in minutes. Without one, tokens alone are trained.", None
+    )
     generator_steps: int | None = _run("Training budget of the generator in optimizer steps.", None)
+    baselines: str | None = _run(
+        "Run with --sources baselines. The generator is then trained on its sources as well, for comparisons.", None
+    )
     sources: str = _run(
         "tokens: encoder and generator. baselines: no motion, true rotations and exact 2D joints in place of the "
         "encoder, without generator.",
@@ -331,10 +336,9 @@ class MotionConfig(RunConfig):
     encoder_layers: int = _model("Transformer blocks of the body's encoder.", 2)
     num_attention_heads: int = _model("Attention heads of the generator.", 3)
     attention_head_dim: int = _model("Channels of an attention head.", 64)
-    num_layers: int = _model("Transformer blocks of the generator.", 6)
+    num_layers: int = _model("Transformer blocks of the generator.", 4)
     latent_channels: int = _model("Channels of the latents.", 32)
-    generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 12)
-    generator_frames: int = _optimization("Frames of a clip in a step of the generator.", 5)
+    generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 8)
     terminal_fraction: float = _data("Fraction of clips that the generator is trained on from noise alone.", 0.7)
 
     batch_size: int = _with_default("batch_size", 64)

@@ -22,7 +22,7 @@ from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import ReferenceGuidedTransformer3DModel
 from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 
-from ..motion.training import train_motion
+from ..motion.training import export_motion_run, train_motion
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
 from .autoencoder import train_autoencoder
 from .checkpoint import (
@@ -172,7 +172,10 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
     Return the folder of the pipeline. Raise UsageError if there is no run or no checkpoint.
     """
     out = Path(run)
-    config, checkpoint = read_config(out), find_checkpoint(out / "checkpoint")
+    config = read_config(out)
+    if isinstance(config, MotionConfig):
+        return export_motion_run(out, config, folder or out / "export")
+    checkpoint = find_checkpoint(out / "checkpoint")
     if checkpoint is None:
         raise UsageError("no-checkpoint", f"There is no checkpoint in {out}.", "Train there first.")
     folder = folder or out / "export"
