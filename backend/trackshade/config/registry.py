@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -148,11 +149,26 @@ def motion_spec(name: str) -> ModelSpec:
             f"There is no motion model named '{name}'.",
             f"Use {MINI_MOTION}, or the folder of one that 'trackshade train motion' has exported.",
         )
-    title = folder.name or str(folder)
+    try:
+        config = json.loads((folder / "encoder" / "config.json").read_text(encoding="utf-8"))
+        size = int(config["frame_width"]), int(config["frame_height"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            "wrong-weights",
+            f"{folder} holds no motion model.",
+            "Choose the folder of mini-motion or of a run of `trackshade train motion`.",
+        ) from error
+    license_name = "That of your checkpoint"
     return replace(
-        _MOTION_MODEL, name=name, title=title, folder=str(folder), shipped=False, license="That of your checkpoint",
+        _MOTION_MODEL,
+        name=name,
+        title=folder.name,
+        sizes=(size,),
+        folder=str(folder),
+        shipped=False,
+        license=license_name,
         license_url="",
-    )  # fmt: skip
+    )
 
 
 def _registered() -> Iterator[ModelSpec]:
