@@ -167,6 +167,7 @@ COMMANDS: Mapping[str, Command] = {
     "place": _addon_command("place"),
     "lift": _addon_command("lift"),
     "track": _addon_command("track"),
+    "animate": _addon_command("animate"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "reenact": Command(
