@@ -51,22 +51,9 @@ PROPERTIES = (
     (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
 )
 _MODULES = (
-    *(
-        scene,
-        lifted,
-        motion,
-        view_layer,
-        preferences_panel,
-        operators,
-        modal,
-        checks_operators,
-        looks,
-        panel,
-        key_pictures,
-    ),
+    *(scene, lifted, motion, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel),
     *(key_pictures, cameras, camera_moves, lifting_objects, lifting, lifting_handles, export_tracks, splat_operator),
-    *(motion_footage, motion_armature),
-    *(overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
+    *(motion_footage, motion_armature, overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
 _CLASSES = [

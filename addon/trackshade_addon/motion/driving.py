@@ -12,6 +12,8 @@ from typing import Any
 
 import bpy
 import numpy as np
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Vector
 
 from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress
@@ -58,6 +60,7 @@ class MotionOrder:
         model: name or folder of the motion model.
         camera: a camera move in words, or the scene's camera.
         reference: [H, W, 3] uint8 sRGB, the picture of the figure that moves; None for the request's.
+        reference_box: box around the figure in it, pixels; None to find it.
         has_result: whether the figure is shown, else the motion alone is read.
         frames: number of frames of a novel view.
         seed: random seed.
@@ -68,6 +71,7 @@ class MotionOrder:
     model: str = registry.MINI_MOTION
     camera: str | SceneAngles = "static"
     reference: np.ndarray | None = None
+    reference_box: tuple[float, float, float, float] | None = None
     has_result: bool = True
     frames: int = 16
     seed: int = 0
@@ -106,7 +110,7 @@ def capture_motion(
         request = order.request
         if order.reference is not None:
             write_png(Path(folder) / "reference.png", order.reference)
-            request = replace(request, reference=str(Path(folder) / "reference.png"))
+            request = replace(request, reference=str(Path(folder) / "reference.png"), reference_box=order.reference_box)
         wanted = json.dumps({**request.to_dict(), "model": order.model})
         out = Path(folder) / "clip.npz"
         notes = yield from follow_task(
@@ -156,6 +160,31 @@ def scene_angles(
         scene.frame_set(before)
     angles = relative_to_first(angles_of_path(np.array(views), np.array(centers)))
     return SceneAngles(np.array(frames, np.float64), angles)
+
+
+def box_in_render(
+    scene: bpy.types.Scene, center: bpy.types.Object | None, size: tuple[int, int]
+) -> tuple[float, float, float, float] | None:
+    """Return the box around an object and what hangs on it in a render of the current frame, pixels; None if unseen.
+
+    Args:
+        scene: the scene, which has a camera.
+        center: the object, such as an armature; None gives None.
+        size: (width, height) of the render.
+    """
+    if center is None:
+        return None
+    places = []
+    for item in (center, *center.children_recursive):
+        if item.type == "MESH" and not item.hide_render:
+            for corner in item.bound_box:
+                seen = world_to_camera_view(scene, scene.camera, item.matrix_world @ Vector(corner))
+                if seen.z > 0:
+                    places.append((seen.x * size[0], (1 - seen.y) * size[1]))
+    if not places:
+        return None
+    low, high = np.clip(np.min(places, axis=0), 0, size), np.clip(np.max(places, axis=0), 0, size)
+    return (*map(float, low), *map(float, high)) if (high - low).min() > 2 else None
 
 
 def _describe_scene(scene: bpy.types.Scene, size: tuple[int, int]) -> dict[str, Any]:

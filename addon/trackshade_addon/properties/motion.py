@@ -90,7 +90,8 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     )
     center: bpy.props.PointerProperty(
         name="Center",
-        description="Object that the scene's camera moves around. Leave empty for the 3D cursor",
+        description="Object that the scene's camera moves around, and that a render shows as the reference. Leave "
+        "empty for the 3D cursor",
         type=bpy.types.Object,
     )
     frames: bpy.props.IntProperty(

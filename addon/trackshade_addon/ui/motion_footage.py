@@ -25,7 +25,7 @@ from ..jobs.job import Job
 from ..jobs.session import current, reserve_output
 from ..messages import texts
 from ..messages.texts import tr
-from ..motion.driving import MotionOrder, SceneAngles, capture_motion, scene_angles
+from ..motion.driving import MotionOrder, SceneAngles, box_in_render, capture_motion, scene_angles
 from ..properties.motion import TrackshadeMotion
 from ..properties.placement_options import PlacementOptions
 from ..redraw import redraw_settled
@@ -40,6 +40,7 @@ class _FromScene:
     """What the scene gives to a job."""
 
     reference: np.ndarray | None = None  # [H, W, 3] uint8
+    box: tuple[float, float, float, float] | None = None  # around the figure in it, pixels
     angles: SceneAngles | None = None
 
 
@@ -92,7 +93,7 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
         scene: Any = context.scene
         settings: TrackshadeMotion = scene.trackshade_motion
         footage_of(settings)  # a missing one is reported before anything is rendered
-        reference = angles = None
+        reference = angles = box = None
         if settings.camera == "words":
             parse_camera_words(settings.words, 2)
         else:
@@ -107,9 +108,10 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
                     yield progress.step or 0, progress.steps or 1
             except StopIteration as stop:
                 reference = stop.value.first_frame
+                box = box_in_render(scene, settings.center, stop.value.shot.size)
             finally:
                 capture.close()
-        return _FromScene(reference, angles)
+        return _FromScene(reference, box, angles)
 
     def finish(self, context: bpy.types.Context, result: _FromScene) -> set[str]:
         """Start the job."""
@@ -126,6 +128,7 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
             model=model_of(settings),
             camera=settings.words if result.angles is None else result.angles,
             reference=result.reference,
+            reference_box=result.box,
             frames=settings.frames,
             seed=settings.seed,
         )
