@@ -104,13 +104,13 @@ def test_the_path_of_a_camera_has_the_angles_that_made_it() -> None:
     turned = angles_of_path(matrices @ shift, center, np.tile(quarter, (41, 1, 1)))
     np.testing.assert_allclose(turned.azimuths - angles.azimuths, -90, atol=1e-9)
     with pytest.raises(ShotError, match="where the figure is"):
-        angles_of_path(matrices @ shift, center - matrices[0, :3, :3].T @ matrices[0, :3, 3] - 0)
+        angles_of_path(matrices @ shift, center - matrices[0, :3, :3].T @ matrices[0, :3, 3])
 
 
 def test_cameras_see_what_the_model_was_trained_on() -> None:
     """The convention of azimuths is that of the training clips."""
     angles = CameraAngles(np.array([0.0, 35.0, 120.0]), np.array([0.0, 15.0, -5.0]))
-    points = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 6, 3)) + [0, 0, CENTER_HEIGHT]
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 6, 3)) + np.array([0, 0, CENTER_HEIGHT])
     places, depths = project(points, np.radians(angles.azimuths), np.radians(angles.elevations))
     matrices = camera_matrices(angles, DISTANCE)
     local = np.einsum("tij,tpj->tpi", matrices[:, :3, :3], points - [0, 0, CENTER_HEIGHT]) + matrices[:, None, :3, 3]
