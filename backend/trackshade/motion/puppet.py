@@ -94,6 +94,23 @@ def paint_puppets(
     return result
 
 
+def erase_figures(
+    pictures: np.ndarray,  # [N, H, W, 3] float32
+    coverage: np.ndarray,  # [N, H, W] of the figures
+    margin: int = 2,
+) -> np.ndarray:
+    """Return pictures [N, H, W, 3] float32 without figures: in each row, the gap is filled from its two ends.
+
+    Args:
+        pictures: one figure in each.
+        coverage: where it is.
+        margin: number of pixels by which the gap is wider, for places that are not exact.
+    """
+    result = np.array(pictures, np.float32, order="C")
+    _erase(result, np.ascontiguousarray(coverage, np.float32), margin)
+    return result
+
+
 def _with_middles(values: np.ndarray) -> np.ndarray:
     """Append the middles of hips and shoulders to the landmarks, [N, L + 2, ...] float64."""
     pairs = [[LANDMARKS.index(a), LANDMARKS.index(b)] for a, b in _MIDDLES]
@@ -191,3 +208,35 @@ def _sample(pictures, points, scales, nearest, colors):
                 if weights[source] >= 1:
                     for c in range(3):
                         colors[n, q, stop, c] = totals[source, c] / weights[source]
+
+
+@njit(cache=True, nogil=True)
+def _erase(pictures, coverage, margin):
+    height, width = pictures.shape[1:3]
+    hidden = np.zeros((height, width), np.bool_)
+    for n in range(len(pictures)):
+        hidden[:] = False
+        for y in range(height):
+            for x in range(width):
+                if coverage[n, y, x] > 0:
+                    for i in range(max(0, y - margin), min(height, y + margin + 1)):
+                        for j in range(max(0, x - margin), min(width, x + margin + 1)):
+                            hidden[i, j] = True
+        for y in range(height):
+            x = 0
+            while x < width:
+                if not hidden[y, x]:
+                    x += 1
+                    continue
+                first = x
+                while x < width and hidden[y, x]:
+                    x += 1
+                if first == 0 and x == width:
+                    continue  # nothing of the background is seen in this row
+                left, right = max(first - 1, 0) if first else x, x if x < width else first - 1
+                for k in range(first, x):
+                    weight = (k - first + 1.0) / (x - first + 1.0)
+                    for c in range(3):
+                        pictures[n, y, k, c] = (
+                            pictures[n, y, left, c] * (1 - weight) + pictures[n, y, right, c] * weight
+                        )

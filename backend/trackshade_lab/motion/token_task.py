@@ -27,7 +27,7 @@ _VALIDATION_CLIPS = 24
 # Weights of the losses: places of the joints, rotations and layout at the beginning and at the end.
 _PLACES = 4.0
 _ROTATIONS = (4.0, 0.4)
-_LAYOUT = (2.0, 0.4)
+_LAYOUT = (4.0, 1.0)
 
 
 class TokenModel(nn.Module):

@@ -333,7 +333,7 @@ class MotionConfig(RunConfig):
 
     token_dim: int = _model("Width of motion tokens.", 128)
     body_tokens: int = _model("Motion tokens about the body, in each frame.", 5)
-    encoder_layers: int = _model("Transformer blocks of the body's encoder.", 2)
+    encoder_layers: int = _model("Transformer blocks of the body's encoder.", 1)
     num_attention_heads: int = _model("Attention heads of the generator.", 3)
     attention_head_dim: int = _model("Channels of an attention head.", 64)
     num_layers: int = _model("Transformer blocks of the generator.", 4)
