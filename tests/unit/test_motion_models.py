@@ -109,7 +109,7 @@ def test_loading_is_strict(tmp_path: Path) -> None:
         loaded = type(module).from_pretrained(tmp_path / name)
         for key, value in module.state_dict().items():
             torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
-    for name, missing in (("encoder", "body.heat.weight"), ("transformer", "motion_blocks.0.to_out.bias")):
+    for name, missing in (("encoder", "body.start.weight"), ("transformer", "motion_blocks.0.to_out.bias")):
         path = tmp_path / name / "diffusion_pytorch_model.safetensors"
         tensors = load_file(path)
         del tensors[missing]

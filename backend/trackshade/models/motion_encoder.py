@@ -5,8 +5,8 @@
 
 After 3DiMo (2026) and in the manner of one-dimensional image tokenizers (Yu et al. 2024, TiTok, arXiv 2406.07550): each
 frame is divided into patches, K tokens are appended, a transformer runs, and only those K are kept. Convolutions before
-the transformer and tokens that start from a map of all patches make it trainable in minutes on a CPU; learned constants
-as tokens did not leave the constant prediction in that time.
+the transformer and tokens that start from a linear map of all patches make it trainable in minutes on a CPU; learned
+constants as tokens did not leave the constant prediction in that time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from ..motion.skeleton import NUM_JOINTS
 from .checkpoint import check_strictly
 
 NUM_HANDS = 2
-_STEM_CHANNELS = 64
-_DILATIONS = (1, 2, 4, 2)  # of the residual convolutions
-_SHARPNESS = 4.0  # of heat maps; without it they stay blurred for long
 _LAYOUT_CHANNELS = 32  # of a patch, for the linear map of all patches
 
 
@@ -58,10 +55,7 @@ class EncoderBlock(nn.Module):
 
 
 class BodyEncoder(nn.Module):
-    """Turns a frame into K tokens about the body, and reads the layout of the figure in the image.
-
-    Convolutions make a heat map of each landmark, whose mean is its place in the image. The tokens start from a map of
-    these places and of all patches.
+    """Turns a frame into K tokens about the body, and reads the layout of the figure in the image from its patches.
 
     Args:
         size: width and height of a frame in pixels, multiples of 8.
@@ -77,50 +71,34 @@ class BodyEncoder(nn.Module):
         patches = (size[0] // 8) * (size[1] // 8)
         self.stem = nn.Sequential(
             nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(32, _STEM_CHANNELS, 3, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(64, dim, 3, stride=2, padding=1),
         )  # fmt: skip
         self.residuals = nn.ModuleList(
-            nn.Sequential(
-                nn.GroupNorm(8, _STEM_CHANNELS),
-                nn.Conv2d(_STEM_CHANNELS, _STEM_CHANNELS, 3, padding=dilation, dilation=dilation),
-                nn.GELU(),
-                nn.Conv2d(_STEM_CHANNELS, _STEM_CHANNELS, 1),
-            )
-            for dilation in _DILATIONS
+            nn.Sequential(nn.GroupNorm(8, dim), nn.GELU(), nn.Conv2d(dim, dim, 3, padding=1)) for _ in range(2)
         )
-        self.heat = nn.Conv2d(_STEM_CHANNELS, NUM_LANDMARKS, 1)
-        rows, columns = ((torch.arange(side // 4) * 4.0 + 2 - side / 2) / (size[1] / 4) for side in size[::-1])
-        places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).flatten(0, 1)
-        self.register_buffer("places", places, persistent=False)  # [H*W/16, 2]
-        self.patchify = nn.Conv2d(_STEM_CHANNELS, dim, 3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.randn(patches, dim) * 0.02)
         self.norm_patches, self.reduce = nn.LayerNorm(dim), nn.Linear(dim, _LAYOUT_CHANNELS)
         self.start = nn.Linear(patches * _LAYOUT_CHANNELS, num_tokens * dim)
-        self.start_places = nn.Sequential(
-            nn.Linear(3 * NUM_LANDMARKS, 256), nn.GELU(), nn.Linear(256, num_tokens * dim)
-        )
         self.tokens = nn.Parameter(torch.randn(num_tokens, dim) * 0.5)
-        self.angle = nn.Linear(patches * _LAYOUT_CHANNELS, 2)
+        self.layout = nn.Linear(patches * _LAYOUT_CHANNELS, 2 * NUM_LANDMARKS + 2)
         self.blocks = nn.ModuleList(EncoderBlock(dim, heads) for _ in range(layers))
 
     def forward(
         self,
         frames: torch.Tensor,  # [N, 3, H, W] in 0..1
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens [N, K, dim] and the layout [N, 2L+2] of the figure, see `MotionEncoder.forward`."""
+        """Return tokens [N, K, dim] and the layout [N, 2L+2] of the figure, see `MotionEncoder.layout`."""
         hidden = self.stem((frames - 0.5) * 3)
         for residual in self.residuals:
             hidden = hidden + residual(hidden)
-        heat = (_SHARPNESS * self.heat(hidden).float()).flatten(2).softmax(-1)  # [N, L, H*W/16]
-        seen = heat @ self.places.float()
-        found = torch.cat([seen, heat.amax(-1, keepdim=True)], dim=-1).flatten(1)
-        patches = self.patchify(hidden).flatten(2).transpose(1, 2) + self.positions
+        patches = hidden.flatten(2).transpose(1, 2) + self.positions
         summary = F.gelu(self.reduce(self.norm_patches(patches))).flatten(1)
-        tokens = (self.start(summary) + self.start_places(found.to(summary.dtype))).unflatten(1, self.tokens.shape)
-        joint = torch.cat([patches, self.tokens + tokens], dim=1)
+        tokens = self.tokens + self.start(summary).unflatten(1, self.tokens.shape)
+        joint = torch.cat([patches, tokens], dim=1)
         for block in self.blocks:
             joint = block(joint)
-        return joint[:, -self.num_tokens :], torch.cat([seen.flatten(1), self.angle(summary).float()], dim=1)
+        return joint[:, -self.num_tokens :], self.layout(summary)
 
 
 class HandEncoder(nn.Module):

@@ -4,8 +4,8 @@
 """The motion transformer guided by a puppet: the variant for the embedded model `mini-motion`.
 
 Cross-attention alone learned nothing in minutes on a CPU. Here the view adapter's landmarks also enter as soft blobs on
-the tokens of reference and frames, and a puppet in the reference's colors, before its background, is a first estimate of
-each frame, which the transformer corrects.
+the tokens of reference and frames. A puppet in the reference's colors, before the reference's background, is a first
+estimate of each frame, which the transformer corrects.
 """
 
 from __future__ import annotations
