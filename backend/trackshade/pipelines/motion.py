@@ -17,6 +17,7 @@ from ..models.checkpoint import INDEX, read_json
 from ..models.motion_encoder import MotionEncoder, rotation_matrices
 from ..models.patch_autoencoder import PatchAutoencoder
 from ..models.puppet_guided import PuppetGuidedTransformer3DModel
+from ..models.temporal_mixer import TemporalMixer
 from ..models.view_adapter import ViewAdapter
 from .motion_sampling import MotionNetworks
 
@@ -59,6 +60,7 @@ class MotionPipeline:
             )
         classes = {
             "encoder": MotionEncoder,
+            "temporal": TemporalMixer,
             "adapter": ViewAdapter,
             "transformer": PuppetGuidedTransformer3DModel,
             "vae": PatchAutoencoder,
@@ -105,8 +107,9 @@ class MotionPipeline:
         """Return the motion tokens of driving frames, [T, K, C] float32.
 
         Args:
-            frames: crops about the figure, sRGB, of `frame_size`. The figure fills about three quarters of the height
-                and is upright about the middle; crops of another size are resampled.
+            frames: successive frames at about `fps`, whose tokens correct each other: crops about the figure, sRGB, of
+                `frame_size`. The figure fills about three quarters of the height and is upright about the middle; crops
+                of another size are resampled.
             hands: square crops about the left and the right hand, in this order, of `hand_size` px, or of another size,
                 which is resampled. Each is centred on the middle of the hand and is as wide as about a quarter of the
                 figure's height. None: without hands.
@@ -115,14 +118,14 @@ class MotionPipeline:
         Raises:
             ModelError: if the arrays have other shapes or hold no frame.
         """
-        pictures = _resized(_pictures(frames, "The driving frames"), self.frame_size)
+        pictures = _resized(_pictures(frames, "Driving frames"), self.frame_size)
         crops = visible = None
         if hands is not None and self.hand_size:
             if hands.ndim != 5 or hands.shape[:2] != (len(frames), 2):
                 raise ModelError(
                     "bad-input", f"Crops of hands have the shape {list(hands.shape)}.", "Give [T, 2, h, h, 3]."
                 )
-            flat = _pictures(hands.reshape(-1, *hands.shape[2:]), "The crops of hands")
+            flat = _pictures(hands.reshape(-1, *hands.shape[2:]), "Crops of hands")
             crops = _resized(flat, (self.hand_size, self.hand_size)).unflatten(0, (-1, 2))
             visible = torch.ones(len(frames), 2, dtype=torch.bool)
             if hands_visible is not None:
@@ -133,8 +136,8 @@ class MotionPipeline:
             pair = (None, None)
             if crops is not None and visible is not None:
                 pair = (crops[part].to(self.device), visible[part].to(self.device))
-            tokens.append(self.networks.encoder(pictures[part].to(self.device), *pair)[0].cpu())
-        return torch.cat(tokens).numpy()
+            tokens.append(self.networks.encoder(pictures[part].to(self.device), *pair)[0])
+        return self.networks.temporal(torch.cat(tokens)[None])[0].cpu().numpy()
 
     @torch.no_grad()
     def joint_rotations(
@@ -159,7 +162,7 @@ class MotionPipeline:
 
         At 0 it sees the figure's front, at 90 its left side: the azimuth increases as the camera moves to its right.
         """
-        pictures = _resized(_pictures(picture[None], "The picture"), self.frame_size).to(self.device)
+        pictures = _resized(_pictures(picture[None], "Pictures"), self.frame_size).to(self.device)
         return float(torch.rad2deg(self.networks.read_azimuth(pictures)[0]))
 
     @torch.no_grad()
@@ -198,7 +201,7 @@ class MotionPipeline:
                 f"{len(motion)} frames of motion have {len(cameras[0])} azimuths and {len(cameras[1])} elevations.",
                 "Give as many of each.",
             )
-        picture = _resized(_pictures(reference[None], "The reference"), self.frame_size).to(self.device)
+        picture = _resized(_pictures(reference[None], "References"), self.frame_size).to(self.device)
         if float(picture.std(dim=(2, 3)).max()) < 0.01:
             raise ModelError("bad-input", "The reference is a picture of one color.", "Give a picture of a figure.")
         azimuth, elevation = (torch.deg2rad(torch.from_numpy(angles)).to(self.device) for angles in cameras)

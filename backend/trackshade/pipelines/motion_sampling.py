@@ -13,6 +13,7 @@ import torch
 from ..models.motion_encoder import MotionEncoder
 from ..models.patch_autoencoder import PatchAutoencoder
 from ..models.puppet_guided import PuppetGuidance, PuppetGuidedTransformer3DModel, fit_framing, make_guidance
+from ..models.temporal_mixer import TemporalMixer
 from ..models.view_adapter import ViewAdapter
 from ..motion.framing import NUM_LANDMARKS
 
@@ -22,7 +23,7 @@ class MotionCondition:
     """What the generator is conditioned on; frame 0 is the reference."""
 
     reference: torch.Tensor  # [B, C, h, w] latents
-    estimates: torch.Tensor  # [B, T, C, h, w] latents of the puppets before the reference
+    estimates: torch.Tensor  # [B, T, C, h, w] latents of the puppets before the background
     guidance: PuppetGuidance
     motion_tokens: torch.Tensor  # [B, 1+T, K, dim] as the cameras see them
 
@@ -33,12 +34,14 @@ class MotionNetworks:
 
     Attributes:
         encoder: encodes driving frames, and reads the layout of the figure in a reference.
+        temporal: corrects the tokens of a frame by those of its neighbors.
         adapter: says the motion for a camera.
         transformer: estimates clean latents.
         vae: encodes and decodes each frame by itself.
     """
 
     encoder: MotionEncoder
+    temporal: TemporalMixer
     adapter: ViewAdapter
     transformer: PuppetGuidedTransformer3DModel
     vae: PatchAutoencoder
