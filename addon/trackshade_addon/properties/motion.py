@@ -4,7 +4,6 @@
 # No postponed annotations here: Blender reads the properties from them.
 import bpy
 
-from trackshade.motion.camera_words import EXAMPLES
 from trackshade.motion.request import DrivingRequest
 
 from ..messages.translations import CONTEXT
@@ -86,7 +85,9 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
         name="Camera", description="How the camera moves around the figure", items=_CAMERAS, translation_context=CONTEXT
     )
     words: bpy.props.StringProperty(
-        name="Camera Move", description="Camera move in words: " + "; ".join(EXAMPLES), default="static"
+        name="Camera Move",
+        description="Camera move in words, such as: static; circles to the left by 90 degrees; rises; from behind",
+        default="static",
     )
     center: bpy.props.PointerProperty(
         name="Center",
