@@ -66,7 +66,8 @@ def _run(arguments: Sequence[str]) -> None:
     print_message("joints that are said")
     summary = {"joints": measure_joints(model, values.clips)}
     print_message("retrieval and reading")
-    summary["retrieval"], summary["reading"] = measure_retrieval(model), measure_reading(model)
+    summary["retrieval"] = measure_retrieval(model, sets=max(1, values.clips // 32))
+    summary["reading"] = measure_reading(model, max(16, values.clips * 3 // 4))
     if not values.without_pictures:
         values.out.mkdir(parents=True, exist_ok=True)
         detector = prepare_detector(values.out / "detector.safetensors", print_message, values.detector_steps)

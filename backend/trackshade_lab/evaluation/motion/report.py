@@ -32,8 +32,8 @@ def format_report(summary: Mapping[str, Any]) -> str:
     by_difference = {f"d{difference}": Column(f"{difference}°", 2) for difference in DIFFERENCES}
     parts = [
         "# Motion tokens",
-        "Means over unseen clips with [95 % bootstrap intervals]; another figure drives in every clip. Pixels of frames "
-        "of 48×64 px, in which the figure is about 49 px high.",
+        "Means over unseen clips with [95 % bootstrap intervals]; another figure drives in every clip. Frames have "
+        "48×64 px, in which the figure is about 49 px high.",
         "## Joints in the target view, said without the generator, px",
         format_table(said["rows"], by_difference, "azimuth difference"),
     ]
@@ -49,7 +49,7 @@ def format_report(summary: Mapping[str, Any]) -> str:
         format_table(said["held_out"], _LIMBS, ""),
         "## What tokens hold",
         f"The same motion by another figure at 90°, found first among 64 (chance 0.02), by: {'; '.join(retrieval)}.",
-        f"Azimuth of the driving camera read off tokens by a ridge regression: error {angles['azimuth']}° (chance 90°). "
+        f"Azimuth of the driving camera, read off tokens by ridge regression: error {angles['azimuth']}° (chance 90°). "
         f"Joint rotations of the geometric head: error {angles['rotations']}°; of the mean pose "
         f"{angles['mean pose']}°.",
     ]
