@@ -130,8 +130,7 @@ def measure_retrieval(model: GeneratorModel, count: int = 64, sets: int = 4) -> 
         sides: list[list[torch.Tensor]] = [[], []]
         for batch in sample(9300 + number, count, azimuth_difference=90, apart=0.0):
             for side, frames in zip(sides, (batch.driving, batch.target), strict=True):
-                single = model.encoder(frames)[0].unflatten(0, (-1, batch.num_frames))
-                side.append(model.temporal(single))
+                side.append(model.encoder(frames)[0].unflatten(0, (-1, batch.num_frames)))
         query, gallery = (torch.cat(side) for side in sides)  # [count, T, K, dim]
         joints = [said_landmarks(model, x.flatten(0, 1), "tokens").reshape(count, -1) for x in (query, gallery)]
         hits["joints"] += _hits(-torch.cdist(joints[0], joints[1]))

@@ -51,7 +51,7 @@ def load_model(folder: Path | None, run: Path | None) -> GeneratorModel:
         load_transformer(run, config, dict(baselines.adapters.items()))
         tokens.sources.update(baselines.sources)
         tokens.adapters.update(baselines.adapters)
-    model = GeneratorModel(networks.transformer, tokens, networks.temporal, networks.vae, bf16=False)
+    model = GeneratorModel(networks.transformer, tokens, networks.vae, bf16=False)
     return model.requires_grad_(False).eval()
 
 
