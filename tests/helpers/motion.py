@@ -9,7 +9,6 @@ import torch
 from trackshade.models.motion_encoder import MotionEncoder
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.puppet_guided import PuppetGuidedTransformer3DModel
-from trackshade.models.temporal_mixer import TemporalMixer
 from trackshade.models.view_adapter import ViewAdapter
 from trackshade_lab.motion.batches import MotionBatch
 from trackshade_lab.motion.clips import ClipOptions, sample_clips
@@ -41,7 +40,6 @@ def tiny_motion_modules() -> dict[str, torch.nn.Module]:
     adapter.rest.data.copy_(torch.from_numpy(mean_landmarks()))
     return {
         "encoder": MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2),
-        "temporal": TemporalMixer(num_tokens=4, dim=16, hidden=16),
         "adapter": adapter,
         "transformer": PuppetGuidedTransformer3DModel(
             motion_dim=16, num_attention_heads=1, attention_head_dim=16, in_channels=16, out_channels=8,

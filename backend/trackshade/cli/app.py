@@ -122,7 +122,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    if arguments[:1] in (["propagation"], ["tracking"], ["lifting"], ["multiview"]):
+    if arguments[:1] in (["propagation"], ["tracking"], ["lifting"], ["multiview"], ["motion"]):
         _run_module(_lab_module(f"evaluation.{arguments[0]}"), arguments[1:])
     _run_module(_lab_module("evaluation"), arguments)
 

@@ -17,7 +17,6 @@ from ..models.checkpoint import INDEX, read_json
 from ..models.motion_encoder import MotionEncoder, rotation_matrices
 from ..models.patch_autoencoder import PatchAutoencoder
 from ..models.puppet_guided import PuppetGuidedTransformer3DModel
-from ..models.temporal_mixer import TemporalMixer
 from ..models.view_adapter import ViewAdapter
 from .motion_sampling import MotionNetworks
 
@@ -60,7 +59,6 @@ class MotionPipeline:
             )
         classes = {
             "encoder": MotionEncoder,
-            "temporal": TemporalMixer,
             "adapter": ViewAdapter,
             "transformer": PuppetGuidedTransformer3DModel,
             "vae": PatchAutoencoder,
@@ -107,9 +105,8 @@ class MotionPipeline:
         """Return the motion tokens of driving frames, [T, K, C] float32.
 
         Args:
-            frames: successive frames at about `fps`, whose tokens correct each other: crops about the figure, sRGB, of
-                `frame_size`. The figure fills about three quarters of the height and is upright about the middle; crops
-                of another size are resampled.
+            frames: crops about the figure, sRGB, of `frame_size`. The figure fills about three quarters of the height
+                and is upright about the middle; crops of another size are resampled.
             hands: square crops about the left and the right hand, in this order, of `hand_size` px, or of another size,
                 which is resampled. Each is centred on the middle of the hand and is as wide as about a quarter of the
                 figure's height. None: without hands.
@@ -136,8 +133,8 @@ class MotionPipeline:
             pair = (None, None)
             if crops is not None and visible is not None:
                 pair = (crops[part].to(self.device), visible[part].to(self.device))
-            tokens.append(self.networks.encoder(pictures[part].to(self.device), *pair)[0])
-        return self.networks.temporal(torch.cat(tokens)[None])[0].cpu().numpy()
+            tokens.append(self.networks.encoder(pictures[part].to(self.device), *pair)[0].cpu())
+        return torch.cat(tokens).numpy()
 
     @torch.no_grad()
     def joint_rotations(

@@ -13,7 +13,6 @@ import torch
 from ..models.motion_encoder import MotionEncoder
 from ..models.patch_autoencoder import PatchAutoencoder
 from ..models.puppet_guided import PuppetGuidance, PuppetGuidedTransformer3DModel, fit_framing, make_guidance
-from ..models.temporal_mixer import TemporalMixer
 from ..models.view_adapter import ViewAdapter
 from ..motion.framing import NUM_LANDMARKS
 
@@ -34,14 +33,12 @@ class MotionNetworks:
 
     Attributes:
         encoder: encodes driving frames, and reads the layout of the figure in a reference.
-        temporal: corrects the tokens of a frame by those of its neighbors.
         adapter: says the motion for a camera.
         transformer: estimates clean latents.
         vae: encodes and decodes each frame by itself.
     """
 
     encoder: MotionEncoder
-    temporal: TemporalMixer
     adapter: ViewAdapter
     transformer: PuppetGuidedTransformer3DModel
     vae: PatchAutoencoder

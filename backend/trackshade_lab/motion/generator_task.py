@@ -16,7 +16,6 @@ from trackshade.core.images import psnr
 from trackshade.models.motion_encoder import MotionEncoder
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.puppet_guided import PuppetGuidedTransformer3DModel
-from trackshade.models.temporal_mixer import TemporalMixer
 from trackshade.models.view_adapter import ViewAdapter
 from trackshade.pipelines.motion_sampling import MotionCondition, MotionNetworks
 
@@ -50,7 +49,6 @@ class GeneratorModel(nn.Module):
     Args:
         transformer: the generator.
         tokens: the sources and view adapters of the first stage.
-        temporal: corrects the encoder's tokens.
         vae: autoencoder of frames.
         bf16: whether products are computed in bfloat16.
     """
@@ -59,13 +57,12 @@ class GeneratorModel(nn.Module):
         self,
         transformer: PuppetGuidedTransformer3DModel,
         tokens: TokenModel,
-        temporal: TemporalMixer,
         vae: PatchAutoencoder,
         *,
         bf16: bool,
     ) -> None:
         super().__init__()
-        self.transformer, self.tokens, self.temporal, self.vae, self.bf16 = transformer, tokens, temporal, vae, bf16
+        self.transformer, self.tokens, self.vae, self.bf16 = transformer, tokens, vae, bf16
         encoder = tokens.sources["tokens"]
         assert isinstance(encoder, MotionEncoder)
         self.encoder = encoder
@@ -74,13 +71,12 @@ class GeneratorModel(nn.Module):
         """Return the networks with the view adapter of a source."""
         adapter = self.tokens.adapters[source]
         assert isinstance(adapter, ViewAdapter)
-        return MotionNetworks(self.encoder, self.temporal, adapter, self.transformer, self.vae)
+        return MotionNetworks(self.encoder, adapter, self.transformer, self.vae)
 
     def source_tokens(self, batch: MotionBatch, source: str) -> torch.Tensor:
         """Return what a source says about the frames, [N, K, dim]."""
         if source == "tokens":
-            single = self.encoder(batch.driving, batch.hands, batch.hands_visible)[0]
-            return self.temporal(single.unflatten(0, (-1, batch.num_frames))).flatten(0, 1)
+            return self.encoder(batch.driving, batch.hands, batch.hands_visible)[0]
         return self.tokens.sources[source](batch)
 
     def condition(self, batch: GeneratorBatch) -> MotionCondition:

@@ -18,7 +18,6 @@ from torch import nn
 from trackshade.core.errors import UsageError
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.puppet_guided import PuppetGuidedTransformer3DModel
-from trackshade.models.temporal_mixer import TemporalMixer
 
 from ..training.checkpoint import copy_weights, export_motion, find_checkpoint, load_ema_weights, named_parameters
 from ..training.config import MotionConfig, read_config
@@ -29,7 +28,6 @@ from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .generator_task import GeneratorModel, GeneratorTask
 from .motions import NUM_FRAMES
 from .stated import BASELINES
-from .temporal_task import TemporalModel, TemporalTask
 from .token_task import TokenModel, TokenTask, build_token_model
 
 # Matrices between hidden features, which Muon trains; AdamW trains embeddings, outputs, convolutions and vectors.
@@ -40,7 +38,7 @@ _MUON_PARAMETERS = re.compile(
 # Shares of the generator's steps in which each source says the motion, if there are baselines.
 GENERATOR_SHARES = {"tokens": 0.7, "rotations": 0.12, "joints": 0.06, "joints_single": 0.06, "none": 0.06}
 PATCH_SIZE = 4  # pixels per side of a latent cell
-TOKENS, TEMPORAL, GENERATOR = "tokens", "temporal", "generator"  # stages, and folders of their checkpoints
+TOKENS, GENERATOR = "tokens", "generator"  # stages, and folders of their checkpoints
 
 
 def train_motion(out: Path, config: MotionConfig, accelerator: Accelerator, log: RunLog) -> Path:
@@ -51,13 +49,12 @@ def train_motion(out: Path, config: MotionConfig, accelerator: Accelerator, log:
     model = _train_tokens(out, config, accelerator, log)
     if config.sources == "baselines":
         return out
-    temporal = _train_temporal(out, config, model, accelerator, log)
     if not (config.generator_minutes or config.generator_steps):
         return out
     vae = _prepare_autoencoder(out, config, accelerator)
-    transformer = _train_generator(out, config, model, temporal, vae, accelerator, log)
+    transformer = _train_generator(out, config, model, vae, accelerator, log)
     if accelerator.is_main_process:
-        export_motion(out / "export", _components(model, temporal, transformer, vae))
+        export_motion(out / "export", _components(model, transformer, vae))
     accelerator.wait_for_everyone()
     return out / "export"
 
@@ -85,44 +82,6 @@ def _train_tokens(out: Path, config: MotionConfig, accelerator: Accelerator, log
     return model
 
 
-def _train_temporal(
-    out: Path, config: MotionConfig, model: TokenModel, accelerator: Accelerator, log: RunLog
-) -> TemporalMixer:
-    """Train the mixing of tokens over time, if it has a budget; the adapter and the rotation head go on learning."""
-    temporal = build_temporal(config, model).to(accelerator.device)
-    if not (config.temporal_minutes or config.temporal_steps):
-        return temporal
-    encoder, adapter = model.sources["tokens"], model.adapters["tokens"]
-    model.requires_grad_(False)
-    encoder.rotation_head.requires_grad_(True)
-    adapter.lift.requires_grad_(True)
-    modules: dict[str, nn.Module] = {"temporal": temporal, "lift": adapter.lift, "rotations": encoder.rotation_head}
-    stage = dataclasses.replace(
-        config,
-        minutes=None if config.temporal_steps else config.temporal_minutes,
-        steps=config.temporal_steps,
-        batch_size=config.temporal_batch_size,
-        adamw_learning_rate=config.adamw_learning_rate / 2,
-        muon_learning_rate=config.muon_learning_rate / 4,
-    )
-    run = TrainingRun(
-        stage=TEMPORAL,
-        out=out,
-        checkpoint=out / TEMPORAL,
-        accelerator=accelerator,
-        modules=modules,
-        model=TemporalModel(encoder, temporal, adapter, bf16=config.bf16),
-        optimizers=make_optimizers(modules, stage),
-        log=log,
-    )
-    run.resume(config.ema_decay)
-    if budget_fraction(run.progress, stage) < 1:
-        run.log_start(0)
-        train_loop(run, TemporalTask(stage))
-    run.finish()
-    return temporal
-
-
 def _prepare_autoencoder(out: Path, config: MotionConfig, accelerator: Accelerator) -> PatchAutoencoder:
     """Load the run's autoencoder; fit it first, in closed form, if there is none."""
     folder = out / "autoencoder"
@@ -141,7 +100,6 @@ def _train_generator(
     out: Path,
     config: MotionConfig,
     model: TokenModel,
-    temporal: TemporalMixer,
     vae: PatchAutoencoder,
     accelerator: Accelerator,
     log: RunLog,
@@ -159,7 +117,6 @@ def _train_generator(
     transformer = build_transformer(config).to(accelerator.device)
     configure_transformer(transformer, config, accelerator)
     model.requires_grad_(False)
-    temporal.requires_grad_(False)
     views: dict[str, nn.Module] = {f"view_{name}": adapter.view for name, adapter in model.adapters.items()}
     for view in views.values():
         view.requires_grad_(True)
@@ -176,7 +133,7 @@ def _train_generator(
         checkpoint=out / GENERATOR,
         accelerator=accelerator,
         modules=modules,
-        model=GeneratorModel(transformer, model, temporal, vae, bf16=config.bf16),
+        model=GeneratorModel(transformer, model, vae, bf16=config.bf16),
         optimizers=make_optimizers(modules, config),
         log=log,
     )
@@ -190,24 +147,15 @@ def _train_generator(
 def export_motion_run(out: Path, config: MotionConfig, folder: Path) -> Path:
     """Export a run's latest checkpoints as a pipeline folder. Raise UsageError if a stage has none."""
     model = load_token_model(out, config)
-    temporal = load_temporal(out, config, model)
     transformer = load_transformer(out, config, {"tokens": model.adapters["tokens"]})
     vae = PatchAutoencoder.from_pretrained(out / "autoencoder")
-    return export_motion(folder, _components(model, temporal, transformer, vae))
+    return export_motion(folder, _components(model, transformer, vae))
 
 
-def _components(
-    model: TokenModel, temporal: TemporalMixer, transformer: nn.Module, vae: PatchAutoencoder
-) -> dict[str, nn.Module]:
+def _components(model: TokenModel, transformer: nn.Module, vae: PatchAutoencoder) -> dict[str, nn.Module]:
     """Return the components of a pipeline by name."""
     encoder, adapter = model.sources["tokens"], model.adapters["tokens"]
-    return {"encoder": encoder, "temporal": temporal, "adapter": adapter, "transformer": transformer, "vae": vae}
-
-
-def build_temporal(config: MotionConfig, model: TokenModel) -> TemporalMixer:
-    """Build the mixing of tokens over time with initial weights, which change nothing."""
-    torch.manual_seed(config.seed + 2)
-    return TemporalMixer(model.sources["tokens"].num_tokens, config.token_dim)
+    return {"encoder": encoder, "adapter": adapter, "transformer": transformer, "vae": vae}
 
 
 def build_transformer(config: MotionConfig) -> PuppetGuidedTransformer3DModel:
@@ -256,17 +204,6 @@ def load_token_model(out: Path, config: MotionConfig) -> TokenModel:
     target = named_parameters({"sources": model.sources, "adapters": model.adapters})
     copy_weights(target, load_ema_weights(checkpoint))
     return model.eval()
-
-
-def load_temporal(out: Path, config: MotionConfig, model: TokenModel) -> TemporalMixer:
-    """Load the mixing over time of a run, and what it trained of the model; without its stage nothing is mixed."""
-    temporal = build_temporal(config, model)
-    checkpoint = find_checkpoint(out / TEMPORAL)
-    if checkpoint is not None:
-        encoder, adapter = model.sources["tokens"], model.adapters["tokens"]
-        modules = {"temporal": temporal, "lift": adapter.lift, "rotations": encoder.rotation_head}
-        copy_weights(named_parameters(modules), load_ema_weights(checkpoint))
-    return temporal.eval()
 
 
 def load_transformer(

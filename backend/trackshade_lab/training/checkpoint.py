@@ -50,7 +50,6 @@ _MULTIVIEW_INDEX = {
 _MOTION_INDEX = {
     "_class_name": "MotionPipeline",
     "encoder": ["trackshade", "MotionEncoder"],
-    "temporal": ["trackshade", "TemporalMixer"],
     "adapter": ["trackshade", "ViewAdapter"],
     "transformer": ["trackshade", "PuppetGuidedTransformer3DModel"],
     "vae": ["trackshade", "PatchAutoencoder"],
@@ -228,7 +227,7 @@ def export_motion(folder: Path, modules: Mapping[str, nn.Module]) -> Path:
 
     Args:
         folder: the folder.
-        modules: "encoder", "temporal", "adapter", "transformer" and "vae".
+        modules: "encoder", "adapter", "transformer" and "vae".
     """
     with atomic_folder(folder, single_writer=True) as part:
         for name, module in modules.items():

@@ -25,7 +25,7 @@ STAGES = ("joint", "base", "branch", "autoencoder")
 _CHANGEABLE = frozenset(
     (
         *("out", "data", "initialize_from", "base", "cache", "device", "threads", "minutes", "steps"),
-        *("temporal_minutes", "temporal_steps", "generator_minutes", "generator_steps", "baselines"),
+        *("generator_minutes", "generator_steps", "baselines"),
         *("gradient_accumulation_steps", "gradient_checkpointing", "lora_fuse", "checkpoint_minutes"),
         *("checkpoint_steps", "validation_minutes", "validation_inference_steps", "validation_clips"),
         *("log_seconds", "tensorboard"),
@@ -311,10 +311,6 @@ class MotionConfig(RunConfig):
     """
 
     data: str = _run("Not used: every step generates its own clips.", "")
-    temporal_minutes: float | None = _run(
-        "Training budget in minutes of the mixing of tokens over time. Without one, each frame stands alone.", None
-    )
-    temporal_steps: int | None = _run("That budget in optimizer steps.", None)
     generator_minutes: float | None = _run(
         "Training budget of the generator in minutes. Without one, tokens alone are trained.", None
     )
@@ -342,7 +338,6 @@ class MotionConfig(RunConfig):
     attention_head_dim: int = _model("Channels of an attention head.", 64)
     num_layers: int = _model("Transformer blocks of the generator.", 4)
     latent_channels: int = _model("Channels of the latents.", 32)
-    temporal_batch_size: int = _optimization("Clips per optimizer step of the mixing over time.", 16)
     generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 8)
     terminal_fraction: float = _data("Fraction of clips that the generator is trained on from noise alone.", 0.7)
 
