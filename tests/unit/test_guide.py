@@ -144,6 +144,9 @@ def test_commands_are_those_that_there_are() -> None:
                 del words[words.index("--blender") : words.index("--blender") + 2]
             taken = (*options.COMMANDS[words[0]][1], *(options.EXPORT if words[0] == "export" else ()))
             options.parser_of("trackshade", "", taken).parse_args(words[1:])  # raises UsageError
+        elif words[0] in ("reenact", "motion"):
+            taken = options.REENACT if words[0] == "reenact" else options.MOTION
+            options.parser_of("trackshade", "", taken).parse_args(words[1:])
         else:
             assert words[0] in (
                 "serve",
