@@ -25,6 +25,7 @@ ORDER = (
     "propagation",
     "lifting",
     "tracking",
+    "motion",
     "models",
     "pipelines",
     "results",
