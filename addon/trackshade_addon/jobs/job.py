@@ -22,10 +22,12 @@ from trackshade.client.progress import Progress, TimeLeft
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
 
+from ..backend.prefs import current_prefs
 from ..capture.request import ShotRequest
 from ..placement.color import warm_up
 from ..properties.placement_options import PlacementOptions
 from .composer import capture_scene, prepare_placement
+from .durations import WAITING, Duration, job_kind, keep_duration
 
 # Modal operators that edit the scene: moving, sculpting, painting. Navigation is not among them.
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
@@ -131,6 +133,9 @@ class Job:
         self.preview: bytes | None = None
         self._out, self._capture_step, self._on_failure = out, capture, on_failure
         self._time_left = TimeLeft()
+        self._worked = 0.0  # seconds in which it did not wait for others
+        self._updated = time.monotonic()
+        self._pixels = 0  # of all frames and cameras, once it is captured
         self._steps: Generator[Progress, None, JobResult] | None = None
 
     @staticmethod
@@ -187,7 +192,10 @@ class Job:
 
         def run() -> Generator[Progress, None, JobResult]:
             step = place if self.placement.mode is not None else None
-            return (yield from run_job(self._capture, self.settings, connect(self.settings.needs), self._out, step))
+            self._updated = time.monotonic()
+            done = yield from run_job(self._capture, self.settings, connect(self.settings.needs), self._out, step)
+            self._keep_duration()
+            return done
 
         self._steps = run()
 
@@ -237,7 +245,10 @@ class Job:
     def _capture(self, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if self._capture_step is not None:
             return (yield from self._capture_step(client))
-        return (yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene))
+        captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene)
+        width, height = captured.shot.size
+        self._pixels = len(captured.shot.frame_numbers) * len(captured.shot.cameras) * width * height
+        return captured
 
     def _free_scene(self) -> None:
         """Note that the capture does not need the scene any more."""
@@ -259,7 +270,17 @@ class Job:
             bpy.ops.ed.undo_push(message="Place Shaded Result")
         return warnings
 
+    def _keep_duration(self) -> None:
+        """Keep how long the job took, if it captured the scene itself."""
+        if self._pixels:
+            kind = job_kind(self.request, self.settings, current_prefs().address)
+            keep_duration(Duration(kind, (self.scene.file, self.scene.name), self._pixels, self._worked))
+
     def _update(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if self.progress is not None and self.progress.state not in WAITING:
+            self._worked += now - self._updated
+        self._updated = now
         self.progress = progress
         self.preview = progress.preview or self.preview
         if not progress.waits:

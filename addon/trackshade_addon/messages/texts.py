@@ -23,6 +23,7 @@ from .translations import CONTEXT
 
 if TYPE_CHECKING:
     from ..capture.request import ShotRequest
+    from ..jobs.durations import Estimate
 
 _STATES = {
     "planning": "Planning",
@@ -177,6 +178,16 @@ def plan_text(
             return f"{made} {text}"
         return f"{made} {tr('All follow {count} pictures. No model is used, and the prompt is not read.', count=count)}"
     return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"
+
+
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return a sentence about how long a job takes, by earlier jobs."""
+    if estimate is None:
+        return tr("How long it takes is not known yet: no job of this kind was done on this computer.")
+    time = duration_text(estimate.seconds)
+    if estimate.is_of_scene:
+        return tr("Takes about {time}, as earlier jobs of this scene did.", time=time)
+    return tr("Takes about {time}, as jobs of other scenes did.", time=time)
 
 
 def memory_text(preset: MemoryPreset) -> str:

@@ -140,8 +140,6 @@ class ShotSettings(SettingsPanel):
             return
         facts = state.facts
         column = layout.column(align=True)
-        if facts.plan:
-            draw_text(column, context, facts.plan, "TIME")
         if facts.frames:  # none if the frame range is invalid
             counts = tr(
                 "Objects: {objects}, vertices: {vertices}, size: {bytes}",
@@ -169,6 +167,8 @@ class TRACKSHADE_PT_shade(SidebarPanel, bpy.types.Panel):
             row = layout.row(align=True)
             row.progress(factor=job.factor, text=texts.progress_text(job.progress, job.seconds_left()))
             row.operator("trackshade.cancel", text="", icon="X").job = job.uid
+        if not current().holds_scene:
+            _draw_plan(layout, context)
         if not running:
             _draw_latest_job(layout, context)
             _draw_backend_state(layout, context)
@@ -251,6 +251,16 @@ def _state(context: bpy.types.Context) -> ChecksState | None:
 def _findings(context: bpy.types.Context) -> tuple[Finding, ...]:
     state = _state(context)
     return () if state is None else state.findings
+
+
+def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Draw what the button will make: how many images of which size, of what, and about how long that takes."""
+    state = _state(context)
+    if state is None or not state.facts.plan:
+        return
+    column = layout.column(align=True)
+    draw_text(column, context, state.facts.plan, "IMAGE_DATA")
+    draw_text(column, context, state.facts.duration, "TIME")
 
 
 def _draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, finding: Finding) -> None:
