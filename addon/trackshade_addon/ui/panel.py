@@ -156,6 +156,9 @@ class TRACKSHADE_PT_shade(SidebarPanel, bpy.types.Panel):
 
     bl_label = "Trackshade"
 
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        self.layout.operator("trackshade.open_manual", text="", icon="HELP", emboss=False)
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         row = layout.row()
