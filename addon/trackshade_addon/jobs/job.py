@@ -16,11 +16,11 @@ import bpy
 
 from trackshade.client import Client
 from trackshade.client.job_result import JobResult
-from trackshade.client.job_run import CapturedShot, CaptureStep, run_job
+from trackshade.client.job_run import CapturedShot, CaptureStep, PlacementStep, resume_job, run_job
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress, TimeLeft
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, OutputError, ProtocolError, ShotError, TrackshadeError
 
 from ..backend.prefs import current_prefs
 from ..capture.request import ShotRequest
@@ -28,6 +28,7 @@ from ..placement.color import warm_up
 from ..properties.placement_options import PlacementOptions
 from .composer import capture_scene, prepare_placement
 from .durations import WAITING, Duration, job_kind, keep_duration
+from .pending import PendingJob, PendingRecord
 
 # Modal operators that edit the scene: moving, sculpting, painting. Navigation is not among them.
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
@@ -132,6 +133,9 @@ class Job:
         self.result: JobResult | None = None
         self.preview: bytes | None = None
         self._out, self._capture_step, self._on_failure = out, capture, on_failure
+        self._backend_job = secrets.token_hex(8)  # its id there
+        self._is_accepted = False  # whether the backend has the whole shot
+        self._record: PendingRecord | None = None  # while a Blender that crashes can find it again
         self._time_left = TimeLeft()
         self._worked = 0.0  # seconds in which it did not wait for others
         self._updated = time.monotonic()
@@ -144,6 +148,24 @@ class Job:
         job = Job(scene, request, settings, PlacementOptions(), OutputFolder(result.out))
         job.progress, job.holds_scene, job.result = None, False, result
         return job
+
+    @staticmethod
+    def pending(pending: PendingJob, record: PendingRecord) -> Job:
+        """Return the job of a Blender that has crashed, which is not followed yet.
+
+        Results of files that were never saved are not placed: which scene they belong to is not known.
+        """
+        placement = pending.placement if pending.file else PlacementOptions(None)
+        scene = SceneReference.of(pending.scene, pending.file)
+        job = Job(scene, pending.request, pending.settings, placement, OutputFolder.reserved(pending.out))
+        job.holds_scene, job.progress = False, None
+        job._backend_job, job._record, job._is_accepted = pending.job, record, True
+        return job
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the backend may still have it although it is not followed, because the backend was away."""
+        return self._record is not None and not self.runs
 
     @property
     def out(self) -> Path:
@@ -187,17 +209,22 @@ class Job:
             scene_is_held: Returns whether frames of the scene are being stepped through, so that nothing can be placed.
         """
 
-        def place(result: JobResult) -> Generator[Progress, None, JobResult]:
-            return result.placed((yield from self._place(result.out, scene_is_held)))
-
         def run() -> Generator[Progress, None, JobResult]:
-            step = place if self.placement.mode is not None else None
             self._updated = time.monotonic()
-            done = yield from run_job(self._capture, self.settings, connect(self.settings.needs), self._out, step)
+            client, place = connect(self.settings.needs), self._placement_step(scene_is_held)
+            done = yield from run_job(self._capture, self.settings, client, self._out, place, self._backend_job)
             self._keep_duration()
             return done
 
         self._steps = run()
+
+    def begin_following(
+        self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]
+    ) -> None:
+        """Start to follow a pending job; it goes on with each `advance`. The arguments are those of `begin`."""
+        self.progress, self.error = Progress("starting"), None
+        place = self._placement_step(scene_is_held)
+        self._steps = resume_job(self._backend_job, connect(self.settings.needs), self._out, place)
 
     def begin_placing(self, placement: PlacementOptions, scene_is_held: Callable[[], bool]) -> None:
         """Start to place the result that its folder holds; it goes on with each `advance`."""
@@ -242,13 +269,33 @@ class Job:
         finally:
             self._end(error=reason or CancelledError())
 
+    def forget(self) -> None:
+        """Do not let it be found again after a restart."""
+        if self._record is not None:
+            self._record.remove()
+            self._record = None
+        self._out.release()
+
     def _capture(self, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if self._capture_step is not None:
-            return (yield from self._capture_step(client))
-        captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene)
-        width, height = captured.shot.size
-        self._pixels = len(captured.shot.frame_numbers) * len(captured.shot.cameras) * width * height
+            captured = yield from self._capture_step(client)
+        else:
+            captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene)
+            width, height = captured.shot.size
+            self._pixels = len(captured.shot.frame_numbers) * len(captured.shot.cameras) * width * height
+        parts = self.request, self.settings, self.placement
+        self._record = PendingRecord.write(
+            PendingJob(self._backend_job, self.out, self.scene.file, self.scene.name, *parts)
+        )
         return captured
+
+    def _placement_step(self, scene_is_held: Callable[[], bool]) -> PlacementStep | None:
+        """Return what places the result of the job; None if it is not placed."""
+
+        def place(result: JobResult) -> Generator[Progress, None, JobResult]:
+            return result.placed((yield from self._place(result.out, scene_is_held)))
+
+        return None if self.placement.mode is None else place
 
     def _free_scene(self) -> None:
         """Note that the capture does not need the scene any more."""
@@ -281,6 +328,7 @@ class Job:
         if self.progress is not None and self.progress.state not in WAITING:
             self._worked += now - self._updated
         self._updated = now
+        self._is_accepted = self._is_accepted or progress.state == "queued"
         self.progress = progress
         self.preview = progress.preview or self.preview
         if not progress.waits:
@@ -292,7 +340,9 @@ class Job:
         self.holds_scene = False
         self.result = result
         self.error = error
-        self._out.release()
+        can_be_followed = self._is_accepted and isinstance(error, ProtocolError | OutputError) and not self.has_result
+        if not can_be_followed:
+            self.forget()
         if error is None:
             _log.info("Job done: %s", self.out)
         else:

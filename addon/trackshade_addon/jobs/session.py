@@ -109,6 +109,13 @@ class Session:
         job.begin(self.connect, lambda: self.holds_scene)
         return job
 
+    def follow_pending(self, job: Job) -> None:
+        """Start to follow a job of a Blender that has crashed, listed as the newest, or one that was not followed."""
+        if job not in self.jobs:
+            self._list(job)
+        job.begin_following(self.connect, lambda: self.holds_scene)
+        self.follow()
+
     def add_finished(self, jobs: Sequence[Job]) -> None:
         """List jobs that are over, before those that are listed."""
         if jobs:
@@ -156,6 +163,7 @@ class Session:
         """Remove jobs from the list, after cancelling them. Their results stay on disk."""
         for job in jobs:
             self.cancel(only=job)
+            job.forget()
             self.jobs.remove(job)
         self._notify(Change.REMOVED)
 

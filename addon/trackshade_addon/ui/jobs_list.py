@@ -149,6 +149,8 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     row = buttons.row(align=True)
     if job.runs:
         row.operator("trackshade.cancel", icon="X").job = job.uid
+    elif job.is_pending:
+        row.operator("trackshade.follow_job", icon="PLAY").job = job.uid
     else:
         row.operator("trackshade.shade", text="Repeat", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
     folder = row.row(align=True)
@@ -220,6 +222,13 @@ class TRACKSHADE_OT_cancel(JobOperator, bpy.types.Operator):
 def remove_job(operator: JobOperator, context: bpy.types.Context, job: Job) -> None:
     """Remove this job from the list, and cancel it if it is running. The files of its result are kept"""
     current().remove(job)
+
+
+@action("Continue", JobOperator)
+def follow_job(operator: JobOperator, context: bpy.types.Context, job: Job) -> None:
+    """Connect to the backend again, and wait for the result of this job"""
+    if job.is_pending:
+        current().follow_pending(job)
 
 
 @classmethod

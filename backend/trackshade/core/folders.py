@@ -10,6 +10,7 @@ r"""The folders in which the add-on, the command line and the backend keep their
       shared/                   job store, connection file and log of the backend that all Blenders share
       checkpoints.json          registered checkpoints
       places.json               folders that the user selected
+      pending/                  jobs of running Blenders, which are found again after a crash
       durations.json            how long jobs took, which the panel's estimate is made of
       moved.json                new locations of results that were moved
     CACHE                       TRACKSHADE_HOME/cache, or the system's folder for files that can be made again:
