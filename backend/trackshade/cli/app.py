@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 
 from trackshade import __version__
 from trackshade.cli import commands, doctor
+from trackshade.cli.batch.command import batch_options, run_batch
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.export import export
-from trackshade.cli.progress import ProgressDisplay, print_error, print_result
+from trackshade.cli.progress import ProgressDisplay, has_reader, interrupt_with_reader, print_error, print_result
 from trackshade.cli.shade import shade
 from trackshade.config import options
 from trackshade.config.options import Option
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if has_reader():
+        interrupt_with_reader()
     try:
         _run(list(arguments))
     except TrackshadeError as error:
@@ -168,6 +171,11 @@ COMMANDS: Mapping[str, Command] = {
     "track": _addon_command("track"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
+    "batch": Command(
+        "Shade many shots of a list or a folder, and write a report. It goes on where it was interrupted.",
+        (*batch_options(), _BLENDER),
+        run_batch,
+    ),
     "bake": Command(
         "Bake the frames of a result into a texture for each mesh, with a heat map of what varies.",
         (

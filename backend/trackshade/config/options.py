@@ -205,7 +205,7 @@ _SURFACES = (
     _choice("--hair", "Ignore hair (none), or capture it as thin tubes, which can be large (strands).", HAIR),
 )
 _BACKEND_PYTHON = Option("--backend-python", "Python interpreter of the backend's environment.", "PATH")
-_BACKEND = (*CONNECTION, _BACKEND_PYTHON)
+BACKEND = (*CONNECTION, _BACKEND_PYTHON)
 _FILE = Option("--out", "File to write.", "FILE", short="-o")
 EXPORT = (
     _choice(
@@ -242,7 +242,7 @@ _EXPORT_MODEL = replace(
     MODEL, help="Capture the frames and the size that this model takes. Default: every frame as rendered.", default=None
 )
 _CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, _FIRST_FRAME, *_SURFACES)
-_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *_BACKEND)
+_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *BACKEND)
 _FILE_OUTPUT = (_FILE, _FORCE, JSON)
 _RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
 _EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
