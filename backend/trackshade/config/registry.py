@@ -13,6 +13,12 @@ import trackshade
 from trackshade.config import checkpoints
 from trackshade.core import folders
 from trackshade.core.errors import ModelError, UsageError
+from trackshade.core.text import join_or
+
+# Videos that a model follows: track colors, a gray clay render, inverse depth, or the tracks of points themselves.
+CONTROL_CLIPS = ("tracking", "layout", "depth", "tracks")
+# What a model uses besides.
+INPUTS = ("first-frame", "references", "masks", "prompt")
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,50 @@ class ModelSpec:
     folder: str = ""  # folder of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty
     # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`
     key_pictures: str = "first-frame"
+    # "module:class" in the backend that runs it, a `trackshade.pipelines.families.family.ModelFamily`
+    family: str = "trackshade.pipelines.families.diffusion_shader:DiffusionShader"
+    controls: tuple[str, ...] = ("tracking",)  # those of `CONTROL_CLIPS` that it follows; the first one is the default
+    inputs: tuple[str, ...] = ("first-frame", "prompt")  # those of `INPUTS` that it uses
+    needs: tuple[str, ...] = ()  # those of its inputs without which it makes nothing
+    keeps_rate: bool = False  # whether its frames are taken at `fps`, so that motion has the speed it knows
+    has_fixed_steps: bool = False  # whether its noise schedule has exactly `steps` steps
+    use: str = ""  # what the license allows, in a sentence
+    download_bytes: int = 0  # size of the weights; 0 if the hub tells it
+    source: str = ""  # where the user downloads the weights, if no revision of a repository is known
+    # free memory from which a memory preset suffices: (preset, bytes), from the largest; empty for the presets' own
+    preset_bytes: tuple[tuple[str, int], ...] = ()
+    pass_frames: int = 0  # most frames that are made at a time, if it makes longer videos in several passes; else 0
+    held_frames: int = 0  # last frames of a pass with which the next one begins
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the prompt changes what it makes."""
+        return "prompt" in self.inputs
+
+    @property
+    def frame_rule(self) -> str:
+        """Describe the numbers of frames that it accepts, such as "17" or "4k+1, 5 to 81"."""
+        counts = self.allowed_frame_counts
+        if len(counts) < 4:
+            return join_or(counts)
+        return f"{counts[1] - counts[0]}k+1, {counts[0]} to {counts[-1]}"
+
+    def frame_counts_for(self, count: int, fps: float, rule: str = "auto") -> tuple[int, ...]:
+        """Return the numbers of frames to which a range may be fitted.
+
+        Args:
+            count: Number of frames of the range.
+            fps: Rate at which they play, frames per second.
+            rule: How the range is fitted, one of `trackshade.core.fitting.FRAME_RULES`.
+
+        Returns:
+            All that it accepts; of a model that keeps its rate, the one that is nearest to it, unless the rule chooses
+            among the range's own frames.
+        """
+        if not self.keeps_rate or rule in ("choose", "step") or count < 2:
+            return self.allowed_frame_counts
+        wanted = 1 + (count - 1) * self.fps / fps
+        return (min(self.allowed_frame_counts, key=lambda number: (abs(number - wanted), number)),)
 
     def require_size(self, size: tuple[int, int]) -> None:
         """Raise UsageError("unknown-size") unless the model has this image size."""

@@ -23,6 +23,7 @@ OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
 IMAGE_FORMATS = ("png", "exr")
 TRACKING_RANGES = ("training", "demo")
+CONTROL_CHOICES = ("auto", *registry.CONTROL_CLIPS)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class ShadeSettings:
         light: What the light of propagated pictures changes with: "clay" for the clay renders sent with the shot,
             "render" for its input render, "none" to carry colors unchanged.
         image_format: "png" for frames of 8 bits, or "exr" for scene-linear half floats.
+        control_clip: What the video model follows: "tracking" for the tracking video, "layout" for gray clay renders,
+            "depth", "tracks" for points; "auto" for the model's default.
         memory: How much memory of the device the video model may take: "auto" for what is free, "full" for all that
             it needs, or GiB; see `trackshade.config.memory_presets`.
         alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
@@ -104,6 +107,7 @@ class ShadeSettings:
     multiview_model: str = ""
     arm: str = ""
     memory: str = "auto"
+    control_clip: str = "auto"
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -134,6 +138,7 @@ class ShadeSettings:
             ("light", self.light, LIGHTS),
             ("image format", self.image_format, IMAGE_FORMATS),
             ("memory", self.memory, MEMORY_CHOICES),
+            ("control clip", self.control_clip, CONTROL_CHOICES),
         ):
             require(value in choices, name, value, " or ".join(choices))
         size = self.model_size

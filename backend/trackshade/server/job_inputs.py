@@ -24,6 +24,7 @@ class JobInputs:
     input_render: StoredFrames | None
     light: StoredFrames | None
     keys: dict[int, np.ndarray]
+    references: tuple[np.ndarray, ...] = ()
 
 
 def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
