@@ -102,11 +102,11 @@ def verify(name: str) -> dict[str, Any]:
     return {**check(str(folder)), "folder": str(folder)}
 
 
-def check(folder: str) -> dict[str, Any]:
-    """Check every component of a checkpoint without loading it. Raise ModelError."""
-    from trackshade.models.loading import check_checkpoint
+def check(path: str, like: str = "") -> dict[str, Any]:
+    """Check every component of a checkpoint without loading it; see `check_checkpoint`. Raise ModelError."""
+    from trackshade.pipelines.families.recognize import check_checkpoint
 
-    return check_checkpoint(Path(folder))
+    return check_checkpoint(Path(path), like)
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Models:
         """
         if self._loaded is not None and self._loaded[0] == spec.name:
             preset = self._loaded[1].preset
-            if memory == "auto" or choose_preset(memory, spec.memory_bytes, None) == preset:
+            if memory == "auto" or choose_preset(memory, spec.memory_bytes, None, spec.preset_bytes) == preset:
                 return self._loaded[1]
         self._loaded = self._look = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
@@ -169,7 +169,8 @@ class Models:
         from trackshade.pipelines.loading import default_device
         from trackshade.pipelines.memory import free_memory
 
-        return choose_preset(memory, spec.memory_bytes, free_memory(torch.device(self._device or default_device())))
+        free = free_memory(torch.device(self._device or default_device()))
+        return choose_preset(memory, spec.memory_bytes, free, spec.preset_bytes)
 
     def _load_or_retry(self, run: JobRun, memory: str) -> LoadedModel:
         try:
@@ -180,7 +181,7 @@ class Models:
 
     def _after_error(self, run: JobRun, error: ModelError, preset: MemoryPreset) -> MemoryPreset:
         """Return the preset to try once after the device ran out of memory, and say so. Raise any other error again."""
-        following = next_preset(preset, run.spec.memory_bytes)
+        following = next_preset(preset, run.spec.memory_bytes, run.spec.preset_bytes)
         if error.code != "out-of-memory" or following is None or "warning" in run.memory:
             raise error
         self._loaded = None
