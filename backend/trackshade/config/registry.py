@@ -18,7 +18,7 @@ from trackshade.core.text import join_or
 # Videos that a model follows: track colors, a gray clay render, inverse depth, or the tracks of points themselves.
 CONTROL_CLIPS = ("tracking", "layout", "depth", "tracks")
 # What a model uses besides.
-INPUTS = ("first-frame", "references", "masks", "prompt")
+INPUTS = ("first-frame", "key-pictures", "references", "masks", "prompt")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _wan_vace(**values: Any) -> ModelSpec:
         family="trackshade.pipelines.families.wan_vace:WanVace",
         allowed_frame_counts=tuple(range(5, 82, 4)),
         controls=("depth", "layout"),
-        inputs=("first-frame", "references", "masks", "prompt"),
+        inputs=("first-frame", "key-pictures", "references", "masks", "prompt"),
         **values,
     )
 
@@ -235,6 +235,32 @@ _MODELS = (
         preset_bytes=(("24", 40 << 30), ("16", 16 << 30), ("12", 11 << 30)),
         download_bytes=82 << 30,
         source="https://huggingface.co/Ruihang/Wan-Move-14B-480P",
+    ),
+    ModelSpec(
+        **_USERS_OWN,
+        name="ltx-2.5-layout",
+        title="LTX-2.5 Layout-To-Render",
+        family="trackshade.pipelines.families.ltx:LtxLayoutToRender",
+        allowed_frame_counts=tuple(range(9, 3402, 8)),
+        sizes=((1024, 576), (576, 1024), (1920, 1088), (1088, 1920), (768, 512), (512, 768), (768, 768)),
+        fps=24.0,
+        keeps_rate=True,
+        steps=8,
+        has_fixed_steps=True,
+        guidance=1.0,
+        negative_prompt="",
+        text_length=1024,
+        controls=("layout",),
+        inputs=("first-frame", "key-pictures", "prompt"),
+        pass_frames=401,
+        held_frames=25,
+        memory_bytes=76 << 30,
+        preset_bytes=(("24", 48 << 30), ("16", 20 << 30), ("12", 14 << 30)),
+        download_bytes=72 << 30,
+        license="LTX-2.x Community License of 11 August 2026",
+        license_url="https://huggingface.co/Lightricks/LTX-2.5",
+        use="Free for companies with a revenue below $10 million a year, under a use policy; others need a license.",
+        source="https://huggingface.co/Lightricks/LTX-2.5-22b-IC-LoRA-Layout-To-Render",
     ),
     ModelSpec(
         **_USERS_OWN | {"dynamic_guidance": True},

@@ -117,9 +117,9 @@ def collect_inputs(run: JobRun, first_frame: np.ndarray | None) -> ModelInputs:
 def _picture_frames(run: JobRun) -> dict[int, int]:
     """Return the model's frame of each given picture that shows one after the first, by its cell.
 
-    Models without masks keep no pictures but the first.
+    Models that take no key pictures keep none but the first.
     """
-    if "masks" not in run.spec.inputs:
+    if "key-pictures" not in run.spec.inputs:
         return {}
     frames = {float(position): t for t, position in enumerate(run.fit.positions) if position}
     cells = [cell for cell in run.inputs.keys if cell % run.views == run.view]

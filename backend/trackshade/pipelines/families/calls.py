@@ -13,13 +13,16 @@ from ...core.errors import ModelError
 from ..diffusion_shader import explain_out_of_memory
 
 
-def call_pipeline(pipeline: Any, report: Callable[[int], None], seed: int, **arguments: Any) -> np.ndarray:
+def call_pipeline(
+    pipeline: Any, report: Callable[[int], None], seed: int, *, is_latent: bool = False, **arguments: Any
+) -> Any:
     """Run a pipeline and return its frames, [T, H, W, 3] uint8 sRGB.
 
     Args:
         pipeline: The pipeline.
         report: Called with the steps that are done; may raise to cancel.
         seed: Seed of the CPU generator, so that it means the same on every device.
+        is_latent: Whether latents [1, C, L, h, w] are returned instead.
         **arguments: Further arguments of the pipeline.
 
     Raises:
@@ -35,10 +38,12 @@ def call_pipeline(pipeline: Any, report: Callable[[int], None], seed: int, **arg
             output = pipeline(
                 generator=torch.Generator("cpu").manual_seed(seed),
                 callback_on_step_end=on_step_end,
-                output_type="np",
+                output_type="latent" if is_latent else "np",
                 return_dict=False,
                 **arguments,
             )
         except ValueError as error:  # how the pipelines' own checks tell
             raise ModelError("bad-input", f"The model does not take the shot: {error}") from error
+    if is_latent:
+        return output[0]
     return np.rint(255.0 * np.clip(output[0][0], 0.0, 1.0)).astype(np.uint8)

@@ -26,6 +26,7 @@ _TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend", "T5Tokenizer", "T
 _SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler", "DPMSolverMultistepScheduler",
                "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "DDIMScheduler")  # fmt: skip
 ADAPTER_FOLDER = "ic-lora"  # folder of a checkpoint that holds the LoRA file which the model needs
+ADAPTER = "in-context"  # its name in the pipeline
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ def read_pipeline(spec: ModelSpec, layout: Layout, dtype: torch.dtype, loras: Se
         raise ModelError(
             "damaged-weights", f"{spec.title} in {folder} cannot be loaded: {error}", "Download the model again."
         ) from error
-    adapters = [(adapter_file(folder), 1.0)] if layout.has_adapter else []
-    _add_loras(pipeline, [*adapters, *loras])
+    adapters = {ADAPTER: (adapter_file(folder), 1.0)} if layout.has_adapter else {}
+    _add_loras(pipeline, adapters | {f"lora{number}": lora for number, lora in enumerate(loras)})
     return pipeline
 
 
@@ -159,18 +160,23 @@ def _read_file(file: Path, folder: Path, layout: Layout, dtype: torch.dtype) -> 
     return cls.from_single_file(str(file), config=str(folder), subfolder="transformer", torch_dtype=dtype, **options)
 
 
-def _add_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
-    """Load LoRA files into a pipeline. Raise ModelError for one that is not safetensors or of another model."""
-    for number, (path, _) in enumerate(loras):
+def _add_loras(pipeline: Any, loras: Mapping[str, tuple[Path, float]]) -> None:
+    """Load LoRA files into a pipeline, which keeps their strengths as `adapter_strengths`.
+
+    Raises:
+        ModelError: One is not safetensors or of another model.
+    """
+    for name, (path, _) in loras.items():
         if not path.is_file() or path.suffix != ".safetensors":
             raise ModelError("wrong-weights", f"{path} is not a .safetensors file.", "Other formats can carry code.")
         try:
             pipeline.load_lora_weights(
-                str(path.parent), weight_name=path.name, adapter_name=f"lora{number}", local_files_only=True
+                str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(
                 "damaged-weights", f"The LoRA {path} cannot be loaded: {error}", "Choose one made for this model."
             ) from error
+    pipeline.adapter_strengths = {name: strength for name, (_, strength) in loras.items()}
     if loras:
-        pipeline.set_adapters([f"lora{number}" for number in range(len(loras))], [strength for _, strength in loras])
+        pipeline.set_adapters(list(loras), list(pipeline.adapter_strengths.values()))
