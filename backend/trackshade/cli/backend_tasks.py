@@ -102,11 +102,11 @@ def verify(name: str) -> dict[str, Any]:
     return {**check(str(folder)), "folder": str(folder)}
 
 
-def check(path: str, like: str = "") -> dict[str, Any]:
-    """Check every component of a checkpoint without loading it; see `check_checkpoint`. Raise ModelError."""
+def check(folder: str) -> dict[str, Any]:
+    """Check every component of a checkpoint without loading it. Raise ModelError."""
     from trackshade.pipelines.families.recognize import check_checkpoint
 
-    return check_checkpoint(Path(path), like)
+    return check_checkpoint(Path(folder))
 
 
 def bake(folder: str, wanted: str = "{}") -> dict[str, Any]:

@@ -76,6 +76,25 @@ class ModelSpec:
             return join_or(counts)
         return f"{counts[1] - counts[0]}k+1, {counts[0]} to {counts[-1]}"
 
+    def control_for(self, choice: str) -> str:
+        """Return the kind of clip that it follows.
+
+        Args:
+            choice: One of `CONTROL_CLIPS`, or "auto" for the default.
+
+        Raises:
+            UsageError: It does not follow the clip that is chosen.
+        """
+        if choice == "auto":
+            return self.controls[0]
+        if choice not in self.controls:
+            raise UsageError(
+                "control-not-taken",
+                f"The model {self.name} does not follow '{choice}': it follows {join_or(self.controls)}.",
+                "Choose one of these, or auto.",
+            )
+        return choice
+
     def frame_counts_for(self, count: int, fps: float, rule: str = "auto") -> tuple[int, ...]:
         """Return the numbers of frames to which a range may be fitted.
 
@@ -119,7 +138,7 @@ _USERS_OWN = {  # weights that the user downloads
     "repo": "",
     "revision": "",
     "shipped": False,
-    "loader": "trackshade.pipelines.loading:load_layout",
+    "loader": "trackshade.pipelines.families.loading:load_layout",
     "key_pictures": "video",
     "dynamic_guidance": False,
 }

@@ -65,31 +65,10 @@ def load_diffusers(
             raise ModelError("bad-input", f"The model {spec.name} takes no LoRA files.", "Leave them out.")
         return DiffusionShaderPipeline.from_pretrained(model_folder(spec), torch_dtype=precision)
 
-    return _load(spec, read, device, dtype, progress, memory)
+    return load_with(spec, read, device, dtype, progress, memory)
 
 
-def load_layout(
-    spec: ModelSpec,
-    device: str | None = None,
-    dtype: torch.dtype | None = None,
-    progress: Progress | None = None,
-    memory: str = "auto",
-    loras: Sequence[tuple[Path, float]] = (),
-) -> Any:
-    """Load the pipeline of diffusers that a model's family names, ready to call; arguments as of `load_diffusers`."""
-
-    def read(precision: torch.dtype) -> Any:
-        from .families.family import family_class
-        from .families.layout import read_pipeline
-
-        layout = family_class(spec).layout
-        assert layout is not None
-        return read_pipeline(spec, layout, precision, loras)
-
-    return _load(spec, read, device, dtype, progress, memory)
-
-
-def _load(
+def load_with(
     spec: ModelSpec,
     read: Callable[[torch.dtype], Any],
     device: str | None,
@@ -97,7 +76,19 @@ def _load(
     progress: Progress | None,
     memory: str,
 ) -> Any:
-    """Read a pipeline and move it to a device with a memory preset; see `load_diffusers`."""
+    """Read a pipeline and move it to a device with a memory preset.
+
+    Args:
+        spec: Registry entry.
+        read: Reads the pipeline in a precision.
+        device: See `load_diffusers`, as all others.
+        dtype: Precision.
+        progress: Progress.
+        memory: Memory preset.
+
+    Raises:
+        ModelError: See `load_diffusers`.
+    """
     report = progress or (lambda fraction, message: None)
     if not is_present(spec):
         raise ModelError(

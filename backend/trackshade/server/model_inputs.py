@@ -13,7 +13,6 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.clips import depth_clip, drawn_layout_clip, rendered_layout_clip
 from trackshade.control.tracks import sample_tracks
 from trackshade.core.errors import ShotError, UsageError
-from trackshade.core.text import join_or
 from trackshade.ipc import protocol as states
 from trackshade.server.propagate import light_of
 
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
 _WHAT = {"layout": "Drawing the layout", "depth": "Drawing the depth", "tracks": "Tracking points"}
 
 
-def choose_control(spec: ModelSpec, settings: ShadeSettings) -> str:
-    """Return the kind of clip that a model follows. Raise UsageError if it follows none of the kind that is set."""
-    if settings.control_clip == "auto":
-        return spec.controls[0]
-    if settings.control_clip not in spec.controls:
-        raise UsageError(
-            "control-not-taken",
-            f"The model {spec.name} does not follow '{settings.control_clip}': it follows {join_or(spec.controls)}.",
-            "Choose one of these, or auto.",
-        )
-    return settings.control_clip
-
-
 def check_model(spec: ModelSpec, settings: ShadeSettings, has_first_frame: bool) -> None:
     """Check that a model can make frames with the settings of a job, before it is loaded.
 
@@ -44,7 +30,7 @@ def check_model(spec: ModelSpec, settings: ShadeSettings, has_first_frame: bool)
         ShotError: It needs a first frame and there is none.
         UsageError: It does not follow the clip that is set, or has another number of steps.
     """
-    choose_control(spec, settings)
+    spec.control_for(settings.control_clip)
     if "first-frame" in spec.needs and not has_first_frame:
         raise ShotError(
             "no-first-frame",
@@ -61,7 +47,7 @@ def check_model(spec: ModelSpec, settings: ShadeSettings, has_first_frame: bool)
 
 def describe_inputs(run: JobRun, has_first_frame: bool) -> dict[str, Any]:
     """Return plain values about what the model of a job is given, for the record."""
-    control = choose_control(run.spec, run.settings)
+    control = run.spec.control_for(run.settings.control_clip)
     is_rendered = control == "layout" and run.inputs.light is not None
     return {
         "control": control,
@@ -83,7 +69,7 @@ def collect_inputs(run: JobRun, first_frame: np.ndarray | None) -> ModelInputs:
     """
     from trackshade.pipelines.families.family import ModelInputs
 
-    control = choose_control(run.spec, run.settings)
+    control = run.spec.control_for(run.settings.control_clip)
     shot, report = run.tracking.shot, run.reporter
     pictures = {} if first_frame is None else {0: first_frame}
     pictures |= {frame: run.fit.fit_image(run.inputs.keys[cell]) for cell, frame in _picture_frames(run).items()}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from trackshade.core.errors import ModelError
 from trackshade.ipc import protocol as states
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.model_inputs import check_model, collect_inputs, describe_inputs
-from trackshade.server.stills import load_look
+from trackshade.server.stills import load_look, parse_lora
 
 if TYPE_CHECKING:
     from trackshade.pipelines.families.family import ModelFamily, ModelInputs
@@ -46,30 +46,34 @@ class Models:
     def __init__(self, device: str | None) -> None:
         """Load models on a device later; None for the best one."""
         self._device = device
-        self._loaded: tuple[str, LoadedModel] | None = None
+        self._loaded: tuple[tuple[str, tuple[str, ...]], LoadedModel] | None = None
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
-    def load(self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto") -> LoadedModel:
-        """Load a video model, unless it is the last one that was loaded. Raise ModelError.
+    def load(
+        self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto", loras: Sequence[str] = ()
+    ) -> LoadedModel:
+        """Load a video model with LoRA files, unless it is the last one that was loaded. Raise ModelError.
 
         "auto" keeps a loaded model's memory preset; see `trackshade.config.memory_presets`.
         """
-        if self._loaded is not None and self._loaded[0] == spec.name:
+        wanted = (spec.name, tuple(loras))
+        if self._loaded is not None and self._loaded[0] == wanted:
             preset = self._loaded[1].preset
             if memory == "auto" or choose_preset(memory, spec.memory_bytes, None, spec.preset_bytes) == preset:
                 return self._loaded[1]
         self._loaded = self._look = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
-        from trackshade.pipelines.families.family import load_model
+        from trackshade.pipelines.families.loading import load_model
 
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
-        model = load_model(spec, self._device, progress=progress, memory=memory)
+        files = [parse_lora(text) for text in loras]
+        model = load_model(spec, self._device, progress=progress, memory=memory, **({"loras": files} if files else {}))
         loaded = LoadedModel(model, self._background.submit(digest, registry.model_folder(spec)))
-        self._loaded = (spec.name, loaded)
+        self._loaded = (wanted, loaded)
         return loaded
 
     def load_look(self, settings: ShadeSettings, report: Callable[..., None]) -> LookPipeline:
@@ -156,7 +160,7 @@ class Models:
         return images[:1] if still else images, {run.spec.name: made[0].digest.result()}
 
     def _load(self, run: JobRun, memory: str) -> LoadedModel:
-        loaded = self.load(run.spec, run.reporter.report, memory)
+        loaded = self.load(run.spec, run.reporter.report, memory, run.settings.video_loras)
         run.memory["preset"] = loaded.preset.name
         if loaded.preset.name != "full":
             run.reporter.report(states.LOADING, memory_sentence(loaded.preset))

@@ -7,7 +7,6 @@ which inputs are prepared; the class passes them to a pipeline and returns the f
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from ...config.memory_presets import MemoryPreset
 from ...config.registry import ModelSpec
 from ...config.settings import ShadeSettings
 from ...control.tracks import Tracks
-from ..loading import load_pipeline
 
 if TYPE_CHECKING:
     from .layout import Layout
@@ -115,7 +113,7 @@ class ModelFamily(ABC):
     """A loaded model.
 
     Attributes:
-        layout: Components of its checkpoints, of families that `trackshade.pipelines.loading.load_layout` loads.
+        layout: Components of its checkpoints, of families that `loading.load_layout` loads.
         spec: Registry entry.
         pipeline: The loaded pipeline.
     """
@@ -147,14 +145,3 @@ class ModelFamily(ABC):
         Raises:
             ModelError: The model cannot take the inputs, or memory does not suffice.
         """
-
-
-def family_class(spec: ModelSpec) -> type[ModelFamily]:
-    """Return the class of a model's family."""
-    module, _, name = spec.family.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def load_model(spec: ModelSpec, device: str | None = None, **options: Any) -> ModelFamily:
-    """Load a model onto a device; options as in `trackshade.pipelines.loading.load_diffusers`. Raise ModelError."""
-    return family_class(spec)(spec, load_pipeline(spec, device, **options))

@@ -14,8 +14,8 @@ from ...core.text import join_or
 from ...models.checkpoint import INDEX, read_json
 from ...models.loading import COMPONENTS
 from ...models.loading import check_checkpoint as check_diffusion_shader
-from .family import family_class
 from .layout import check_layout
+from .loading import family_class
 
 
 def check_checkpoint(path: Path, like: str = "") -> dict[str, Any]:
