@@ -382,6 +382,9 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
         keys=tuple((frame, picture) for name, frame, picture in keys if name is None),
         input_render=values.get("input_render", False),
         light=values.get("light", "none"),
+        references=tuple(values.get("reference") or ()),
+        has_layout="control_clip" in values
+        and ShadeSettings(model=values["model"], control_clip=values["control_clip"]).follows_layout,
         strict=values["strict"],
         keep_played=False,  # the file was only just opened: nothing was played
         glass=values["glass"],

@@ -93,6 +93,7 @@ class Facts:
     device_is_gpu: bool = False  # whether that is the memory of a graphics card
     memory: str = "auto"  # memory that the model may take; see `trackshade.config.memory_presets`
     model_memory: int = 0  # memory that the model needs on the device, bytes
+    preset_memory: tuple[tuple[str, int], ...] = ()  # see `ModelSpec.preset_bytes`
     model: str = ""  # title of the model
     model_here: bool = True  # whether its weights are on this computer
     saved: bool = True  # whether the file has been saved
@@ -319,7 +320,8 @@ def _read_model(spec: ModelSpec) -> dict[str, Any]:
     here = bool(current_prefs().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the embedded model is loaded with the backend
     free = None if loaded else state.free_bytes
-    known = {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes}
+    known = {"model": spec.title, "model_here": here}
+    known |= {"model_memory": spec.memory_bytes, "preset_memory": spec.preset_bytes}
     return {**known, "device_free": free, "device_is_gpu": state.is_gpu}
 
 

@@ -67,13 +67,13 @@ def reason_against(shot: Shot, request: ShotRequest, engine: str) -> str | None:
         engine: The engine that renders first frames.
     """
     light = shot.source.get("light") or {"varies": True, "lit": True}
-    if len(shot.frame_numbers) < 2:
+    if len(shot.frame_numbers) < 2 and not request.has_layout:
         return "The shot is a single frame, so its light does not change."
     if engine == WORKBENCH and request.given_picture is None:
         return "Workbench renders no light, so there is none to follow."
     if not light["lit"]:
         return "The scene has no lights."
-    if not (light["varies"] or _moves(shot)):
+    if not (light["varies"] or _moves(shot) or request.has_layout):
         return "Nothing but the camera moves, so the light does not change."
     return None
 

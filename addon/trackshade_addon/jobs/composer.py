@@ -26,7 +26,7 @@ from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.cameras import unroll_cameras
-from trackshade.shot.input_image import attach_key_pictures
+from trackshade.shot.input_image import attach_key_pictures, fit_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -133,14 +133,14 @@ def capture_scene(
         yield Progress("rendering", "the picture at the shot's size")
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
-    captured = with_keys(captured, request)
+    captured = with_references(with_keys(captured, request), request)
     images = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
     if images is not None and request.first_frame == "render":
         others = {view: images[view] for view in range(1, len(shot.cameras))}
         captured = replace(captured, first_frame=images[0], keys={**others, **captured.keys})
     if images is not None and len(images) > len(shot.cameras):
         captured = replace(captured, input_render=images)
-    if request.light == "clay":
+    if request.needs_clay:
         return (yield from with_clay(captured, request, on_free=on_free))
     on_free()
     return captured
@@ -186,14 +186,14 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
         captured = with_picture(shot, request.given_picture)
     elif tracks.order.picture:
         captured = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
-    captured = with_keys(captured, request)
+    captured = with_references(with_keys(captured, request), request)
     if request.light == "render":
         renders = new_frames(shot, len(shot.frame_numbers))
         for t, frame in enumerate(shot.frame_numbers):
             yield Progress("rendering", "the input, from the export", t, len(renders))
             renders[t] = read_picture(tracks.picture(float(frame)))
         captured = replace(captured, input_render=renders)
-    if request.light != "clay":
+    if not request.needs_clay:
         return captured
     return (yield from with_clay(captured, request))
 
@@ -223,6 +223,13 @@ def with_keys(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
     pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in sources)
     shot, keys = attach_key_pictures(captured.shot, pictures)
     return replace(captured, shot=shot, keys={**captured.keys, **keys})
+
+
+def with_references(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
+    """Add the reference pictures of a request. Main thread only. Raise ShotError if one cannot be read."""
+    management = captured.shot.source.get("color_management")
+    images = [read_given_image(source, management) for source in request.references]
+    return replace(captured, references=tuple(fit_image(image, image.size, None).pixels for image in images))
 
 
 def place_and_save(

@@ -445,6 +445,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             first_frame=first_frame,
             keys=tuple((float(key.frame), key.picture) for key in keys if key not in of_others),
             light=self.light,
+            has_layout=self.shade_settings().follows_layout,
             glass=self.glass,
             hair=self.hair,
         )

@@ -108,7 +108,11 @@ class ModelSettings(SettingsPanel):
         draw_properties(column, settings, "control_scale", "control_start", "control_end", slider=True)
         draw_properties(layout.column(align=True), settings, "key_pictures", "frame_rule", "size", "size_mode")
         layout.prop(settings, "memory")
-        preset = None if spec is None else choose_preset(settings.memory, spec.memory_bytes, _free_gpu_memory())
+        preset = (
+            None
+            if spec is None
+            else choose_preset(settings.memory, spec.memory_bytes, _free_gpu_memory(), spec.preset_bytes)
+        )
         if preset is not None and preset.name != "full":
             draw_text(layout, context, texts.memory_text(preset), "MEMORY")
 

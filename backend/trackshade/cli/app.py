@@ -207,7 +207,25 @@ COMMANDS: Mapping[str, Command] = {
     "serve": Command(
         "Run a backend until it is interrupted. All programs on this machine use it.", options.SERVE, commands.serve
     ),
-    "models": Command("List the models. 'models fetch' downloads one.", (options.JSON,), commands.print_models),
+    "models": Command(
+        "List the models. 'models fetch' downloads one, 'models add' uses your own.",
+        (options.JSON,),
+        commands.print_models,
+    ),
+    "models add": Command(
+        "Use weights of your own: a folder in diffusers' layout, or a file that holds a transformer alone.",
+        (
+            Option("path", "Folder, .safetensors or .gguf file; it stays where it is.", "PATH", required=True),
+            Option("--like", "Built-in model that it is one of. Default: found in the folder.", "NAME", ""),
+            Option("--title", "Name to show. Default: that of the folder or file.", "TEXT", ""),
+        ),
+        commands.add_model,
+    ),
+    "models remove": Command(
+        "Remove weights of your own from the list. The files are kept.",
+        (Option("name", "Name of the model.", "NAME", required=True),),
+        commands.remove_model,
+    ),
     "models fetch": Command(
         "Download the weights of a model. An interrupted download is continued.",
         (

@@ -104,7 +104,7 @@ def verify(name: str) -> dict[str, Any]:
 
 def check(folder: str) -> dict[str, Any]:
     """Check every component of a checkpoint without loading it. Raise ModelError."""
-    from trackshade.models.loading import check_checkpoint
+    from trackshade.pipelines.families.recognize import check_checkpoint
 
     return check_checkpoint(Path(folder))
 

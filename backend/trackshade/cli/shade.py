@@ -28,6 +28,7 @@ from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.input_image import (
     InputImage,
     attach_key_pictures,
+    fit_image,
     input_image_from_array,
     load_input_image,
     sample_of_frame,
@@ -56,7 +57,8 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
             captured = add_pictures(shot, path.with_suffix(".png"), "any", values, on_message)
-            return replace(captured, light=_read_light(path) if settings.light == "clay" else None)
+            needs_light = settings.light == "clay" or settings.follows_layout
+            return replace(captured, light=_read_light(path) if needs_light else None)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
@@ -149,7 +151,8 @@ def add_pictures(
     others = ((camera, frame, _load_key(path)) for camera, frame, path in keys if not is_first(camera, frame))
     shot, pictures = attach_key_pictures(captured.shot, others)
     shot.check_values()
-    return replace(captured, shot=shot, keys={**captured.keys, **pictures})
+    references = tuple(_load_reference(Path(path)) for path in values.get("reference") or ())
+    return replace(captured, shot=shot, keys={**captured.keys, **pictures}, references=references)
 
 
 def _first_frames_beside(
@@ -169,6 +172,11 @@ def _load(path: Path) -> InputImage:
     from trackshade.cli.image_decoder import decode
 
     return load_input_image(path, decode)
+
+
+def _load_reference(path: Path) -> np.ndarray:  # [h, w, 3] uint8 sRGB
+    image = _load(path)
+    return fit_image(image, image.size, None).pixels
 
 
 def _load_key(path: Path) -> InputImage:

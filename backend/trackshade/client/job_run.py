@@ -47,6 +47,7 @@ class CapturedShot:
     # Further pictures to propagate, by the sample that they show: [h, w, 3] uint8 sRGB of the shot's aspect.
     keys: Mapping[int, np.ndarray] = field(default_factory=dict)
     light: np.ndarray | None = None  # [T, h, w, 3] float16 scene-linear clay renders of all samples, or None
+    references: tuple[np.ndarray, ...] = ()  # [h, w, 3] uint8 sRGB pictures of what is to be seen
 
     @staticmethod
     def with_picture(shot: Shot, image: InputImage, content: str = "any") -> CapturedShot:
@@ -135,6 +136,7 @@ def shade_shot(
         lambda count: chunks_left.__setitem__(0, count),
         keys=captured.keys,
         light=captured.light,
+        references=captured.references,
     )
     yield from _complete(backend, job, submitted, out, remaining)
     return JobResult.load(job, out.path, time.monotonic() - start)

@@ -19,6 +19,7 @@ from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.memory_presets import MEMORY_CHOICES
 from trackshade.config.settings import (
+    CONTROL_CHOICES,
     CONTROLS,
     GLASS,
     HAIR,
@@ -149,6 +150,19 @@ SAMPLING_OPTIONS = (
         0,
         int,
     ),
+    _choice(
+        "--control-clip",
+        "What the video model follows, if it knows several: the tracking video, gray clay (layout), depth or tracks of "
+        "points. 'trackshade models' lists what each follows.",
+        CONTROL_CHOICES,
+    ),
+    Option(
+        "--video-lora",
+        "LoRA file of the video model, on the backend's machine, and its strength. Repeat it for more.",
+        "FILE[:X]",
+        repeat=True,
+        dest="video_loras",
+    ),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
     _choice(
         "--memory",
@@ -264,6 +278,12 @@ _KEY = Option(
     "[CAMERA@]FRAME=PICTURE",
     repeat=True,
 )
+_REFERENCES = Option(
+    "--reference",
+    "Picture of what is to be seen, such as a character, for video models that use it. Repeat it for more.",
+    "PICTURE",
+    repeat=True,
+)
 _CAMERAS = (
     Option(
         "--cameras",
@@ -336,7 +356,18 @@ _TRACK = (
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (
+            *_CAPTURE_ALL,
+            *_CAMERAS,
+            *_MOTION,
+            _KEY,
+            _REFERENCES,
+            MODEL,
+            _RENDER,
+            *SAMPLING_OPTIONS,
+            *_LOOK,
+            *_RESULT_OUTPUT,
+        ),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
@@ -345,7 +376,10 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (
+            *(_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, _REFERENCES),
+            *(*SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        ),
     ),
     "key": (
         "Write what a shot's key pictures show of some frames, to paint on them.",
@@ -466,6 +500,7 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job from the values of a command, such as "shade" or "key". Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
+    sampling["video_loras"] = tuple(values["video_loras"] or ())
     if "key_frames" in values:
         if not values["key_frames"]:
             raise UsageError("no-key-frame", "No frame was given.", "Name it with --frame N.")
