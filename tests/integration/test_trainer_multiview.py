@@ -15,7 +15,7 @@ import torch
 from tests.helpers.trainings import PLAIN
 from trackshade.core.errors import UsageError
 from trackshade.pipelines.multiview.matrix import MatrixModel
-from trackshade_lab.training.__main__ import parse_multiview
+from trackshade_lab.training.__main__ import MULTIVIEW_DESCRIPTION, parse_generated
 from trackshade_lab.training.config import MultiviewConfig
 from trackshade_lab.training.run import export_run, train
 
@@ -44,8 +44,13 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_the_command_line_has_the_settings(tmp_path: Path) -> None:
-    config, as_json = parse_multiview(["--out", str(tmp_path), "--minutes", "5", "--columns", "3", "--json"])
+    config, as_json = parse_generated(
+        "multiview",
+        MultiviewConfig,
+        MULTIVIEW_DESCRIPTION,
+        ["--out", str(tmp_path), "--minutes", "5", "--columns", "3", "--json"],
+    )
     assert as_json
     assert (config.minutes, config.columns, config.initialize_from) == (5.0, 3, "mini")
     with pytest.raises(UsageError, match="--out must be given"):
-        parse_multiview(["--minutes", "5"])
+        parse_generated("multiview", MultiviewConfig, MULTIVIEW_DESCRIPTION, ["--minutes", "5"])

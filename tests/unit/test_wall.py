@@ -21,10 +21,12 @@ ORDER = (
     "core",
     "config",
     "shot",
+    "motion",
     "control",
     "propagation",
     "lifting",
     "tracking",
+    "driving",
     "models",
     "pipelines",
     "results",
@@ -35,7 +37,7 @@ ORDER = (
     "server",
     "cli",
 )
-LIGHT = ("core", "config", "shot", "ipc", "client")
+LIGHT = ("core", "config", "shot", "motion", "ipc", "client")
 # What every Blender's Python brings, the bpy packages' as well; pxr is USD's own module.
 BLENDER = {
     *("_cycles", "addon_utils", "bl_operators", "bl_ui", "blf", "bmesh", "bpy", "bpy_extras", "gpu", "gpu_extras"),

@@ -19,6 +19,7 @@ from trackshade.cli.batch.command import batch_options, run_batch
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.export import export
 from trackshade.cli.progress import ProgressDisplay, has_reader, interrupt_with_reader, print_error, print_result
+from trackshade.cli.reenact import motion, reenact
 from trackshade.cli.shade import shade
 from trackshade.config import options
 from trackshade.config.options import Option
@@ -175,6 +176,14 @@ COMMANDS: Mapping[str, Command] = {
         "Shade many shots of a list or a folder, and write a report. It goes on where it was interrupted.",
         (*batch_options(), _BLENDER),
         run_batch,
+    ),
+    "reenact": Command(
+        "Let the figure of a picture do the motion of footage, seen from a camera that is named in words.",
+        options.REENACT,
+        make=reenact,
+    ),
+    "motion": Command(
+        "Write the motion of the figure in footage as joint rotations, for an armature.", options.MOTION, make=motion
     ),
     "bake": Command(
         "Bake the frames of a result into a texture for each mesh, with a heat map of what varies.",

@@ -68,6 +68,12 @@ def print_models(values: Values) -> None:
         accepts = f"{spec.frame_rule} frames of {sizes}"
         follows = ", ".join((*spec.controls, *spec.inputs))
         rows.append([spec.name, weights, accepts, follows, format_size(spec.memory_bytes), spec.license, spec.use])
+    for motion in registry.motion_models():
+        weights = "present" if registry.is_present(motion) else "not downloaded"
+        width, height = motion.sizes[0]
+        accepts = f"driving footage, pictures of {width}×{height}"
+        memory = format_size(motion.memory_bytes)
+        rows.append([motion.name, weights, accepts, "reference, footage", memory, motion.license, motion.use])
     for image in image_models.image_models():
         weights = "present" if image_models.is_image_model_present(image) else "not downloaded"
         accepts = f"a still of about {image.area / 1e6:.1f} megapixels"

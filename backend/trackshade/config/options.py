@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.memory_presets import MEMORY_CHOICES
+from trackshade.config.registry import MINI_MOTION
 from trackshade.config.settings import (
     CONTROL_CHOICES,
     CONTROLS,
@@ -71,6 +72,7 @@ def _choice(name: str, text: str, choices: tuple[str, ...]) -> Option:
 GENERATE = "generate"  # instead of the path of a first frame
 DEPTH_KINDS = ("auto", "z", "distance", "inverse")  # as `trackshade.shot.lift_request` has them
 PLACES = ("auto", "indoors", "outdoors")
+MOTION_MODES = ("reenact", "stabilise", "novel-view")  # as `trackshade.motion.request` has them
 CAMERA_MODES = ("override", "append")  # as `trackshade.core.camera_motion.move_camera` has them
 PLACEMENT_MODES = (
     "both",
@@ -352,6 +354,39 @@ _TRACK = (
     replace(_MASKS, help="Mask of something that moves, in the first frame. Repeat it for more."),
     _FOV,
 )  # fmt: skip
+
+_DRIVING = (
+    Option("driving", "Video, or folder of pictures. A novel view also takes one picture.", "DRIVING", required=True),
+    Option("--start", "Time of the first frame that is used, seconds.", "S", 0.0, float),
+    Option("--end", "Time of the last frame that is used, seconds. Default: the end, at most a minute.", "S",
+           kind=float),
+    Option("--box", "Box around the figure, pixels. Default: it is looked for.", "L,T,R,B"),
+    Option("--mask", "Picture that is white where the figure is, instead of a box.", "FILE"),
+    Option("--person", "Number of the figure, from the left, if there are several.", "N", kind=int),
+    Option("--rate", "Frames per second of a folder of pictures.", "X", 24.0, float),
+    Option("--model", "Motion model: mini-motion, or a folder that 'trackshade train motion' has exported.",
+           "NAME|FOLDER", MINI_MOTION),
+)  # fmt: skip
+REENACT = (
+    *_DRIVING,
+    Option("--reference", "Picture of the figure that is to move. Default: the first frame, except in reenact.",
+           "PICTURE"),
+    Option("--reference-box", "Box around the figure in the reference, pixels. Default: it is looked for.", "L,T,R,B"),
+    Option("--camera", "Camera move in words, such as 'circles to the left' or 'from behind, rises'.", "WORDS",
+           "static"),
+    _choice("--mode", "What is made: the reference in the footage's motion (reenact), the footage's figure from a "
+            "still camera (stabilise), or a still figure from a moving camera (novel-view).", MOTION_MODES),
+    Option("--frames", "Number of frames of a novel view.", "N", 16, int),
+    _SEED,
+    Option("--steps", "Number of denoising steps. Default: the model's.", "N", kind=int),
+    Option("--armature", "Also write the joint rotations to this BVH file.", "FILE.bvh"),
+    *_RESULT_OUTPUT,
+)  # fmt: skip
+MOTION = (
+    *_DRIVING,
+    Option("--fps", "Frame rate of the motion file. Default: the model's.", "X", kind=float),
+    *(_FILE, _FORCE, JSON, *_BACKEND),
+)
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (

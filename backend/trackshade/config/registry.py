@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -306,9 +307,73 @@ _MODELS = (
 )
 
 
+MINI_MOTION = "mini-motion"
+_MOTION_MODEL = ModelSpec(
+    name=MINI_MOTION,
+    title="Trackshade mini-motion (embedded, runs on a CPU)",
+    allowed_frame_counts=(8,),
+    sizes=((48, 64),),
+    fps=8.0,
+    steps=2,
+    guidance=1.0,
+    dynamic_guidance=False,
+    negative_prompt="",
+    text_length=0,
+    memory_bytes=1 << 30,
+    license="GPL-3.0-or-later",
+    license_url="https://spdx.org/licenses/GPL-3.0-or-later.html",
+    repo="",
+    revision="",
+    loader="trackshade.pipelines.motion:MotionPipeline.from_pretrained",
+    shipped=True,
+)
+
+
 def models() -> tuple[ModelSpec, ...]:
-    """Return all models, the embedded one first and registered checkpoints last."""
+    """Return all models that shade, the embedded one first and registered checkpoints last."""
     return (*_MODELS, *_registered())
+
+
+def motion_models() -> tuple[ModelSpec, ...]:
+    """Return the models that read the motion of footage."""
+    return (_MOTION_MODEL,)
+
+
+def motion_spec(name: str) -> ModelSpec:
+    """Return the motion model with a name, or that of a folder that `trackshade train motion` has exported.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if name == MINI_MOTION:
+        return _MOTION_MODEL
+    folder = Path(name).expanduser().absolute()
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            "unknown-model",
+            f"There is no motion model named '{name}'.",
+            f"Use {MINI_MOTION}, or the folder of one that 'trackshade train motion' has exported.",
+        )
+    try:
+        config = json.loads((folder / "encoder" / "config.json").read_text(encoding="utf-8"))
+        size = int(config["frame_width"]), int(config["frame_height"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            "wrong-weights",
+            f"{folder} holds no motion model.",
+            "Choose the folder of mini-motion or of a run of `trackshade train motion`.",
+        ) from error
+    license_name = "That of your checkpoint"
+    return replace(
+        _MOTION_MODEL,
+        name=name,
+        title=folder.name,
+        sizes=(size,),
+        folder=str(folder),
+        shipped=False,
+        license=license_name,
+        license_url="",
+    )
 
 
 def _registered() -> Iterator[ModelSpec]:

@@ -17,7 +17,8 @@ from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 CONTROLS = ("mesh", "points")
 GLASS = ("opaque", "through")
 HAIR = ("none", "strands")
-OUTPUTS = ("video", "tracking", "key", "stills")
+OUTPUTS = ("video", "tracking", "key", "stills", "motion")
+AZIMUTHS_FROM = ("reference", "front")
 KEY_PICTURES = ("auto", "first-frame", "video")
 OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
@@ -47,7 +48,9 @@ class ShadeSettings:
         preview_every: Every n-th step comes with a preview; 0 for none.
         output: "video" for the shaded video; "tracking" for the tracking video only, which needs no model; "key" for
             what the given key pictures show of `key_frames`, which needs a model only where no picture is given;
-            "stills" for stills of the first frame by an image model, to choose a look from.
+            "stills" for stills of the first frame by an image model, to choose a look from; "motion" for the motion of
+            driving footage, which a motion model reads, and its figure in that motion if there is a first frame: see
+            `trackshade.motion.driving_shot`.
         key_frames: Scene frames that the output "key" shows.
         image_model: Name of an image model that paints the first frame, from the one that was sent if there is one, and
             the stills; of the output "key", what no key picture shows. Empty for none. See
@@ -76,6 +79,8 @@ class ShadeSettings:
             "mini-matrix" or a folder that `trackshade train multiview` has exported; empty for none.
         arm: How it combines rows and columns of the grid of cameras and frames; empty for the default.
         splats: Number of Gaussian splats that ride on the surfaces, written beside the frames; 0 for none.
+        azimuths_from: What the azimuths of the camera count from in the output "motion": the "reference" view, or the
+            "front" of the figure, which the model looks for in the reference.
     """
 
     model: str = "mini"
@@ -111,6 +116,7 @@ class ShadeSettings:
     memory: str = "auto"
     control_clip: str = "auto"
     video_loras: tuple[str, ...] = ()
+    azimuths_from: str = "reference"
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -142,6 +148,7 @@ class ShadeSettings:
             ("image format", self.image_format, IMAGE_FORMATS),
             ("memory", self.memory, MEMORY_CHOICES),
             ("control clip", self.control_clip, CONTROL_CHOICES),
+            ("azimuths' origin", self.azimuths_from, AZIMUTHS_FROM),
         ):
             require(value in choices, name, value, " or ".join(choices))
         size = self.model_size

@@ -25,6 +25,7 @@ from trackshade.server.stills import load_look, parse_lora
 if TYPE_CHECKING:
     from trackshade.pipelines.families.family import ModelFamily, ModelInputs
     from trackshade.pipelines.look_stills import LookPipeline
+    from trackshade.pipelines.motion import MotionPipeline
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Models:
         self._device = device
         self._loaded: tuple[tuple[str, tuple[str, ...]], LoadedModel] | None = None
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
+        self._motion: tuple[str, MotionPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
     def load(
@@ -84,6 +86,17 @@ class Models:
             self._look = None
             self._look = wanted, load_look(settings, self._device, report)
         return self._look[1]
+
+    def load_motion(self, spec: ModelSpec, report: Callable[..., None]) -> MotionPipeline:
+        """Load a motion model, unless it is the last one that was loaded. Raise ModelError."""
+        if self._motion is None or self._motion[0] != spec.name:
+            report(states.LOADING, "Loading PyTorch")
+            from trackshade.pipelines.loading import default_device
+            from trackshade.pipelines.motion import MotionPipeline
+
+            folder = registry.model_folder(spec)
+            self._motion = spec.name, MotionPipeline.from_pretrained(folder, self._device or default_device())
+        return self._motion[1]
 
     def make_cells(
         self,

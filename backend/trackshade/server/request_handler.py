@@ -86,7 +86,7 @@ class RequestHandler:
         if not all(isinstance(key, str) for key in values):
             raise ProtocolError("malformed-message", "A message's settings have names that are not text.")
         settings = ShadeSettings.from_dict(values)
-        registry.spec(settings.model)
+        (registry.motion_spec if settings.output == "motion" else registry.spec)(settings.model)
         manifest = Manifest.from_dict(require(message.body, "manifest", dict))
         _check_memory(manifest)
         wanted = manifest.chunk_sizes()

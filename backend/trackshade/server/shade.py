@@ -3,7 +3,7 @@
 
 A shot is checked before the model is loaded and torch is imported. A job whose key pictures were all given needs no
 model. A job with the output "tracking" ends with the tracking video, one with the output "key" with pictures of some
-frames.
+frames, and one with the output "motion" has a motion model read driving footage.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from trackshade.server.job import JobRun, Reporter, encode_preview, timed
 from trackshade.server.job_inputs import check_inputs, read_inputs
 from trackshade.server.key_pictures import check_keys, measure_coverage, write_key_job
 from trackshade.server.models import Models
+from trackshade.server.motion import run_motion
 from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, propagate
 from trackshade.server.splats import check_splats, write_splats
 from trackshade.server.stills import paint_first_frame, write_stills
@@ -66,10 +67,13 @@ class JobRunner:
         timings: dict[str, float] = {}
         with timed(timings, "read"):
             reporter.report(states.LOADING, "Reading the shot")
-            store, spec = ChunkStore(chunks), registry.spec(settings.model)
+            store = ChunkStore(chunks)
             shot = Shot.decode(manifest.shot, store.arrays(manifest))
             shot.check_values()
             inputs = read_inputs(store, manifest)
+            if settings.output == "motion":
+                return run_motion(shot, inputs, settings, self._models, folder, reporter)
+            spec = registry.spec(settings.model)
             check_cameras(shot, settings)
             check_inputs(shot, inputs, settings)
             check_splats(settings.splats)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from trackshade.shot.track_request import TrackRequest
 
 _THUMBNAIL = 96  # px, the longer side of the gray pictures that cuts are found in
 _UNLIKE, _OUTSTANDING = 0.35, 2.5  # of a cut: the least difference of two frames, and times the largest one around it
+PICTURE_RATE = 24.0  # frames per second of a folder of pictures, where it is not given
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _NEIGHBORS = 6  # frames before and after a cut that it is compared with
 
 Report = Callable[[float], None]
@@ -53,7 +56,7 @@ def read_footage(path: Path, request: TrackRequest, report: Report, cancelled: C
         UsageError: the request names a part that the video does not have.
         CancelledError: `cancelled` returned True.
     """
-    scan = _scan(path, request, report, cancelled)
+    scan = scan_video(path, request.start, request.duration, report, cancelled)
     parts = np.split(np.arange(len(scan.times)), find_cuts(scan.thumbnails))
     number = request.part or 1
     if number > len(parts):
@@ -85,27 +88,63 @@ def read_footage(path: Path, request: TrackRequest, report: Report, cancelled: C
             f"One frame in {step:.1f} s was tracked. Points are lost where much changes between two; track a shorter "
             "part, or more frames."
         )
-    images = _take(path, scan.times[chosen], request.size, report, cancelled)
+    taken = []
+    for image in take_frames(path, scan.times[chosen], request.size, cancelled):
+        taken.append(image)
+        report(0.5 + 0.5 * len(taken) / count)
+    images = np.stack(taken)
     return Footage(images, scan.times[chosen], 1.0 / step, scan.size, tuple(warnings))
 
 
 @dataclass(frozen=True, eq=False)
-class _Scan:
-    times: np.ndarray  # [N] seconds, ascending
-    thumbnails: np.ndarray  # [N, h, w] uint8 gray
+class VideoScan:
+    """What was learned about a part of a video by decoding it once.
+
+    Attributes:
+        times: [N] seconds from the video's beginning of its frames, ascending.
+        thumbnails: [N, h, w] uint8 gray.
+        size: (width, height) of the video as it is shown, pixels.
+        seconds: length that the file says the whole video has, or None.
+        warnings: sentences about what was left out.
+    """
+
+    times: np.ndarray
+    thumbnails: np.ndarray
     size: tuple[int, int]
+    seconds: float | None
     warnings: tuple[str, ...]
 
 
-def _scan(path: Path, request: TrackRequest, report: Report, cancelled: Callable[[], bool]) -> _Scan:
-    """Decode the range of a request; return all times and small pictures."""
+def scan_video(
+    path: Path,
+    start: float,
+    duration: float | None,
+    report: Report,
+    cancelled: Callable[[], bool],
+    rate: float = PICTURE_RATE,
+) -> VideoScan:
+    """Decode a part of a video for the times of its frames and small pictures of them; report half of the progress.
+
+    Args:
+        path: the video, or a folder of pictures.
+        start: where the part begins, seconds.
+        duration: its length, seconds; None up to the end.
+        report: called with the fraction that is done, up to 0.5.
+        cancelled: whether to end.
+        rate: frames per second of a folder of pictures.
+
+    Raises:
+        ShotError: the file is missing, is no video, or has no frames there.
+        CancelledError: `cancelled` returned True.
+    """
     times: list[float] = []
     thumbnails: list[np.ndarray] = []
     size, warnings = (0, 0), []
-    end = np.inf if request.duration is None else request.start + request.duration
-    with _Video(path) as video:
-        length = min(end, video.seconds or np.inf) - request.start
-        for time, frame in video.frames(request.start):
+    end = np.inf if duration is None else start + duration
+    with _open(path, rate) as video:
+        seconds = video.seconds
+        length = min(end, seconds or np.inf) - start
+        for time, frame in video.frames(start):
             if time > end + 1e-6:
                 break
             if cancelled():
@@ -120,31 +159,47 @@ def _scan(path: Path, request: TrackRequest, report: Report, cancelled: Callable
                 continue  # a repeated or disordered time stamp
             times.append(time)
             thumbnails.append(image)
-            report(0.5 * min(1.0, (time - request.start) / length) if np.isfinite(length) and length > 0 else 0.0)
+            report(0.5 * min(1.0, (time - start) / length) if np.isfinite(length) and length > 0 else 0.0)
         if video.damage:
             warnings.append(f"{path.name} is damaged after {times[-1] if times else 0:.2f} s; what follows is missing.")
     if not times:
         fix = "Check the file, or the time."
-        raise ShotError("too-few-frames", f"{path.name} has no frames from {request.start:g} s on.", fix)
-    return _Scan(np.array(times), np.stack(thumbnails), size, tuple(warnings))
+        raise ShotError("too-few-frames", f"{path.name} has no frames from {start:g} s on.", fix)
+    return VideoScan(np.array(times), np.stack(thumbnails), size, seconds, tuple(warnings))
 
 
-def _take(
-    path: Path, times: np.ndarray, limit: tuple[int, int], report: Report, cancelled: Callable[[], bool]
-) -> np.ndarray:
-    """Return the frames of ascending times, some of which may be equal: [T, H, W, 3] uint8 sRGB."""
-    images: list[np.ndarray] = []
-    with _Video(path) as video:
+def take_frames(
+    path: Path,
+    times: np.ndarray,
+    limit: tuple[int, int],
+    cancelled: Callable[[], bool],
+    rate: float = PICTURE_RATE,
+) -> Iterator[np.ndarray]:
+    """Yield the frames of ascending times [T], some of which may be equal, [H, W, 3] uint8 sRGB, one after the other.
+
+    Args:
+        path: the video, or a folder of pictures.
+        times: seconds, as `scan_video` has found them.
+        limit: largest (width, height), pixels; larger frames are made smaller.
+        cancelled: whether to end.
+        rate: frames per second of a folder of pictures.
+
+    Raises:
+        ShotError: the video cannot be read again.
+        CancelledError: `cancelled` returned True.
+    """
+    done = 0
+    with _open(path, rate) as video:
         for time, frame in video.frames(times[0]):
             if cancelled():
                 raise CancelledError
             image = None
-            while len(images) < len(times) and time >= times[len(images)] - 1e-6:
+            while done < len(times) and time >= times[done] - 1e-6:
                 image = video.upright(frame, limit, "rgb24") if image is None else image
-                images.append(image)
-                report(0.5 + 0.5 * len(images) / len(times))
-            if len(images) == len(times):
-                return np.stack(images)
+                done += 1
+                yield image
+            if done == len(times):
+                return
     raise ShotError(
         "bad-video", f"{path.name} cannot be read twice in the same way.", "Convert it, for example to MP4."
     )
@@ -152,7 +207,7 @@ def _take(
 
 def read_picture(path: Path, time: float) -> np.ndarray:
     """Return what a video shows at a time, seconds, at its own size: [H, W, 3] uint8 sRGB. Raise ShotError."""
-    return _take(path, np.array([time]), (1 << 16, 1 << 16), lambda _: None, lambda: False)[0]
+    return next(take_frames(path, np.array([time]), (1 << 16, 1 << 16), lambda: False))
 
 
 class _Video:
@@ -203,9 +258,14 @@ class _Video:
                 raise _unreadable(self.path, error) from error
             self.damage = True
 
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel divided by its height."""
+        return float(self._stream.sample_aspect_ratio or 1) or 1.0
+
     def shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Return the (width, height) that a frame is shown with: turned upright, with square pixels."""
-        aspect = float(self._stream.sample_aspect_ratio or 1) or 1.0
+        aspect = self.pixel_aspect
         width, height = max(1, round(frame.width * aspect)), frame.height
         return (height, width) if frame.rotation % 180 else (width, height)
 
@@ -221,6 +281,43 @@ class _Video:
         image = frame.reformat(*target, format=layout, interpolation="AREA").to_ndarray()
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+class _Pictures(_Video):
+    """A folder of pictures that are the frames of a video, in the order of their names."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        """List the pictures. Raise ShotError if there are none."""
+        self.path, self.damage, self._rate = path, False, rate
+        names = [item for item in path.iterdir() if item.suffix.lower() in _PICTURES]
+        self._files = sorted(names, key=lambda item: [
+            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", item.name)
+        ])  # fmt: skip
+        if not self._files:
+            raise ShotError("no-video", f"The folder {path} has no pictures.", "Choose a video, or another folder.")
+        self.seconds = len(self._files) / rate
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel divided by its height."""
+        return 1.0
+
+    def frames(self, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield time, seconds, and frame of all pictures from `start` on. Raise ShotError."""
+        for number, file in enumerate(self._files):
+            if number / self._rate >= start - 1e-6:
+                data = cv2.imread(str(file), cv2.IMREAD_COLOR)
+                if data is None:
+                    raise ShotError("bad-video", f"The picture {file} cannot be read.", "Check the file.")
+                yield number / self._rate, av.VideoFrame.from_ndarray(data, format="bgr24")
+
+
+def _open(path: Path, rate: float) -> _Video:
+    """Open a video, or a folder of pictures that play at a rate. Raise ShotError."""
+    return _Pictures(path, rate) if path.is_dir() else _Video(path)
 
 
 def _unreadable(path: Path, error: Exception) -> ShotError:

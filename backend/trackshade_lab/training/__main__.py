@@ -21,7 +21,7 @@ from typing import Any
 from trackshade.core.errors import UsageError
 
 from ..command_line import CommandParser, run_command, silence_library_logging
-from .config import FineTuningConfig, FromScratchConfig, MultiviewConfig, RunConfig
+from .config import FineTuningConfig, FromScratchConfig, MotionConfig, MultiviewConfig, RunConfig
 
 PROGRAM = "trackshade train"
 MULTIVIEW_DESCRIPTION = """\
@@ -30,12 +30,21 @@ Train mini-matrix, a denoiser of videos and of camera sweeps of one scene, or re
   trackshade train multiview --out RUN --minutes 75
 
 Every step renders its own scenes, so there is no data to prepare."""
+MOTION_DESCRIPTION = """\
+Train mini-motion, which lets the figure of a picture move as in a driving video, or resume its training.
+
+  trackshade train motion --out RUN --minutes 35 --generator-minutes 40
+
+Every step generates its own clips, so there is no data to prepare. First come the motion tokens, without the generator;
+then the generator, with the encoder frozen."""
 DESCRIPTION = """\
 Train a model, or resume an interrupted run.
 
   trackshade train --out RUN --data SHARDS --minutes 120     a small model from scratch, on procedural clips
   trackshade train --out RUN --data DATASET --base FOLDER    the tracking branch of a published base, on a dataset
   trackshade train multiview --out RUN --minutes 75          mini-matrix; see 'trackshade train multiview --help'
+  trackshade train motion --out RUN --minutes 35 --generator-minutes 40
+                                                             mini-motion; see 'trackshade train motion --help'
   trackshade train export RUN [FOLDER]                       export a run's latest checkpoint as a pipeline folder
   trackshade train data FOLDER                               generate procedural clips; see 'trackshade train data --help'
 
@@ -87,24 +96,26 @@ def parse(arguments: Sequence[str]) -> tuple[RunConfig, bool]:
     return cls(**values), as_json
 
 
-def parse_multiview(arguments: Sequence[str]) -> tuple[MultiviewConfig, bool]:
-    """Parse the command line of `trackshade train multiview`, as `parse` does."""
-    parser = CommandParser(f"{PROGRAM} multiview", MULTIVIEW_DESCRIPTION, argument_default=argparse.SUPPRESS)
+def parse_generated(
+    name: str, cls: type[MultiviewConfig] | type[MotionConfig], description: str, arguments: Sequence[str]
+) -> tuple[RunConfig, bool]:
+    """Parse the command line of a training that generates its data, `trackshade train NAME`, as `parse` does."""
+    parser = CommandParser(f"{PROGRAM} {name}", description, argument_default=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", default=False, help="Print JSON lines instead of sentences.")
     groups: dict[str, Any] = {}
-    for entry in dataclasses.fields(MultiviewConfig):
+    for entry in dataclasses.fields(cls):
         if entry.name == "data":  # there is none
             continue
         group = entry.metadata["group"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
         flag = f"--{entry.name.replace('_', '-')}"
-        groups[group].add_argument(flag, dest=entry.name, **_argument_options(entry.name, [entry], MultiviewConfig))
+        groups[group].add_argument(flag, dest=entry.name, **_argument_options(entry.name, [entry], cls))
     values = vars(parser.parse_args(arguments))
     as_json = values.pop("json")
     if "out" not in values:
-        raise UsageError("usage", f"{PROGRAM} multiview: --out must be given.", f"See: {PROGRAM} multiview --help")
-    return MultiviewConfig(**values), as_json
+        raise UsageError("usage", f"{PROGRAM} {name}: --out must be given.", f"See: {PROGRAM} {name} --help")
+    return cls(**values), as_json
 
 
 def _field_names(cls: type) -> dict[str, None]:
@@ -158,7 +169,12 @@ def _run(arguments: list[str]) -> None:
 
         folder = export_run(arguments[1], Path(arguments[2]) if len(arguments) == 3 else None)
     else:
-        config, as_json = parse_multiview(arguments[1:]) if arguments[:1] == ["multiview"] else parse(arguments)
+        if arguments[:1] == ["multiview"]:
+            config, as_json = parse_generated("multiview", MultiviewConfig, MULTIVIEW_DESCRIPTION, arguments[1:])
+        elif arguments[:1] == ["motion"]:
+            config, as_json = parse_generated("motion", MotionConfig, MOTION_DESCRIPTION, arguments[1:])
+        else:
+            config, as_json = parse(arguments)
         silence_library_logging()
         from .logging import format_entry
         from .run import train

@@ -47,6 +47,13 @@ _MULTIVIEW_INDEX = {
     "vae": ["trackshade", "PatchAutoencoder"],
     "transformer": ["trackshade", "ReferenceGuidedTransformer3DModel"],
 }
+_MOTION_INDEX = {
+    "_class_name": "MotionPipeline",
+    "encoder": ["trackshade", "MotionEncoder"],
+    "adapter": ["trackshade", "ViewAdapter"],
+    "transformer": ["trackshade", "PuppetGuidedTransformer3DModel"],
+    "vae": ["trackshade", "PatchAutoencoder"],
+}
 # What model_index.json of the published checkpoint says.
 _PUBLISHED = {
     "_class_name": "CogVideoXImageToVideoPipelineTracking",
@@ -210,6 +217,24 @@ def export_multiview(folder: Path, vae: PatchAutoencoder, transformer: nn.Module
             copy.deepcopy(module).to("cpu", dtype).save_pretrained(part / name, safe_serialization=True)
             _update_json(part / name / "config.json", {})
         (part / "model_index.json").write_text(json.dumps(_MULTIVIEW_INDEX, indent=2) + "\n", encoding="utf-8")
+        if (folder / "README.md").exists():
+            shutil.copy2(folder / "README.md", part / "README.md")
+    return folder
+
+
+def export_motion(folder: Path, modules: Mapping[str, nn.Module]) -> Path:
+    """Replace `folder` by the folder of a motion pipeline; an existing README.md is kept.
+
+    Args:
+        folder: the folder.
+        modules: "encoder", "adapter", "transformer" and "vae".
+    """
+    with atomic_folder(folder, single_writer=True) as part:
+        for name, module in modules.items():
+            dtype = torch.float32 if name == "vae" else torch.bfloat16
+            copy.deepcopy(module).to("cpu", dtype).save_pretrained(part / name, safe_serialization=True)
+            _update_json(part / name / "config.json", {})
+        (part / "model_index.json").write_text(json.dumps(_MOTION_INDEX, indent=2) + "\n", encoding="utf-8")
         if (folder / "README.md").exists():
             shutil.copy2(folder / "README.md", part / "README.md")
     return folder

@@ -25,6 +25,7 @@ STAGES = ("joint", "base", "branch", "autoencoder")
 _CHANGEABLE = frozenset(
     (
         *("out", "data", "initialize_from", "base", "cache", "device", "threads", "minutes", "steps"),
+        *("generator_minutes", "generator_steps", "baselines"),
         *("gradient_accumulation_steps", "gradient_checkpointing", "lora_fuse", "checkpoint_minutes"),
         *("checkpoint_steps", "validation_minutes", "validation_inference_steps", "validation_clips"),
         *("log_seconds", "tensorboard"),
@@ -302,6 +303,51 @@ class MultiviewConfig(RunConfig):
     adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.0004)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MotionConfig(RunConfig):
+    """Training of `mini-motion` on generated figures: motion tokens first, without the generator, then the generator.
+
+    The budget (`minutes` or `steps`) is that of the tokens; the generator has one of its own.
+    """
+
+    data: str = _run("Not used: every step generates its own clips.", "")
+    generator_minutes: float | None = _run(
+        "Training budget of the generator in minutes. Without one, tokens alone are trained.", None
+    )
+    generator_steps: int | None = _run("Training budget of the generator in optimizer steps.", None)
+    baselines: str | None = _run(
+        "Run with --sources baselines. The generator is then trained on its sources as well, for comparisons.", None
+    )
+    sources: str = _run(
+        "tokens: encoder and generator. baselines: no motion, true rotations and exact 2D joints in place of the "
+        "encoder, without generator.",
+        "tokens",
+        choices=("tokens", "baselines"),
+    )
+
+    cross_view_fraction: float = _data("Fraction of clips driven from another azimuth than the target's.", 0.9)
+    cross_view: bool = _data("Whether clips are ever driven from another view (false: an ablation).", True)
+    single_view_steps: int = _data("First steps without clips that are driven from another view.", 600)
+    hands_fraction: float = _data("Fraction of clips with crops of hands. 0: an encoder without hands.", 0.8)
+    geometry: bool = _optimization("Supervise joint rotations (false: an ablation).", True)
+
+    token_dim: int = _model("Width of motion tokens.", 128)
+    body_tokens: int = _model("Motion tokens about the body, in each frame.", 5)
+    encoder_layers: int = _model("Transformer blocks of the body's encoder.", 2)
+    num_attention_heads: int = _model("Attention heads of the generator.", 3)
+    attention_head_dim: int = _model("Channels of an attention head.", 64)
+    num_layers: int = _model("Transformer blocks of the generator.", 4)
+    latent_channels: int = _model("Channels of the latents.", 32)
+    generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 8)
+    terminal_fraction: float = _data("Fraction of clips that the generator is trained on from noise alone.", 0.7)
+
+    batch_size: int = _with_default("batch_size", 64)
+    warmup_steps: int = _with_default("warmup_steps", 50)
+    ema_decay: float = _with_default("ema_decay", 0.998)
+    muon_learning_rate: float = _optimization("Peak learning rate of Muon, for the matrices of the blocks.", 0.002)
+    adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.001)
+
+
 def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -> None:
     """Store the configuration in the run's folder, so that no run with other settings continues there.
 
@@ -338,5 +384,6 @@ def read_config(out: Path) -> RunConfig:
         raise UsageError("no-run", f"There is no run in {out}.", "Name the folder that was given as --out.") from error
     except (OSError, ValueError) as error:
         raise UsageError("damaged-run", f"{out / 'config.json'} cannot be read: {error}.") from error
-    kind = MultiviewConfig if "num_views" in values else FineTuningConfig if "base" in values else FromScratchConfig
+    kinds = {"num_views": MultiviewConfig, "single_view_steps": MotionConfig, "base": FineTuningConfig}
+    kind = next((kind for name, kind in kinds.items() if name in values), FromScratchConfig)
     return kind.from_dict(values)

@@ -22,6 +22,7 @@ from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import ReferenceGuidedTransformer3DModel
 from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 
+from ..motion.training import export_motion_run, train_motion
 from ..scenes import Shards, generate_clip, generate_shards, load_shards, shard_folders
 from .autoencoder import train_autoencoder
 from .checkpoint import (
@@ -33,7 +34,15 @@ from .checkpoint import (
     load_ema_weights,
     named_parameters,
 )
-from .config import FineTuningConfig, FromScratchConfig, MultiviewConfig, RunConfig, lock_run_directory, read_config
+from .config import (
+    FineTuningConfig,
+    FromScratchConfig,
+    MotionConfig,
+    MultiviewConfig,
+    RunConfig,
+    lock_run_directory,
+    read_config,
+)
 from .diffusion import SNR_SHIFT, DiffusionTask, VelocityModel, make_scheduler
 from .fine_tuning import branch_parameters, export_fine_tuned, find_base, fine_tune
 from .logging import Report, RunLog
@@ -69,6 +78,8 @@ def train(config: RunConfig, report: Report | None = None) -> Path:
             return fine_tune(out, config, accelerator, log)
         if isinstance(config, MultiviewConfig):
             return _train_multiview(out, config, accelerator, log)
+        if isinstance(config, MotionConfig):
+            return train_motion(out, config, accelerator, log)
         assert isinstance(config, FromScratchConfig)
         return _train_from_scratch(out, config, accelerator, log)
     finally:
@@ -161,7 +172,10 @@ def export_run(run: str | Path, folder: Path | None = None) -> Path:
     Return the folder of the pipeline. Raise UsageError if there is no run or no checkpoint.
     """
     out = Path(run)
-    config, checkpoint = read_config(out), find_checkpoint(out / "checkpoint")
+    config = read_config(out)
+    if isinstance(config, MotionConfig):
+        return export_motion_run(out, config, folder or out / "export")
+    checkpoint = find_checkpoint(out / "checkpoint")
     if checkpoint is None:
         raise UsageError("no-checkpoint", f"There is no checkpoint in {out}.", "Train there first.")
     folder = folder or out / "export"

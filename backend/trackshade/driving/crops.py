@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steady crops around a figure, of the shape that the motion model takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FILL = 0.78  # share of the crop's height that a standing figure takes
+FLOOR = 0.91  # share of the crop's height above the figure's feet
+_WIDE = 0.96  # largest share of the crop's width
+_STEADY, _SIZE = 0.35, 3.0  # seconds over which the crop's center and its size are smoothed
+
+
+@dataclass(frozen=True, eq=False)
+class CropPath:
+    """Where the crop of each frame is.
+
+    Attributes:
+        centers: [T, 2] (x, y), pixels of the footage.
+        heights: [T] pixels of the footage.
+    """
+
+    centers: np.ndarray
+    heights: np.ndarray
+
+
+def crop_path(
+    times: np.ndarray,  # [T] seconds
+    boxes: np.ndarray,  # [N, 4] left, top, right, bottom; NaN where the figure was not found
+    box_times: np.ndarray,  # [N] seconds, ascending
+    aspect: float,
+) -> CropPath:
+    """Return a crop for each frame that follows the figure smoothly and hardly changes its size.
+
+    Args:
+        times: times of the frames.
+        boxes: boxes of the figure in some frames.
+        box_times: times of these.
+        aspect: width / height of the crops.
+    """
+    known = np.isfinite(boxes[:, 0])
+    boxes, box_times = boxes[known], box_times[known]
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    heights = np.maximum(sizes[:, 1] / FILL, sizes[:, 0] / (_WIDE * aspect))
+    # The largest size nearby: a raised arm must not be cut, and a crouch must not be enlarged.
+    near = np.abs(box_times[:, None] - box_times[None]) <= _SIZE
+    heights = np.array([heights[row].max() for row in near])
+    weights = np.exp(-0.5 * ((times[:, None] - box_times[None]) / _SIZE) ** 2)
+    size = weights @ heights / weights.sum(axis=1)
+    middle = _smoothed(box_times, (boxes[:, 0] + boxes[:, 2]) / 2, times, _STEADY)
+    floor = _smoothed(box_times, boxes[:, 3], times, _STEADY)
+    return CropPath(np.stack([middle, floor - (FLOOR - 0.5) * size], axis=1), size)
+
+
+def crop(
+    image: np.ndarray,  # [H, W, 3] uint8
+    center: np.ndarray,  # [2] (x, y), pixels
+    height: float,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return a part of an image at a (width, height), [h, w, 3] uint8; beyond the image its border is continued."""
+    scale = size[1] / height
+    while scale < 0.5:  # halved by area first, so that nothing flickers
+        half = max(1, image.shape[1] // 2), max(1, image.shape[0] // 2)
+        center = center * (half[0] / image.shape[1], half[1] / image.shape[0])
+        height *= half[1] / image.shape[0]
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+        scale = size[1] / height
+    shift = np.array([size[0] / 2, size[1] / 2]) - scale * np.asarray(center)
+    warp = np.array([[scale, 0, shift[0] + 0.5 * scale - 0.5], [0, scale, shift[1] + 0.5 * scale - 0.5]])
+    return cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _smoothed(known: np.ndarray, values: np.ndarray, times: np.ndarray, seconds: float) -> np.ndarray:
+    """Return values at other times, by a local straight line with weights that fall off within some seconds."""
+    out = np.empty(len(times))
+    filled = np.interp(times, known, values)
+    for t, time in enumerate(times):
+        weights = np.exp(-0.5 * ((times - time) / seconds) ** 2)
+        around = times - time
+        total, slope = weights.sum(), (weights * around).sum()
+        spread = (weights * around**2).sum() * total - slope**2
+        mean = (weights * filled).sum()
+        if spread < 1e-9:
+            out[t] = mean / total
+        else:
+            out[t] = (mean * (weights * around**2).sum() - slope * (weights * around * filled).sum()) / spread
+    return out

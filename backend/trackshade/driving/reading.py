@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads driving footage and reference pictures as crops around a figure, at the size and rate of the motion model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from trackshade.core.errors import ShotError
+from trackshade.driving.crops import crop, crop_path
+from trackshade.driving.figures import Figure, find_figures
+from trackshade.motion.request import MAX_SECONDS, DrivingRequest
+from trackshade.tracking.footage import VideoScan, find_cuts, scan_video, take_frames
+
+_SEARCHED = 25  # frames in which the figure is looked for, at most
+_SEARCH_SIZE, _CROP_SIZE = (640, 640), (1920, 1920)  # largest (width, height) of frames for finding and for cropping
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_CHOOSE = "Give a box around the figure, or choose another part with a start and an end."
+Report = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class DrivingClip:
+    """Driving footage as the motion model takes it.
+
+    Attributes:
+        frames: [T, h, w, 3] uint8 sRGB, crops around the figure.
+        reference: [h, w, 3] uint8 sRGB, the crop around the figure that is to move.
+        fps: frames per second.
+        start: time of the first frame in the footage, seconds.
+        box: left, top, right and bottom of the figure's usual box, pixels of the footage.
+        warnings: sentences about what was left out.
+    """
+
+    frames: np.ndarray
+    reference: np.ndarray
+    fps: float
+    start: float
+    box: tuple[float, float, float, float]
+    warnings: tuple[str, ...] = ()
+
+
+def read_driving(
+    path: Path,
+    request: DrivingRequest,
+    size: tuple[int, int],
+    fps: float,
+    report: Report = lambda what, fraction: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> DrivingClip:
+    """Read driving footage, find its figure and crop every frame around it.
+
+    Args:
+        path: video, folder of pictures, or one picture for the mode "novel-view".
+        request: what of it is used.
+        size: (width, height) of the crops, pixels.
+        fps: rate of the result; footage of any other rate is resampled.
+        report: called with what is done and the fraction that is.
+        cancelled: whether to end.
+
+    Raises:
+        ShotError: there is no such file, no figure, several figures, a cut, or a single frame where a motion is needed.
+        CancelledError: `cancelled` returned True.
+    """
+    reference = _read_reference(request, size) if request.reference else None
+    if path.suffix.lower() in _PICTURES and path.is_file():
+        return _still(path, request, size, fps, reference)
+    duration = (MAX_SECONDS if request.end is None else min(MAX_SECONDS, request.end - request.start)) + 1e-6
+    if request.mode == "novel-view":
+        duration = 1e-6 if request.end is None else duration
+    scan = scan_video(
+        path, request.start, duration, lambda done: report("Reading", 0.6 * done), cancelled, request.rate
+    )
+    warnings = [*scan.warnings, *_trim_warning(path, request, scan)]
+    if request.mode == "novel-view":
+        return _still_of_video(path, request, size, fps, reference, scan, tuple(warnings))
+    _require_motion(path, scan)
+    figure, searched = _find_in_video(path, request, scan, cancelled)
+    report("Finding the figure", 0.5)
+    count = int(np.floor((scan.times[-1] - scan.times[0]) * fps + 1e-6)) + 1
+    times = scan.times[0] + np.arange(max(2, count)) / fps
+    shown = scan.times[np.abs(scan.times[None] - times[:, None]).argmin(axis=1)]
+    crops = crop_path(times, figure.boxes, searched, size[0] / size[1])
+    frames = []
+    ratio = _ratio(scan.size, _CROP_SIZE)
+    for image in take_frames(path, shown, _CROP_SIZE, cancelled, request.rate):
+        t = len(frames)
+        frames.append(crop(image, crops.centers[t] * ratio, float(crops.heights[t] * ratio), size))
+        report("Cropping", 0.5 + 0.5 * len(frames) / len(times))
+    clip = np.stack(frames)
+    box = tuple(float(number) for number in figure.box.round(1))
+    return DrivingClip(clip, clip[0] if reference is None else reference, fps, float(times[0]), box, tuple(warnings))
+
+
+def read_picture_crop(path: Path, box: tuple[float, float, float, float] | None, size: tuple[int, int]) -> np.ndarray:
+    """Return the crop around the figure of a picture, [h, w, 3] uint8 sRGB.
+
+    Args:
+        path: the picture.
+        box: box around the figure, pixels; None to find it.
+        size: (width, height) of the crop, pixels.
+
+    Raises:
+        ShotError: it cannot be read, or no figure is found in it.
+    """
+    image = _open(path, "reference picture")
+    if box is None:
+        found = find_figures(image[None])
+        if not found:
+            raise ShotError(
+                "no-reference-figure",
+                f"No figure was found in the reference picture {path.name}.",
+                "Give a box around it, or a picture of one figure before a plain background.",
+            )
+        box = tuple(max(found, key=lambda figure: figure.box[3] - figure.box[1]).box)
+    return _crop_around(image, np.array(box), size)
+
+
+def _read_reference(request: DrivingRequest, size: tuple[int, int]) -> np.ndarray:
+    return read_picture_crop(Path(request.reference), request.reference_box, size)
+
+
+def _still(
+    path: Path, request: DrivingRequest, size: tuple[int, int], fps: float, reference: np.ndarray | None
+) -> DrivingClip:
+    """Return the clip of a single picture."""
+    if request.mode != "novel-view":
+        raise ShotError(
+            "one-frame",
+            f"{path.name} is a single picture: there is no motion in it.",
+            "Give a video, or use the mode novel-view, which moves the camera only.",
+        )
+    image = _open(path, "picture")
+    return _frozen(path, image, request, size, fps, reference, 0.0, ())
+
+
+def _still_of_video(
+    path: Path,
+    request: DrivingRequest,
+    size: tuple[int, int],
+    fps: float,
+    reference: np.ndarray | None,
+    scan: VideoScan,
+    warnings: tuple[str, ...],
+) -> DrivingClip:
+    """Return the clip of a video's first frame."""
+    image = next(take_frames(path, scan.times[:1], (1 << 16, 1 << 16), lambda: False, request.rate))
+    return _frozen(path, image, request, size, fps, reference, float(scan.times[0]), warnings)
+
+
+def _frozen(
+    path: Path,
+    image: np.ndarray,
+    request: DrivingRequest,
+    size: tuple[int, int],
+    fps: float,
+    reference: np.ndarray | None,
+    start: float,
+    warnings: tuple[str, ...],
+) -> DrivingClip:
+    """Return a clip of one frame."""
+    figure = _choose(path, request, image[None], np.array([start]), (image.shape[1], image.shape[0]))
+    frame = _crop_around(image, figure.box, size)
+    box = tuple(float(number) for number in figure.box.round(1))
+    return DrivingClip(frame[None], frame if reference is None else reference, fps, start, box, warnings)
+
+
+def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    crops = crop_path(np.zeros(1), box[None], np.zeros(1), size[0] / size[1])
+    return crop(image, crops.centers[0], float(crops.heights[0]), size)
+
+
+def _trim_warning(path: Path, request: DrivingRequest, scan: VideoScan) -> list[str]:
+    """Return a sentence about a long video of which only the first part is used."""
+    end = scan.seconds if request.end is None else request.end
+    if request.mode == "novel-view" or end is None or end - request.start <= MAX_SECONDS + 0.05:
+        return []
+    return [
+        f"{path.name} was used from {request.start:g} s to {request.start + MAX_SECONDS:g} s of {end:.0f} s: "
+        f"{MAX_SECONDS:g} s are the most. Choose another part with a start and an end."
+    ]
+
+
+def _require_motion(path: Path, scan: VideoScan) -> None:
+    """Raise ShotError if a part of a video is a single frame, or goes over a cut."""
+    if len(scan.times) < 2:
+        raise ShotError(
+            "one-frame",
+            f"{path.name} has one frame in the part that is used: there is no motion in it.",
+            "Choose a longer part, or use the mode novel-view, which moves the camera only.",
+        )
+    cuts = find_cuts(scan.thumbnails)
+    if len(cuts):
+        times = ", ".join(f"{scan.times[cut]:.2f} s" for cut in cuts[:6])
+        raise ShotError(
+            "cut-in-footage",
+            f"{path.name} has a cut at {times} in the part that is used.",
+            "Choose a part between two cuts with a start and an end.",
+        )
+
+
+def _find_in_video(
+    path: Path, request: DrivingRequest, scan: VideoScan, cancelled: Callable[[], bool]
+) -> tuple[Figure, np.ndarray]:
+    """Return the figure of a video, boxes in pixels of the video, and the times of the frames that were searched."""
+    picked = np.unique(np.linspace(0, len(scan.times) - 1, _SEARCHED).round().astype(int))
+    times = scan.times[picked]
+    if request.box is not None or request.mask:
+        return _choose(path, request, np.zeros((len(times), 1, 1, 3), np.uint8), times, scan.size), times
+    frames = np.stack([*take_frames(path, times, _SEARCH_SIZE, cancelled, request.rate)])
+    return _choose(path, request, frames, times, scan.size), times
+
+
+def _choose(
+    path: Path, request: DrivingRequest, frames: np.ndarray, times: np.ndarray, size: tuple[int, int]
+) -> Figure:
+    """Return the figure that a request names, or the only one; boxes in pixels of footage of a (width, height)."""
+    given = request.box
+    if request.mask:
+        given = _box_of_mask(Path(request.mask), size)
+    if given is not None:
+        if given[0] >= size[0] or given[1] >= size[1] or given[2] <= 0 or given[3] <= 0:
+            raise ShotError(
+                "bad-box", f"The box around the figure is outside of {path.name}, {size[0]} × {size[1]} pixels.",
+                "Give left, top, right and bottom in pixels of the footage.",
+            )  # fmt: skip
+        return Figure(np.tile(np.array(given, np.float64), (len(times), 1)), False)
+    scale = size[0] / frames.shape[2]
+    found = [Figure(figure.boxes * scale, figure.is_person) for figure in find_figures(frames)]
+    if not found:
+        raise ShotError("no-figure", f"No figure was found in {path.name}.", _CHOOSE)
+    if request.person is not None:
+        if request.person > len(found):
+            raise ShotError(
+                "no-such-person",
+                f"{path.name} shows {len(found)} figure(s), not {request.person}: {_listed(found)}.",
+                "Choose another number, or give a box around the figure.",
+            )
+        return found[request.person - 1]
+    if len(found) > 1:
+        raise ShotError(
+            "several-figures",
+            f"{path.name} shows {len(found)} figures: {_listed(found)}.",
+            "Choose one by its number (person), or by a box around it.",
+        )
+    return found[0]
+
+
+def _listed(figures: list[Figure]) -> str:
+    """Return the boxes of figures as they are given to an option."""
+    return "; ".join(f"{n}. at {','.join(f'{x:.0f}' for x in figure.box)}" for n, figure in enumerate(figures, 1))
+
+
+def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the box around what a mask shows, pixels of footage of a (width, height)."""
+    white = _open(path, "mask").max(axis=-1) > 127
+    if not white.any():
+        raise ShotError("empty-mask", f"The mask {path} is black everywhere.", "Paint the figure white.")
+    rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    x, y = size[0] / white.shape[1], size[1] / white.shape[0]
+    return columns[0] * x, rows[0] * y, (columns[-1] + 1) * x, (rows[-1] + 1) * y
+
+
+def _ratio(size: tuple[int, int], limit: tuple[int, int]) -> float:
+    """Return by how much frames of a size are made smaller to fit a limit."""
+    return min(1.0, limit[0] / size[0], limit[1] / size[1])
+
+
+def _open(path: Path, what: str) -> np.ndarray:
+    """Return a picture, upright, [H, W, 3] uint8 sRGB. Raise ShotError."""
+    try:
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError as error:
+        raise ShotError("missing-file", f"There is no file {path}.", "Check the path.") from error
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
+        raise ShotError(
+            "bad-image", f"The {what} {path} cannot be read: {error}.", "Give a PNG or JPEG file."
+        ) from error

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A puppet of capsules between landmarks, in colors that are taken from a picture of the figure."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from .framing import LANDMARKS, VISIBLE_HEIGHT
+
+# Points of the puppet: the landmarks, the middle of the hips and the middle of the shoulders.
+_POINTS = (*LANDMARKS, "hips", "shoulders")
+_MIDDLES = (("thigh_l", "thigh_r"), ("upper_arm_l", "upper_arm_r"))
+_CENTRAL = (
+    ("hips", "shoulders", 0.12, 0.13),
+    ("thigh_l", "thigh_r", 0.10, 0.10),
+    ("upper_arm_l", "upper_arm_r", 0.08, 0.08),
+    ("neck", "head_top", 0.06, 0.105),
+)
+_LEFT = (
+    ("upper_arm_l", "forearm_l", 0.062, 0.05),
+    ("forearm_l", "hand_l", 0.05, 0.038),
+    ("hand_l", "fingertip_l", 0.042, 0.03),
+    ("thigh_l", "shin_l", 0.092, 0.07),
+    ("shin_l", "foot_l", 0.066, 0.046),
+    ("foot_l", "toe_l", 0.05, 0.045),
+)
+_RIGHT = tuple((a[:-1] + "r", b[:-1] + "r", ra, rb) for a, b, ra, rb in _LEFT)
+_BONES = (*_CENTRAL, *_LEFT, *_RIGHT)
+NUM_BONES = len(_BONES)
+_ENDS = np.array([[_POINTS.index(a), _POINTS.index(b)] for a, b, _, _ in _BONES])
+_RADII = np.array([[ra, rb] for _, _, ra, rb in _BONES])  # metres
+# The bone of the other side, whose color is taken where a bone is hidden.
+_MIRRORED = np.array(
+    [
+        *range(len(_CENTRAL)),
+        *range(len(_CENTRAL) + len(_LEFT), NUM_BONES),
+        *range(len(_CENTRAL), len(_CENTRAL) + len(_LEFT)),
+    ]
+)
+STOPS = 3  # colors along a bone
+_SAMPLES = 2  # along each side of a pixel
+
+
+def sample_colors(
+    pictures: np.ndarray,  # [N, H, W, 3] float32
+    places: np.ndarray,  # [N, L, 2] pixels
+    depths: np.ndarray,  # [N, L] metres
+) -> np.ndarray:
+    """Return the colors of the bones of figures in pictures, [N, NUM_BONES, STOPS, 3] float32.
+
+    Args:
+        pictures: one figure in each.
+        places: its landmarks.
+        depths: their depths, which tell what is hidden. A hidden bone gets the color of the other side's bone.
+    """
+    height = pictures.shape[1]
+    points, distances = _with_middles(places), _with_middles(depths[..., None])[..., 0]
+    nearest = np.full((len(pictures), *pictures.shape[1:3]), -1, np.int32)
+    radii = np.full(len(pictures), height / VISIBLE_HEIGHT)
+    _paint(points, distances, radii, np.zeros((len(pictures), NUM_BONES, STOPS, 3)), 1, None, nearest)
+    colors = np.empty((len(pictures), NUM_BONES, STOPS, 3), np.float32)
+    _sample(np.ascontiguousarray(pictures, np.float32), points, radii, nearest, colors)
+    return colors
+
+
+def paint_puppets(
+    places: np.ndarray,  # [N, L, 2] pixels
+    depths: np.ndarray,  # [N, L] metres
+    colors: np.ndarray,  # [N, NUM_BONES, STOPS, 3]
+    size: tuple[int, int],
+    scales: np.ndarray | None = None,  # [N]
+) -> np.ndarray:
+    """Paint figures of capsules.
+
+    Args:
+        places: landmarks.
+        depths: their depths.
+        colors: along the bones.
+        size: width and height of the pictures.
+        scales: factors of the capsules' radii; 1 by default.
+
+    Returns:
+        Pictures [N, H, W, 4] float32: colors times coverage, and coverage 0..1.
+    """
+    width, height = size
+    result = np.zeros((len(places), height, width, 4), np.float32)
+    radii = np.full(len(places), height / VISIBLE_HEIGHT) * (1.0 if scales is None else scales)
+    points, distances = _with_middles(places), _with_middles(depths[..., None])[..., 0]
+    nearest = np.empty((0, 0, 0), np.int32)
+    _paint(points, distances, radii, np.ascontiguousarray(colors, np.float64), _SAMPLES, result, nearest)
+    return result
+
+
+def _with_middles(values: np.ndarray) -> np.ndarray:
+    """Append the middles of hips and shoulders to the landmarks, [N, L + 2, ...] float64."""
+    pairs = [[LANDMARKS.index(a), LANDMARKS.index(b)] for a, b in _MIDDLES]
+    middles = [values[:, pair].mean(axis=1, keepdims=True) for pair in pairs]
+    return np.concatenate([values, *middles], axis=1).astype(np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _paint(points, depths, scales, colors, samples, result, nearest):
+    """Paint pictures into `result`, or the index of the nearest bone into `nearest` if `result` is None."""
+    if result is None:
+        height, width = nearest.shape[1:3]
+    else:
+        height, width = result.shape[1:3]
+    rows, columns = height * samples, width * samples
+    buffer = np.empty((rows, columns))
+    bones = np.empty((rows, columns), np.int32)
+    along = np.empty((rows, columns))
+    for n in range(len(points)):
+        buffer[:] = 1e9
+        bones[:] = -1
+        for q in range(len(_ENDS)):
+            a, b = _ENDS[q]
+            ax, ay = points[n, a, 0] * samples, points[n, a, 1] * samples
+            ex, ey = points[n, b, 0] * samples - ax, points[n, b, 1] * samples - ay
+            ra, rb = _RADII[q, 0] * scales[n] * samples, _RADII[q, 1] * scales[n] * samples
+            reach = max(ra, rb)
+            left, right = max(0, int(min(ax, ax + ex) - reach)), min(columns - 1, int(max(ax, ax + ex) + reach) + 1)
+            top, bottom = max(0, int(min(ay, ay + ey) - reach)), min(rows - 1, int(max(ay, ay + ey) + reach) + 1)
+            squared = ex * ex + ey * ey + 1e-9
+            for y in range(top, bottom + 1):
+                for x in range(left, right + 1):
+                    px, py = x + 0.5 - ax, y + 0.5 - ay
+                    u = min(1.0, max(0.0, (px * ex + py * ey) / squared))
+                    qx, qy = px - u * ex, py - u * ey
+                    radius = ra + (rb - ra) * u
+                    off = qx * qx + qy * qy
+                    if off >= radius * radius:
+                        continue
+                    bulge = math.sqrt(radius * radius - off) / (scales[n] * samples)
+                    z = depths[n, a] + (depths[n, b] - depths[n, a]) * u - bulge
+                    if z < buffer[y, x]:
+                        buffer[y, x] = z
+                        bones[y, x] = q
+                        along[y, x] = u
+        if result is None:
+            nearest[n] = bones
+            continue
+        share = 1.0 / (samples * samples)
+        for y in range(rows):
+            for x in range(columns):
+                q = bones[y, x]
+                if q < 0:
+                    continue
+                place = min(STOPS - 1.0, max(0.0, along[y, x] * STOPS - 0.5))
+                first = min(STOPS - 2, int(place))
+                weight = min(1.0, place - first)
+                for c in range(3):
+                    color = colors[n, q, first, c] * (1 - weight) + colors[n, q, first + 1, c] * weight
+                    result[n, y // samples, x // samples, c] += color * share
+                result[n, y // samples, x // samples, 3] += share
+
+
+@njit(cache=True, nogil=True)
+def _sample(pictures, points, scales, nearest, colors):
+    height, width = pictures.shape[1:3]
+    totals = np.empty((len(_ENDS), 3))
+    weights = np.empty(len(_ENDS))
+    for n in range(len(pictures)):
+        for stop in range(STOPS):
+            for q in range(len(_ENDS)):
+                a, b = _ENDS[q]
+                seen, blind = np.zeros(4), np.zeros(4)
+                ex, ey = points[n, b, 0] - points[n, a, 0], points[n, b, 1] - points[n, a, 1]
+                length = math.sqrt(ex * ex + ey * ey) + 1e-6
+                radius = 0.5 * (_RADII[q, 0] + _RADII[q, 1]) * scales[n] * 0.6
+                for i in range(3):
+                    u = (stop + (i + 0.5) / 3) / STOPS
+                    for j in range(-1, 2):
+                        x = int(points[n, a, 0] + u * ex - j * radius * ey / length)
+                        y = int(points[n, a, 1] + u * ey + j * radius * ex / length)
+                        x, y = min(width - 1, max(0, x)), min(height - 1, max(0, y))
+                        hit = 1.0 if nearest[n, y, x] == q else 0.0
+                        for c in range(3):
+                            seen[c] += hit * pictures[n, y, x, c]
+                            blind[c] += pictures[n, y, x, c]
+                        seen[3] += hit
+                        blind[3] += 1.0
+                weights[q] = seen[3]
+                for c in range(3):
+                    colors[n, q, stop, c] = blind[c] / blind[3]
+                    totals[q, c] = seen[c]
+            for q in range(len(_ENDS)):
+                source = q if weights[q] >= 1 else _MIRRORED[q]
+                if weights[source] >= 1:
+                    for c in range(3):
+                        colors[n, q, stop, c] = totals[source, c] / weights[source]

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generated clips: a motion, a driving figure that does it, and the figure and camera of the result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from trackshade.motion.framing import DISTANCE, HAND_WIDTH, LANDMARKS, focal_length, project
+
+from .figures import CAPSULE_ENDS, POINTS, Figures, Split, recolor, sample_figures
+from .motions import NUM_FRAMES, sample_motions
+from .raster import Backdrops, render, sample_backdrops
+
+FRAME_SIZE = (48, 64)  # width and height
+HAND_SIZE = 24
+# Target cameras of training are never in these sectors about the body, degrees; held-out ones are in them alone.
+HELD_OUT_AZIMUTHS = ((100.0, 130.0), (-60.0, -40.0))
+_LANDMARK_POINTS = [POINTS.index(name) for name in LANDMARKS]
+_HANDS = (("hand_l", "fingers_l"), ("hand_r", "fingers_r"))
+_HAND_POINTS = [[POINTS.index(name) for name in pair] for pair in _HANDS]
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What clips are sampled.
+
+    Attributes:
+        split: figures, motions and target cameras of training, or those held out from it.
+        held_out: which of "figures", "motions", "azimuths" are held-out ones where the split is "held-out".
+        motion: the kind of all motions; kinds of the split by their shares if None.
+        cross_view: fraction of clips driven from another azimuth than the target's.
+        azimuth_difference: the angle between driving and target camera in degrees, to either side; sampled if None.
+        other_figure: fraction of clips driven by another figure than the target's.
+        moving: fraction of clips whose target camera orbits.
+        apart: fraction of clips whose target camera is elsewhere than the reference's.
+        same_pose: fraction of clips whose reference is the first frame of the target motion; it is another pose
+            otherwise.
+        frames: number of frames of each clip that are made, sampled without order; all in order if None.
+        targets: whether target frames and references are rendered.
+        drivers: whether driving frames and hands are rendered.
+        driving_samples: samples along each side of their pixels.
+        hands: fraction of clips with crops of hands.
+    """
+
+    split: Split = "training"
+    held_out: tuple[str, ...] = ("figures", "motions", "azimuths")
+    motion: str | None = None
+    cross_view: float = 0.9
+    azimuth_difference: float | None = None
+    other_figure: float = 0.7
+    moving: float = 0.3
+    apart: float = 0.4
+    same_pose: float = 0.5
+    frames: int | None = None
+    targets: bool = True
+    drivers: bool = True
+    driving_samples: int = 2
+    hands: float = 0.8
+
+    def split_of(self, name: str) -> Split:
+        """Return the split of "figures", "motions" or "azimuths"."""
+        return self.split if name in self.held_out else "training"
+
+
+@dataclass(frozen=True)
+class Clips:
+    """N clips of F frames; pictures are sRGB 0..1, angles radians. Pictures that are not rendered are None."""
+
+    hands_visible: np.ndarray  # [N] bool
+    driving_azimuth: np.ndarray  # [N, F]
+    driving_landmarks: np.ndarray  # [N, F, L, 2] pixels of the driving frames
+    exact_landmarks: np.ndarray  # [N, F, L, 2] pixels; the same figure and azimuth in the framing of the target
+    local: np.ndarray  # [N, F, J, 3, 3] joint rotations
+    body_landmarks: np.ndarray  # [N, F, L, 3] metres, of the target's figure
+    landmarks: np.ndarray  # [N, F, L, 2] pixels of the target frames
+    azimuth: np.ndarray  # [N, F] of the target camera
+    elevation: np.ndarray  # [N, F]
+    reference_azimuth: np.ndarray  # [N]
+    reference_landmarks: np.ndarray  # [N, L, 2] pixels of the reference
+    times: np.ndarray  # [N, F] i64, index of each frame in the clip
+    driving: np.ndarray | None = None  # [N, F, H, W, 3] float32
+    hands: np.ndarray | None = None  # [N, F, 2, h, h, 3] float32, crops of the driving figure's hands, left and right
+    target: np.ndarray | None = None  # [N, F, H, W, 3] float32
+    coverage: np.ndarray | None = None  # [N, F, H, W] float32, of the target by the figure
+    reference: np.ndarray | None = None  # [N, H, W, 3] float32
+    background: np.ndarray | None = None  # [N, H, W, 3] float32, of target and reference, without figure
+
+
+@dataclass(frozen=True)
+class _View:
+    """Cameras of N clips: all arrays begin with [N, F]."""
+
+    azimuth: np.ndarray
+    elevation: np.ndarray
+    zoom: np.ndarray
+    roll: np.ndarray
+    offset: np.ndarray  # [N, F, 2] pixels
+    distance: np.ndarray  # of the camera, metres
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return pixels [N, F, P, 2], depths [N, F, P] and focal lengths [N, F] of points."""
+        width, height = FRAME_SIZE
+        plane, depth = project(points, self.azimuth, self.elevation, self.distance)
+        focal = self.zoom * focal_length(height) * self.distance / DISTANCE
+        sine, cosine = np.sin(self.roll)[..., None], np.cos(self.roll)[..., None]
+        x, y = plane[..., 0], plane[..., 1]
+        turned = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1)
+        center = np.array([width / 2, height / 2]) + self.offset
+        return turned * focal[..., None, None] + center[..., None, :], depth, focal
+
+
+def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | None = None) -> Clips:
+    """Sample N clips; the generator determines them."""
+    options = options or ClipOptions()
+    times = np.tile(np.arange(NUM_FRAMES), (count, 1))
+    if options.frames is not None:
+        times = rng.permuted(times, axis=1)[:, : options.frames]
+    local = sample_motions(rng, count, options.split_of("motions"), options.motion)
+    first = local[:, :1]
+    other_pose = sample_motions(rng, count)[:, :1]
+    same_pose = rng.random(count) < options.same_pose
+    reference_pose = np.where(same_pose[:, None, None, None, None], first, other_pose)
+    local = local[np.arange(count)[:, None], times]
+
+    figures = sample_figures(rng, count, options.split_of("figures"))
+    drivers = _sample_drivers(rng, figures, options)
+    points, driving_points = figures.pose(local), drivers.pose(local)
+
+    target, reference = _sample_target_cameras(rng, times, options)
+    driving_azimuth = _sample_driving_azimuths(rng, target.azimuth, times, options)
+    driving = _augmented(rng, driving_azimuth)
+    pixels, depth, focal = target.project(points)
+    driving_pixels, driving_depth, driving_focal = driving.project(driving_points)
+    aligned = _View(driving_azimuth, target.elevation, target.zoom, target.roll, target.offset, target.distance)
+    exact, _, _ = aligned.project(driving_points)
+    reference_pixels, reference_depth, reference_focal = reference.project(figures.pose(reference_pose))
+
+    backdrops, driving_backdrops = sample_backdrops(rng, count), sample_backdrops(rng, count)
+    pictures = hands = None
+    if options.drivers:
+        pictures, _ = _render(
+            driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops, options.driving_samples
+        )
+        pictures = _jitter_colors(rng, pictures)
+        hands = _render_hands(rng, driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops)
+    frames = coverage = still = background = None
+    if options.targets:
+        frames, coverage = _render(pixels, depth, focal, figures, backdrops)
+        still = _render(reference_pixels, reference_depth, reference_focal, figures, backdrops)[0][:, 0]
+        nowhere = np.full((count, 1, len(POINTS), 2), -1e4)
+        background = _render(nowhere, reference_depth, reference_focal, figures, backdrops)[0][:, 0]
+    return Clips(
+        hands_visible=rng.random(count) < options.hands,
+        driving_azimuth=driving_azimuth,
+        driving_landmarks=driving_pixels[:, :, _LANDMARK_POINTS],
+        exact_landmarks=exact[:, :, _LANDMARK_POINTS],
+        local=local,
+        body_landmarks=points[:, :, _LANDMARK_POINTS],
+        landmarks=pixels[:, :, _LANDMARK_POINTS],
+        azimuth=target.azimuth,
+        elevation=target.elevation,
+        reference_azimuth=reference.azimuth[:, 0],
+        reference_landmarks=reference_pixels[:, 0, _LANDMARK_POINTS],
+        times=times,
+        driving=pictures,
+        hands=hands,
+        target=frames,
+        coverage=coverage,
+        reference=still,
+        background=background,
+    )
+
+
+def _sample_drivers(rng: np.random.Generator, figures: Figures, options: ClipOptions) -> Figures:
+    """Sample the driving figures: others, or the target's in slightly different colors."""
+    count = len(figures.offsets)
+    others, same = sample_figures(rng, count, options.split_of("figures")), recolor(rng, figures)
+    other = (rng.random(count) < options.other_figure)[:, None, None]
+    return Figures(
+        np.where(other, others.offsets, same.offsets),
+        np.where(other, others.fixed, same.fixed),
+        np.where(other, others.radii, same.radii),
+        np.where(other, others.colors, same.colors),
+    )
+
+
+def _sample_azimuths(rng: np.random.Generator, count: int, split: Split) -> np.ndarray:
+    """Sample azimuths [N] in radians outside of the held-out sectors, or inside (held-out)."""
+    sectors = np.array(HELD_OUT_AZIMUTHS)
+    if split == "held-out":
+        low, high = sectors[rng.integers(len(sectors), size=count)].T
+        return np.radians(rng.uniform(low, high))
+    edges = sorted(sectors.tolist())
+    starts = np.array([edges[-1][1] - 360.0, *(high for _, high in edges[:-1])])
+    widths = np.array([low for low, _ in edges]) - starts
+    sector = rng.choice(len(edges), size=count, p=widths / widths.sum())
+    return np.radians(starts[sector] + rng.random(count) * widths[sector])
+
+
+def _in_held_out_sector(azimuth: np.ndarray) -> np.ndarray:
+    """Return whether azimuths in radians are in a held-out sector."""
+    degrees = (np.degrees(azimuth) + 180) % 360 - 180
+    return np.any([(degrees > low) & (degrees < high) for low, high in HELD_OUT_AZIMUTHS], axis=0)
+
+
+def _sample_target_cameras(rng: np.random.Generator, times: np.ndarray, options: ClipOptions) -> tuple[_View, _View]:
+    """Sample the target cameras [N, F] and the reference's [N, 1], which have the same framing."""
+    count = len(times)
+    split = options.split_of("azimuths")
+    start = _sample_azimuths(rng, count, split)
+    rate = rng.uniform(0.07, 0.3, count) * rng.choice([-1, 1], count)  # radians a frame: up to 120 degrees in a clip
+    rate = np.where(rng.random(count) < options.moving, rate, 0.0)
+    azimuth = start[:, None] + rate[:, None] * times
+    if split == "training":  # an orbit that would enter a held-out sector stands still
+        azimuth = np.where(_in_held_out_sector(azimuth).any(axis=1, keepdims=True), start[:, None], azimuth)
+    apart = rng.random(count) < options.apart
+    reference_azimuth = np.where(apart, _sample_azimuths(rng, count, "training"), start)
+    elevation = rng.uniform(-0.05, 0.45, (count, 1)) + np.zeros(times.shape)
+    zoom, offset = rng.uniform(0.95, 1.02, (count, 1)), rng.uniform(-1, 1, (count, 1, 2)) * (1.0, 0.7)
+    shape = np.ones(times.shape)
+    target = _View(azimuth, elevation, zoom * shape, 0 * shape, offset * shape[..., None], DISTANCE * shape)
+    reference = _View(reference_azimuth[:, None], elevation[:, :1], zoom, 0 * zoom, offset, DISTANCE + 0 * zoom)
+    return target, reference
+
+
+def _sample_driving_azimuths(
+    rng: np.random.Generator, azimuth: np.ndarray, times: np.ndarray, options: ClipOptions
+) -> np.ndarray:
+    """Return the azimuths of the driving camera, [N, F]."""
+    count = len(azimuth)
+    free = rng.uniform(-np.pi, np.pi, (count, 1))
+    rate = np.where(rng.random((count, 1)) < 0.5 * options.moving, rng.uniform(-0.3, 0.3, (count, 1)), 0.0)
+    side = rng.choice([-1, 1], (count, 1))
+    cross = rng.random((count, 1)) < options.cross_view
+    if options.azimuth_difference is not None:
+        return azimuth + side * math.radians(options.azimuth_difference)
+    return np.where(cross, free + rate * times, azimuth)
+
+
+def _augmented(rng: np.random.Generator, azimuth: np.ndarray) -> _View:
+    """Return driving cameras: sampled roll, zoom, distance, place and elevation, the same in all frames of a clip."""
+    count, ones = len(azimuth), np.ones(azimuth.shape)
+    elevation, roll = rng.uniform(-0.1, 0.5, (count, 1)), rng.normal(0, 0.07, (count, 1))
+    zoom = rng.uniform(0.85, 1.08, (count, 1))
+    offset = rng.uniform(-1, 1, (count, 1, 2)) * (3.5, 3.0)
+    distance = rng.uniform(3.0, 7.0, (count, 1))
+    return _View(azimuth, elevation * ones, zoom * ones, roll * ones, offset * ones[..., None], distance * ones)
+
+
+def _jitter_colors(rng: np.random.Generator, pictures: np.ndarray) -> np.ndarray:
+    """Change sharpness, brightness, contrast, tint and noise of clips."""
+    count = len(pictures)
+    blurred = pictures.copy()
+    for axis in (2, 3):
+        blurred = (np.roll(blurred, 1, axis) + 2 * blurred + np.roll(blurred, -1, axis)) / 4
+    share = rng.uniform(-0.5, 1, (count, 1, 1, 1, 1)).clip(0).astype(np.float32)
+    pictures = pictures + share * (blurred - pictures)
+    shape = (count, 1, 1, 1, 1)
+    gain, gamma = rng.uniform(0.8, 1.15, (*shape[:4], 1)), rng.uniform(0.8, 1.25, shape)
+    tint = rng.normal(1, 0.04, (count, 1, 1, 1, 3))
+    noise = rng.standard_normal(pictures.shape, np.float32) * rng.uniform(0, 0.03, shape).astype(np.float32)
+    changed = pictures ** gamma.astype(np.float32) * (gain * tint).astype(np.float32) + noise
+    return np.clip(changed, 0, 1).astype(np.float32)
+
+
+def _render(
+    pixels: np.ndarray, depth: np.ndarray, focal: np.ndarray, figures: Figures, backdrops: Backdrops, samples: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Render the frames [N, F] of figures; see `raster.render`."""
+    count, frames = focal.shape
+    clip = np.repeat(np.arange(count), frames)
+    pictures, coverage = render(
+        pixels.reshape(-1, *pixels.shape[2:]), depth.reshape(count * frames, -1), focal.ravel(), CAPSULE_ENDS,
+        figures.radii[clip], figures.colors[clip], backdrops.take(clip), FRAME_SIZE, samples,
+    )  # fmt: skip
+    return pictures.reshape(count, frames, *pictures.shape[1:]), coverage.reshape(count, frames, *coverage.shape[1:])
+
+
+def _render_hands(
+    rng: np.random.Generator,
+    pixels: np.ndarray,
+    depth: np.ndarray,
+    focal: np.ndarray,
+    drivers: Figures,
+    backdrops: Backdrops,
+) -> np.ndarray:
+    """Render crops about the hands, [N, F, 2, h, h, 3], whose centers and widths are not exact."""
+    count, frames = focal.shape
+    clip = np.repeat(np.arange(count), frames)
+    crops = np.empty((count * frames, 2, HAND_SIZE, HAND_SIZE, 3), np.float32)
+    for side, points in enumerate(_HAND_POINTS):
+        middle = pixels[:, :, points].mean(axis=2)
+        width = focal / depth[:, :, points[0]] * HAND_WIDTH * rng.uniform(0.85, 1.2, (count, 1))
+        scale = HAND_SIZE / width
+        middle = middle + rng.normal(0, 0.06, middle.shape) * width[..., None]
+        places = (pixels - middle[:, :, None]) * scale[..., None, None] + HAND_SIZE / 2
+        crops[:, side], _ = render(
+            places.reshape(-1, *places.shape[2:]), depth.reshape(count * frames, -1), (focal * scale).ravel(),
+            CAPSULE_ENDS, drivers.radii[clip], drivers.colors[clip], backdrops.take(clip), (HAND_SIZE, HAND_SIZE), 1,
+        )  # fmt: skip
+    return crops.reshape(count, frames, 2, HAND_SIZE, HAND_SIZE, 3)
