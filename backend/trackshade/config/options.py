@@ -385,7 +385,7 @@ REENACT = (
 MOTION = (
     *_DRIVING,
     Option("--fps", "Frame rate of the motion file. Default: the model's.", "X", kind=float),
-    *(_FILE, _FORCE, JSON, *_BACKEND),
+    *(_FILE, _FORCE, JSON, *BACKEND),
 )
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
