@@ -93,3 +93,8 @@ def test_clay_renders_lie_where_the_frame_lies_in_the_models_image(moving: Shot)
 def test_clay_that_is_not_finite_is_refused(moving: Shot) -> None:
     with pytest.raises(ShotError, match="frame 1"):
         rendered_layout_clip(moving, lambda t: np.full((2, 3, 3), np.nan), fit_size(SIZE, (1.0, 1.0), (SIZE,)))
+
+
+def test_surfaces_of_one_depth_are_white() -> None:
+    flat = shot([("Square", [at(0, 0, 0)] * 2)], size=SIZE)
+    assert (depth_clip(flat)[covered(flat)] == 255).all()

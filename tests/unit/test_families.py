@@ -82,9 +82,11 @@ class Recorder:
         pass
 
 
-def square(family: str, speed: float = 0.05) -> Shot:
+def squares(family: str, speed: float = 0.05) -> Shot:
     _, size, count = CASES[family]
-    return moving_shot([("Square", [at(speed * t, 0, 0, 2 * speed * t) for t in range(count)])], size=size)
+    near = [at(0.5 - speed * t, 0.3, 1.5, scale=0.4) for t in range(count)]
+    far = [at(speed * t, 0, 0, 2 * speed * t) for t in range(count)]
+    return moving_shot([("Square", far), ("Small", near)], size=size)
 
 
 def picture(family: str, seed: int = 0) -> np.ndarray:
@@ -119,7 +121,7 @@ def a_job(
     **settings: Any,
 ) -> JobRun:
     """A job up to where its model's frames are made."""
-    spec, shot = tiny(family), shot or square(family)
+    spec, shot = tiny(family), shot or squares(family)
     steps = None if spec.has_fixed_steps else 2
     wanted = ShadeSettings(**{"model": spec.name, "steps": steps, "prompt": PROMPT, "points": 60, **settings})
     fit = plan_fit(shot, spec)
@@ -134,7 +136,7 @@ def test_frames_follow_the_layout_and_the_look_and_are_equal_on_repeat(family: s
     _, (width, height), count = CASES[family]
     assert made.shape == (count, height, width, 3)
     assert np.array_equal(made, make(family))
-    assert not np.array_equal(made, make(family, shot=square(family, speed=0.1)))
+    assert not np.array_equal(made, make(family, shot=squares(family, speed=0.1)))
     assert not np.array_equal(made, make(family, seed=1))
     is_painted = "first-frame" in tiny(family).inputs
     look = make(family, first=picture(family, 5)) if is_painted else make(family, prompt="green floor red")
