@@ -8,6 +8,7 @@ instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import bpy
@@ -56,6 +57,8 @@ FIXES = {
     "output-exists": "Select another folder for results in the add-on's preferences.",
     "output-not-ours": "Select another folder for results in the add-on's preferences.",
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
+    "no-first-frame": "Set First Frame to Render or Image File under Look, or choose an image model.",
+    "control-not-taken": "Set Follow to Automatic under Model.",
     "light-failed": "Set Light to None under Shot.",
     "no-splats": "Shade the shot again with Splats above 0 under Shot.",
     "one-camera": "Add further cameras under Cameras.",
@@ -177,6 +180,33 @@ def plan_text(
             return f"{made} {text}"
         return f"{made} {tr('All follow {count} pictures. No model is used, and the prompt is not read.', count=count)}"
     return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"
+
+
+_INPUTS = {
+    "tracking": "tracking video",
+    "layout": "gray clay renders",
+    "depth": "depth",
+    "tracks": "tracks of points",
+    "first-frame": "first frame",
+    "key-pictures": "key pictures",
+    "references": "reference",
+    "masks": "masks",
+    "prompt": "prompt",
+}
+
+
+def model_text(spec: ModelSpec) -> str:
+    """Return sentences about what a video model follows, uses and needs, and what it may be used for."""
+
+    def names(inputs: Iterable[str]) -> str:
+        return ", ".join(tr(_INPUTS[name]) for name in inputs)
+
+    text = tr("Follows: {controls}. Uses: {inputs}.", controls=names(spec.controls), inputs=names(spec.inputs))
+    if spec.needs:
+        text += " " + tr("Needs: {inputs}.", inputs=names(spec.needs))
+    if not spec.reads_prompt:
+        text += " " + tr("The prompt is not read.")
+    return f"{text} {spec.use}" if spec.use else text
 
 
 def memory_text(preset: MemoryPreset) -> str:
