@@ -65,6 +65,7 @@ FIXES = {
     "too-few-files": "Allow programs to open more files, in the settings of the system.",
     "wrong-weights": "Choose a folder or file of the right kind of model.",
     "no-animations": "Open the file without selecting an animation.",
+    "nothing-to-fetch": "Download it from its page, then press Use Checkpoint Folder under Models.",
     "missing-weights": "Download the model under Models.",
     "unknown-device": "Select another device in the add-on's preferences.",
     "backend-incomplete": "Press Set Up under Backend, or select another Python in the add-on's preferences.",
