@@ -263,7 +263,8 @@ def _model_frames(frames: FrameMap, spec: ModelSpec, settings: ShadeSettings) ->
     if settings.needs is None or len(frames.frame_numbers) == 1:
         return None
     step = frames.step
-    return fit_frames(frames.start, frames.end, step, frames.fps * step, spec.allowed_frame_counts, settings.frame_rule)
+    counts = spec.frame_counts_for(len(frames.frame_numbers), frames.fps, settings.frame_rule)
+    return fit_frames(frames.start, frames.end, step, frames.fps * step, counts, settings.frame_rule)
 
 
 def _find_gaps(

@@ -94,6 +94,13 @@ class ModelSettings(SettingsPanel):
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         settings = context.scene.trackshade
         layout.prop(settings, "model")
+        chosen = backend.models.spec(settings.model)
+        if chosen is not None and not chosen.shipped:
+            draw_text(layout, context, texts.model_text(chosen), "INFO")
+            if len(chosen.controls) > 1:
+                layout.prop(settings, "control_clip")
+            if "references" in chosen.inputs:
+                layout.prop(settings, "reference")
         column = layout.column(align=True)
         column.use_property_split = False
         column.label(text="Negative Prompt")

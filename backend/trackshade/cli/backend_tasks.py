@@ -96,7 +96,7 @@ def verify(name: str) -> dict[str, Any]:
     if not registry.is_present(model):
         raise ModelError("missing-weights", f"The model {name} is not on this machine.", "Fetch it first.")
     folder = registry.model_folder(model)
-    if not model.shipped and not model.folder:
+    if model.revision:
         verify_files(folder)
         return {"folder": str(folder)}
     return {**check(str(folder)), "folder": str(folder)}

@@ -165,6 +165,14 @@ SAMPLING_OPTIONS = (
         repeat=True,
         dest="video_loras",
     ),
+    Option(
+        "--cache",
+        "Skip most of the video model in steps in which its first block changes by less than this share. 0.05 to 0.2 "
+        "is faster and less exact.",
+        "X",
+        0.0,
+        float,
+    ),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
     _choice(
         "--memory",

@@ -72,6 +72,8 @@ class ShadeSettings:
             "depth", "tracks" for points; "auto" for the model's default.
         video_loras: LoRA files of the video model on the backend's machine, each with its strength, such as
             "style.safetensors:0.7".
+        cache: Relative change of what the video model's first block adds from step to step, below which its other
+            blocks are skipped: faster and less exact; 0 skips none.
         memory: How much memory of the device the video model may take: "auto" for what is free, "full" for all that
             it needs, or GiB; see `trackshade.config.memory_presets`.
         alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
@@ -117,6 +119,7 @@ class ShadeSettings:
     control_clip: str = "auto"
     video_loras: tuple[str, ...] = ()
     azimuths_from: str = "reference"
+    cache: float = 0.0
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -135,6 +138,7 @@ class ShadeSettings:
         require(_is_number(self.control_start, 0, 1), "control start", self.control_start, "0 to 1")
         is_after_start = _is_number(end, 0, 1) and end >= self.control_start
         require(is_after_start, "control end", end, "0 to 1, not before the start")
+        require(_is_number(self.cache, 0, 1), "cache", self.cache, "0 to 1")
         require(_is_integer(self.preview_every, 0, 1000), "preview", self.preview_every, "0 to 1000")
         for name, value, choices in (
             ("control", self.control, CONTROLS),

@@ -133,14 +133,18 @@ class PassRange:
 
 
 def measure_range(shot: Shot, flow: bool = True) -> PassRange:
-    """Measure the range of depths and flows on up to nine frames, spread evenly over the shot."""
+    """Measure the range of depths and flows on up to nine frames, spread evenly over the shot.
+
+    If all surfaces have one depth, the range begins at infinity, so that they are white.
+    """
     step = max(1, -(-len(shot.frame_numbers) // _RANGE_FRAMES))
     inverse, lengths = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     for passes in frame_passes(shot, flow, range(0, len(shot.frame_numbers), step)):
         inverse.append(1.0 / passes.depth[np.isfinite(passes.depth)])
         lengths.append(np.linalg.norm(passes.flow[passes.flow[..., 2] > 0][:, :2], axis=1))
     moving = np.concatenate(lengths)
-    return PassRange(inverse_range(np.concatenate(inverse)), float(np.percentile(moving, 98)) if moving.size else 0.0)
+    low, high = inverse_range(np.concatenate(inverse))
+    return PassRange((low if low < high else 0.0, high), float(np.percentile(moving, 98)) if moving.size else 0.0)
 
 
 def depth_picture(passes: FramePasses, limits: PassRange) -> np.ndarray:

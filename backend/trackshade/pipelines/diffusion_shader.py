@@ -336,6 +336,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         `first_step` is the number of steps of the call that came before, which the callback's step counts in.
         """
         self._guidance_scale = sampling.guidance_scale
+        if self.transformer.block_cache is not None:
+            self.transformer.block_cache.reset()
         is_guided, is_tracking_guided = sampling.guidance_scale > 1, sampling.tracking_guidance_scale > 1
         # Predictions in a batch, in this order: without the prompt, without the tracks, with both.
         has_tracks = [True] * is_guided + [False] * is_tracking_guided + [True]

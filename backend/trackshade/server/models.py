@@ -227,4 +227,5 @@ def _sample(model: ModelFamily, run: JobRun, inputs: ModelInputs, still: bool, n
     def keep(part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         return run.work.images(f"{name}-{part}", make)
 
+    model.set_cache(settings.cache)
     return model.sample(inputs, SamplingOptions.of(run.spec, settings, still), on_step, keep)

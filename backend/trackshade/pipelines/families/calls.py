@@ -8,9 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.hooks import FirstBlockCacheConfig
 
 from ...core.errors import ModelError
 from ..diffusion_shader import explain_out_of_memory
+
+
+def set_block_cache(transformer: Any, threshold: float) -> None:
+    """Let a transformer whose blocks alone change its tokens skip blocks after the first; see `ModelFamily.set_cache`.
+
+    The hooks are made anew, since they compare the first step with the last one of an earlier video otherwise.
+    """
+    if transformer.is_cache_enabled:
+        transformer.disable_cache()
+    if threshold:
+        transformer.enable_cache(FirstBlockCacheConfig(threshold=threshold))
 
 
 def call_pipeline(

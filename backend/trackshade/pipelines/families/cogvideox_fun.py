@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .calls import call_pipeline
+from .calls import call_pipeline, set_block_cache
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import Layout
 
@@ -22,6 +22,10 @@ class CogVideoXFun(ModelFamily):
             "text_encoder": ("T5EncoderModel",),
         },
     )
+
+    def set_cache(self, threshold: float) -> None:
+        """Skip blocks by the hooks of diffusers; see `ModelFamily.set_cache`."""
+        set_block_cache(self.pipeline.transformer, threshold)
 
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`."""

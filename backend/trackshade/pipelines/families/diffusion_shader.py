@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...models.block_cache import BlockCache
 from ..diffusion_shader import DiffusionShaderPipeline
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 
@@ -18,6 +19,10 @@ class DiffusionShader(ModelFamily):
     """A model that `DiffusionShaderPipeline` runs."""
 
     pipeline: DiffusionShaderPipeline
+
+    def set_cache(self, threshold: float) -> None:
+        """Skip blocks of both streams; see `ModelFamily.set_cache`."""
+        self.pipeline.transformer.block_cache = BlockCache(threshold) if threshold else None
 
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`. A model that makes first frames makes a still alone."""

@@ -18,6 +18,7 @@ from ...config.memory_presets import MemoryPreset
 from ...config.registry import ModelSpec
 from ...config.settings import ShadeSettings
 from ...control.tracks import Tracks
+from ...core.errors import ModelError
 
 if TYPE_CHECKING:
     from .layout import Layout
@@ -128,6 +129,20 @@ class ModelFamily(ABC):
     def memory_preset(self) -> MemoryPreset:
         """How it uses the device's memory."""
         return self.pipeline.memory_preset
+
+    def set_cache(self, threshold: float) -> None:
+        """Skip most of the transformer in steps that change little; none with 0. Families that can override this.
+
+        Args:
+            threshold: Relative change of what the first block adds, below which the others are skipped.
+
+        Raises:
+            ModelError: The family cannot, and the threshold is above 0.
+        """
+        if threshold:
+            raise ModelError(
+                "not-cached", f"The model {self.spec.name} cannot skip parts of its steps.", "Leave out the cache."
+            )
 
     @abstractmethod
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:

@@ -18,7 +18,7 @@ from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
 from ...control.tracks import Tracks
-from .calls import call_pipeline
+from .calls import call_pipeline, set_block_cache
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import Layout
 from .wan import TEXT_ENCODERS, text_arguments
@@ -123,6 +123,10 @@ class WanMove(ModelFamily):
         float32=("vae", "image_encoder"),
         published_as=("WanImageToVideoPipeline",),
     )
+
+    def set_cache(self, threshold: float) -> None:
+        """Skip blocks by the hooks of diffusers; see `ModelFamily.set_cache`."""
+        set_block_cache(self.pipeline.transformer, threshold)
 
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`."""
