@@ -25,6 +25,8 @@ from trackshade.core.camera_files import CameraPath, read_camera_path
 from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
+from trackshade.motion.bone_names import match_bones, read_bone_table
+from trackshade.motion.bvh import read_bvh
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names
 from trackshade.shot.file import LIGHT_SUFFIX
@@ -41,7 +43,9 @@ from .jobs.composer import capture_scene, place_and_save, with_picture
 from .lifting import build_scene
 from .lifting.motion import camera_path, follow_path, move_object, move_scene_camera, parse_object_option
 from .lifting.task import lift
+from .motion.armature import animate_armature, find_armature
 from .placement import place, save_copy
+from .placement.motion import read_motion
 from .properties.placement_options import PlacementOptions
 from .properties.temporary import scene_properties
 from .report import Report, interruptible
@@ -302,6 +306,22 @@ def _move(scene: bpy.types.Scene, values: Mapping[str, Any], path: CameraPath | 
         move_object(scene, *parse_object_option(motion))
 
 
+def _animate(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    source = Path(values["motion"]).absolute()
+    path = Path(values["out"] or f"{_stem(values)}-{source.stem}.blend").absolute()
+    _check_not_taken(values, path)
+    table = None if values["bones"] is None else read_bone_table(Path(values["bones"]))
+    motion = read_motion(source).motion if source.is_dir() else read_bvh(source)
+    opened = _open_scene(values, report)
+    report(Progress("placing", str(path)))
+    armature = find_armature(opened.scene, values["armature"])
+    if table is not None:  # what the file does not name is found by its name
+        table = {**match_bones(bone.name for bone in armature.data.bones), **table}
+    warnings = animate_armature(armature, motion, opened.scene, start=values["at"], table=table, name=source.stem)
+    save_copy(path)
+    return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *warnings]}
+
+
 def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = Path(values["out"] or "demo.blend").absolute()
     _check_not_taken(values, path)
@@ -359,6 +379,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "picture": _picture,
     "lift": _lift,
     "track": _track,
+    "animate": _animate,
     "scene": _demo_scene,
     "synthesise": _synthesize,
     "reference": _reference,

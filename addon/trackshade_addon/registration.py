@@ -13,7 +13,7 @@ from .jobs import session
 from .messages import translations
 from .overlay import handles, view
 from .placement import splat_operator
-from .properties import lifted, scene, view_layer
+from .properties import lifted, motion, scene, view_layer
 from .properties.preferences import ADDON
 from .redraw import cancel_redraw
 from .render import engine, handlers
@@ -35,6 +35,8 @@ from .ui import (
     menus,
     modal,
     models_panel,
+    motion_armature,
+    motion_footage,
     operators,
     overlay_panel,
     panel,
@@ -47,13 +49,15 @@ PROPERTIES = (
     (bpy.types.Scene, "trackshade", scene.TrackshadeSettings),
     (bpy.types.Scene, "trackshade_overlay", scene.TrackshadeOverlay),
     (bpy.types.Scene, "trackshade_lift", lifted.TrackshadeLift),
+    (bpy.types.Scene, "trackshade_motion", motion.TrackshadeMotion),
     (bpy.types.ViewLayer, "trackshade", view_layer.TrackshadeLayer),
     (bpy.types.WindowManager, "trackshade", jobs_list.TrackshadeJobs),
 )
 _MODULES = (
-    *(scene, lifted, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel, key_pictures),
-    *(cameras, camera_moves, lifting_objects, lifting, lifting_handles, export_tracks, splat_operator),
-    *(overlay_panel, jobs_list, import_result, manual, backend_panel, models_panel, properties_panels),
+    *(scene, lifted, motion, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel),
+    *(key_pictures, cameras, camera_moves, lifting_objects, lifting, lifting_handles, export_tracks, splat_operator),
+    *(motion_footage, motion_armature, overlay_panel, jobs_list, import_result, manual),
+    *(backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
 _CLASSES = [

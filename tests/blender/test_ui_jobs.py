@@ -19,6 +19,7 @@ from tests.helpers.whole_file import differences, whole_file
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress
+from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, OutputError, UsageError
 from trackshade_addon.capture.request import ShotRequest
@@ -418,7 +419,7 @@ def test_a_defect_is_told_too(demo: bpy.types.Scene, tmp_path: Path) -> None:
         yield Progress("planning")
         raise KeyError("plate")
 
-    out, failures = session.reserve_output("mini"), []
+    out, failures = session.reserve_output(registry.spec("mini")), []
     job = Job(demo, ShotRequest(), ShadeSettings(), PlacementOptions(), out, broken, lambda: failures.append(1))
     session.current().add(job)
     with pytest.raises(KeyError):  # for the console

@@ -29,7 +29,8 @@ from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
 COMMANDS = ("render", "control", "batch", "bake", "export", "place", "shade", "key", "demo", "jobs", "cancel",
-            "doctor", "serve", "models", "train", "dataset", "evaluate", "version")  # fmt: skip
+            "doctor", "serve", "models", "train", "dataset", "evaluate", "version", "reenact",
+            "motion", "animate")  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -40,10 +40,7 @@ from ..capture.request import ShotRequest
 from ..capture.simulations import simulations
 from ..capture.stepping import Steps
 from ..placement import (
-    PreparedCameras,
-    PreparedResult,
-    PreparedSplats,
-    PreparedTextures,
+    Prepared,
     TextureBake,
     place,
     prepare,
@@ -248,7 +245,7 @@ def place_and_save(
 
 def prepare_placement(
     folder: Path, find_scene: Callable[[], bpy.types.Scene], options: PlacementOptions
-) -> Generator[Progress, None, PreparedResult | PreparedCameras | PreparedTextures | PreparedSplats]:
+) -> Generator[Progress, None, Prepared]:
     """Do the part of a placement that takes a while, so that `put` of what it returns is quick.
 
     Raises:

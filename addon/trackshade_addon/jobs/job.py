@@ -124,7 +124,7 @@ class Job:
         self.uid = secrets.token_hex(4)
         self.scene = scene if isinstance(scene, SceneReference) else SceneReference(scene)
         self.request, self.settings, self.placement = request, settings, placement
-        kinds = {"tracking": ", control", "stills": ", stills", "key": ", key picture"}
+        kinds = {"tracking": ", control", "stills": ", stills", "key": ", key picture", "motion": ", motion"}
         kind = kinds.get(settings.output, "")
         self.title = settings.prompt.strip() or f"{out.path.name}{kind}"
         self.progress: Progress | None = Progress("starting")

@@ -94,11 +94,12 @@ class Session:
 
         Raises:
             UsageError: Another job is being captured.
+            ModelError: The model is unknown.
             OutputError: The result cannot be written.
         """
         if self.holds_scene:
             raise UsageError("capturing", "Another job is being captured.", "Wait until it has its frames.")
-        out = reserve_output(settings.model)
+        out = reserve_output(registry.spec(settings.model))
         return self.add(Job(scene, request, settings, placement or PlacementOptions(), out))
 
     def add(self, job: Job) -> Job:
@@ -205,17 +206,16 @@ class Session:
             bpy.app.handlers.load_pre.remove(on_load_pre)
 
 
-def reserve_output(model: str) -> OutputFolder:
-    """Reserve a new folder for a result of the open file, where the preferences say. Main thread only.
+def reserve_output(spec: registry.ModelSpec) -> OutputFolder:
+    """Reserve a new folder for a result of a model, of the open file, where the preferences say. Main thread only.
 
     Raises:
-        ModelError: The model is unknown.
         OutputError: The folder cannot be created, or the disk has too little space.
     """
     return OutputFolder.reserve(
         results_folder(),
         Path(bpy.data.filepath or "scene").stem,
-        registry.spec(model),
+        spec,
         numbered=True,
         fix="Choose another folder for the results in the add-on's preferences.",
     )

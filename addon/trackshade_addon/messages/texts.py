@@ -42,6 +42,7 @@ _STATES = {
     "placing": "Placing the result",
     "lifting": "Lifting the photo",
     "tracking": "Tracking the footage",
+    "reading": "Reading the footage",
     "exporting": "Exporting",
     "building": "Building the scene",
     "done": "Done",

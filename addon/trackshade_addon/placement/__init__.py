@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bringing results into a scene: as a plate, background image, compositor nodes, strip or textures, or as a copy."""
+"""Bringing results into a scene: as a plate, background, compositor nodes, strip, textures or motion, or as a copy."""
 
 from .collection import PlacedResult
-from .placing import PreparedCameras, PreparedResult, PreparedSplats, place, prepare, remove
+from .placing import Prepared, place, prepare, remove
 from .removal import remove_result, remove_textures
 from .scene_copy import save_copy
-from .surfaces import PreparedTextures, TextureBake
+from .surfaces import TextureBake
 
 __all__ = [
     "PlacedResult",
-    "PreparedCameras",
-    "PreparedResult",
-    "PreparedSplats",
-    "PreparedTextures",
+    "Prepared",
     "TextureBake",
     "place",
     "prepare",

@@ -23,6 +23,7 @@ from .collection import PlacedResult, choose_view_layer, make_result_collection,
 from .color import changed_fraction, inverse_space, take_sample
 from .compositor import add_to_compositor
 from .latest_image import find_latest_image, show_in_latest_image
+from .motion import PreparedMotion, read_motion
 from .plate import (
     add_plate,
     default_interpolation,
@@ -41,7 +42,7 @@ from .surfaces import PreparedTextures, prepare_textures
 OVER_RENDER = ("compositor", "sequencer")  # modes that lay the result over the rendered image
 BY_CAMERA = ("plate", "background", "both")  # modes that show each camera's result in front of or behind that camera
 SPLATS = "splats.usdc"  # in the folder of a result
-PLACEMENT_MODES = (*BY_CAMERA, "image", "splats", *OVER_RENDER, *TEXTURE_MODES)
+PLACEMENT_MODES = (*BY_CAMERA, "image", "splats", "armature", *OVER_RENDER, *TEXTURE_MODES)
 INTERPOLATIONS = ("Linear", "Closest", "Cubic", "Smart")
 _WARNINGS_KEY = "trackshade_warnings"
 
@@ -150,6 +151,10 @@ class PreparedCameras:
         )
 
 
+Prepared = PreparedResult | PreparedCameras | PreparedTextures | PreparedSplats | PreparedMotion
+"""A result whose slow part of the placement is done, by its mode."""
+
+
 def place(result_folder: Path, scene: bpy.types.Scene, **options: Any) -> PlacedResult:
     """Place a result in the scene that it was made from. Placing it again replaces what was there of it.
 
@@ -185,7 +190,7 @@ def prepare(
     distance: float | None = None,
     interpolation: str | None = None,
     texture_size: int | None = None,
-) -> Generator[Future[Any] | None, None, PreparedResult | PreparedCameras | PreparedTextures | PreparedSplats]:
+) -> Generator[Future[Any] | None, None, Prepared]:
     """Do all of `place` that takes time, in steps. A step yields the future of a thread that it waits for, or None.
 
     The scene may change between two steps, so each asks `find_scene` for it. Only the `place` method of what is
@@ -200,7 +205,7 @@ def prepare(
         mode: "plate": a plane in front of the camera that only the camera sees; "background": the camera's background
             image, in the viewport; "both"; "compositor": nodes that lay it over the composited image; "sequencer": a
             strip; "image": only the image data-block that shows the newest result; "splats": the splats that were
-            made with it; "baked", "projected", "heat": on
+            made with it; "armature": the motion of driving footage, on an armature; "baked", "projected", "heat": on
             the surfaces that it shows (see `surfaces`).
         view_layer: Name of the view layer that shows the plate; by default the captured one, or all where the scene
             has lost it.
@@ -222,6 +227,10 @@ def prepare(
         raise UsageError("bad-interpolation", f"Unknown interpolation '{interpolation}'.", "Use Linear or Closest.")
     if mode == "splats":
         return PreparedSplats(Path(result_folder).resolve(), _find_splats(Path(result_folder).resolve()))
+    if mode == "armature":
+        reading_motion = later(read_motion, Path(result_folder).resolve())
+        yield reading_motion
+        return reading_motion.result()
     if mode not in (*BY_CAMERA, "baked", "heat"):
         camera = find_scene().camera
         result_folder = camera_folder(Path(result_folder).resolve(), None if camera is None else camera.name)

@@ -126,6 +126,12 @@ def read_result(folder: Path) -> ResultFolder:
             f"The result in {folder} is pictures of single frames to paint on: there are no frames to place.",
             "Choose the folder of a shaded shot.",
         )
+    if isinstance(record.get("motion"), dict) and not record["motion"].get("has_frames"):
+        raise OutputError(
+            "only-motion",
+            f"The result in {folder} is the motion of footage: there are no frames to place.",
+            "Use it for an armature.",
+        )
     try:
         shot = record["shot"]
         samples = tuple(float(frame) for frame in shot["frames"])

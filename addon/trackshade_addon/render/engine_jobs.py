@@ -25,6 +25,7 @@ from trackshade.client import Client
 from trackshade.client.job_run import CapturedShot, run_job, shade_shot
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
+from trackshade.config import registry
 from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
@@ -131,7 +132,7 @@ def shade_animation(
         return captured
 
     client = render.on_main(lambda: session.current().connect(settings.needs))
-    with render.on_main(lambda: session.reserve_output(settings.model)) as out:
+    with render.on_main(lambda: session.reserve_output(registry.spec(settings.model))) as out:
         result = yield from run_job(capture, settings, client, out)
     sequence = RenderedSequence.load(result.out, render.scene)
     if not with_control:

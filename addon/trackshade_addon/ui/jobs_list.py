@@ -142,7 +142,7 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
             draw_text(layout, context, warning, "INFO")
     model = tr("{model}, seed {seed}", model=job.settings.model, seed=job.settings.seed)
     draw_text(layout, context, model, "BLANK1")
-    is_stills = job.settings.output == "stills"
+    is_stills, is_motion = job.settings.output == "stills", job.settings.output == "motion"
     if is_stills and job.has_result:
         _draw_stills(layout, job)
     buttons = layout.column(align=True)
@@ -151,7 +151,7 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
         row.operator("trackshade.cancel", icon="X").job = job.uid
     elif job.is_pending:
         row.operator("trackshade.follow_job", icon="PLAY").job = job.uid
-    else:
+    elif not is_motion:
         row.operator("trackshade.shade", text="Repeat", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
     folder = row.row(align=True)
     folder.enabled = job.has_result
@@ -160,7 +160,8 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     row.enabled = job.has_result and not is_stills
     row.operator("trackshade.place_again", icon="IMAGE_PLANE").job = job.uid
     row.operator("trackshade.take_out", icon="TRASH").job = job.uid
-    buttons.operator("trackshade.use_settings", icon="COPYDOWN").job = job.uid
+    if not is_motion:
+        buttons.operator("trackshade.use_settings", icon="COPYDOWN").job = job.uid
 
 
 def _draw_stills(layout: bpy.types.UILayout, job: Job) -> None:
@@ -321,6 +322,8 @@ def place_result(
         TrackshadeError: As raised by `place`.
     """
     options = scene.trackshade.placement_options()
+    if job is not None and job.placement.mode == "armature":
+        options = job.placement
     if options.bakes and not bpy.app.background:  # takes a while, so the list shows the progress
         current().place(scene, folder, options, job)
         current().follow()

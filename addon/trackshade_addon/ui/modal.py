@@ -204,11 +204,12 @@ class SteppedOperator:
         until = time.monotonic() + seconds
         try:
             while True:
-                self._stepped = next(self._steps)
+                try:
+                    self._stepped = next(self._steps)
+                except StopIteration as stop:
+                    return self.finish(context, stop.value)
                 if time.monotonic() > until:
                     return None
-        except StopIteration as stop:
-            return self.finish(context, stop.value)
         except TrackshadeError as error:
             return report_error(self, error)
 

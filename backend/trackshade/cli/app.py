@@ -125,7 +125,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    if arguments[:1] in (["propagation"], ["tracking"], ["lifting"], ["multiview"]):
+    if arguments[:1] in (["propagation"], ["tracking"], ["lifting"], ["multiview"], ["motion"]):
         _run_module(_lab_module(f"evaluation.{arguments[0]}"), arguments[1:])
     _run_module(_lab_module("evaluation"), arguments)
 
@@ -170,6 +170,7 @@ COMMANDS: Mapping[str, Command] = {
     "place": _addon_command("place"),
     "lift": _addon_command("lift"),
     "track": _addon_command("track"),
+    "animate": _addon_command("animate"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "batch": Command(

@@ -11,6 +11,9 @@
     lift IMAGE OPTIONS OUT  lift a photo to a scene; OPTIONS is JSON, see `trackshade.shot.lift_request.LiftRequest`
     track VIDEO OPTIONS OUT  turn footage into a lifted scene of tracked points, written to the file OUT and replacing
                         it; OPTIONS is JSON, see `trackshade.shot.track_request.TrackRequest`
+    drive FOOTAGE OPTIONS OUT  read driving footage and the reference as crops around a figure, written to the file OUT
+                        (.npz: "frames", "reference"); OPTIONS is JSON, see `trackshade.motion.request.DrivingRequest`,
+                        and "model", the name of the motion model
     export SHOT OPTIONS OUT  write the files of another system; OPTIONS is JSON, see `export`
 
 A task prints lines (`trackshade.ipc.json_lines`): {"event": "progress", "done", "total"}, and at its end
@@ -38,6 +41,7 @@ import numpy as np
 
 from trackshade import __version__
 from trackshade.config import registry
+from trackshade.core.atomic_files import writing
 from trackshade.core.errors import CancelledError, ModelError, TrackshadeError, UsageError
 from trackshade.core.images import write_png
 from trackshade.core.processes import call_when_input_closes
@@ -181,6 +185,32 @@ def track(video: str, wanted: str, out: str) -> dict[str, Any]:
             "notes": dict(scene.notes)}  # fmt: skip
 
 
+def drive(footage: str, wanted: str, out: str) -> dict[str, Any]:
+    """Read driving footage. Raise as `trackshade.driving.reading.read_driving`, and OutputError.
+
+    Returns:
+        "fps", "start" and "box" of the clip, and "warnings".
+    """
+    from trackshade.driving.reading import read_driving
+    from trackshade.motion.request import DrivingRequest
+
+    try:
+        values = json.loads(wanted)
+        spec = registry.motion_spec(str(values.pop("model", registry.MINI_MOTION)))
+    except (ValueError, AttributeError) as error:
+        raise UsageError("bad-setting", f"The settings of the footage are not valid: {error}.") from error
+    progress = _Progress()
+
+    def report(message: str, fraction: float) -> None:
+        progress(round(1000 * fraction), 1000, message)
+
+    request = DrivingRequest.from_dict(values)
+    clip = read_driving(Path(footage), request, spec.sizes[0], spec.fps, report, _cancelled.is_set)
+    with writing("The footage", Path(out)), open(out, "wb") as file:
+        np.savez(file, frames=clip.frames, reference=clip.reference)
+    return {"fps": clip.fps, "start": clip.start, "box": list(clip.box), "warnings": list(clip.warnings)}
+
+
 def export(shot: str, wanted: str, out: str) -> dict[str, Any]:
     """Export a shot file for another system, with the picture beside it, if there is one.
 
@@ -239,7 +269,7 @@ class _Progress:
 
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
-    task.__name__: task for task in (probe, fetch, verify, check, bake, lift, track, export)
+    task.__name__: task for task in (probe, fetch, verify, check, bake, lift, track, drive, export)
 }
 
 

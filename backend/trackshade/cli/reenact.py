@@ -84,7 +84,7 @@ def _run(values: Mapping[str, Any], on_message: OnMessage, has_result: bool) -> 
         yield Progress("reading", path.name)
 
         def report(what: str, fraction: float) -> None:
-            on_message({"state": "reading", "message": what, "step": round(100 * fraction), "steps": 100})
+            on_message({"state": "reading", "message": what, "step": 10 * round(10 * fraction), "steps": 100})
 
         clip = read_driving(path, request, spec.sizes[0], spec.fps, report)
         count = len(clip.frames) if request.mode != "novel-view" else values["frames"]

@@ -438,6 +438,19 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         "Turn footage into a scene of tracked points, whose motion another first frame follows.",
         (*_TRACK, _CAMERA_MOTION, _CAMERA_PATH, _CAMERA_MODE, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
     ),
+    "animate": (
+        "Animate an armature of a scene with a motion: a BVH file, or the result of 'trackshade reenact'.",
+        (
+            Option("motion", "BVH file, or folder of a result.", "MOTION", required=True),
+            *(SCENE, *_OPEN_SCENE),
+            Option("--armature", "Name of the armature. Default: the only one of the scene.", "NAME"),
+            Option(
+                "--bones", 'JSON or TOML file that names the bone of joints, such as {"forearm_l": "Arm.L"}.', "FILE"
+            ),
+            Option("--at", "Scene frame of the motion's first frame. Default: the scene's first one.", "N", kind=float),
+            *_FILE_OUTPUT,
+        ),
+    ),
     "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
     "synthesise": (
         "Render generated scenes for training clips. 'trackshade train data --rendered' runs it.",

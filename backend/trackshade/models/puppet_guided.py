@@ -4,8 +4,8 @@
 """The motion transformer guided by a puppet: the variant for the embedded model `mini-motion`.
 
 Cross-attention alone learned nothing in minutes on a CPU. Here the view adapter's landmarks also enter as soft blobs on
-the tokens of reference and frames, and a puppet in the reference's colors, before the reference, is a first estimate of
-each frame, which the transformer corrects.
+the tokens of reference and frames. A puppet in the reference's colors, before the reference's background, is a first
+estimate of each frame, which the transformer corrects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..motion.framing import NUM_LANDMARKS
-from ..motion.puppet import paint_puppets, sample_colors
+from ..motion.puppet import erase_figures, paint_puppets, sample_colors
 from .motion_transformer import MotionTransformer3DModel
 
 _BLOB_WIDTHS = (0.8, 5.0)  # squared, in tokens
@@ -31,15 +31,16 @@ _CONTENT_CHANNELS = 8  # of a pixel: estimate, puppet's color and coverage, cove
 class PuppetGuidance:
     """What reference, landmarks and cameras tell about T frames; frame 0 of each array is the reference itself."""
 
+    background: torch.Tensor  # [B, 3, H, W] in 0..1, the reference without its figure
     reference: torch.Tensor  # [B, 3, H, W] in 0..1
     puppets: torch.Tensor  # [B, 1+T, 4, H, W]: colors times coverage, and coverage
     landmarks: torch.Tensor  # [B, 1+T, L, 2] pixels
     cameras: torch.Tensor  # [B, 1+T, 8]: see `camera_features`
 
     def estimates(self) -> torch.Tensor:
-        """Return the puppets before the reference, [B, T, 3, H, W] in 0..1."""
+        """Return the puppets before the reference's background, [B, T, 3, H, W] in 0..1."""
         colors, coverage = self.puppets[:, 1:].split([3, 1], dim=2)
-        return colors + (1 - coverage) * self.reference[:, None]
+        return colors + (1 - coverage) * self.background[:, None]
 
 
 class PuppetGuidedTransformer3DModel(MotionTransformer3DModel):
@@ -145,7 +146,7 @@ def make_guidance(
     elevation: torch.Tensor,  # [B, 1+T] radians
     scales: torch.Tensor | None = None,  # [B]
 ) -> PuppetGuidance:
-    """Paint puppets in the colors of the references; see `PuppetGuidance` and `puppet.paint_puppets`."""
+    """Paint puppets in the colors of the references, and erase the figures of these; see `PuppetGuidance`."""
     batch, count = places.shape[:2]
     height, width = reference.shape[-2:]
     pictures = reference.detach().float().cpu().permute(0, 2, 3, 1).numpy()
@@ -157,7 +158,11 @@ def make_guidance(
         np.repeat(colors, count, axis=0), (width, height), factors,
     )  # fmt: skip
     puppets = torch.from_numpy(painted).to(reference.device).permute(0, 3, 1, 2).unflatten(0, (batch, count))
-    return PuppetGuidance(reference, puppets.contiguous(), places.detach(), camera_features(azimuth, elevation))
+    first = painted.reshape(batch, count, height, width, 4)[:, 0]
+    background = torch.from_numpy(erase_figures(pictures, first[..., 3])).to(reference.device).permute(0, 3, 1, 2)
+    return PuppetGuidance(
+        background.contiguous(), reference, puppets.contiguous(), places.detach(), camera_features(azimuth, elevation)
+    )
 
 
 def fit_framing(

@@ -41,6 +41,9 @@ _MIRRORED = np.array(
     ]
 )
 STOPS = 3  # colors along a bone
+_CONTRAST = 0.06  # difference from the background of what belongs to a figure
+_REACH = 3  # pixels about a bone where its color is sampled, and their spread
+_SPREAD = 1.5
 _SAMPLES = 2  # along each side of a pixel
 
 
@@ -55,14 +58,19 @@ def sample_colors(
         pictures: one figure in each.
         places: its landmarks.
         depths: their depths, which tell what is hidden. A hidden bone gets the color of the other side's bone.
+
+    Landmarks are not exact: the background is not sampled, and what is near a bone is, the nearer the more.
     """
     height = pictures.shape[1]
+    pictures = np.ascontiguousarray(pictures, np.float32)
     points, distances = _with_middles(places), _with_middles(depths[..., None])[..., 0]
-    nearest = np.full((len(pictures), *pictures.shape[1:3]), -1, np.int32)
+    nearest = np.full(pictures.shape[:3], -1, np.int32)
     radii = np.full(len(pictures), height / VISIBLE_HEIGHT)
     _paint(points, distances, radii, np.zeros((len(pictures), NUM_BONES, STOPS, 3)), 1, None, nearest)
+    background = erase_figures(pictures, nearest >= 0, margin=3)
+    figure = np.abs(pictures - background).max(axis=-1) > _CONTRAST
     colors = np.empty((len(pictures), NUM_BONES, STOPS, 3), np.float32)
-    _sample(np.ascontiguousarray(pictures, np.float32), points, radii, nearest, colors)
+    _sample(pictures, points, radii, nearest, figure, colors)
     return colors
 
 
@@ -91,6 +99,23 @@ def paint_puppets(
     points, distances = _with_middles(places), _with_middles(depths[..., None])[..., 0]
     nearest = np.empty((0, 0, 0), np.int32)
     _paint(points, distances, radii, np.ascontiguousarray(colors, np.float64), _SAMPLES, result, nearest)
+    return result
+
+
+def erase_figures(
+    pictures: np.ndarray,  # [N, H, W, 3] float32
+    coverage: np.ndarray,  # [N, H, W] of the figures
+    margin: int = 2,
+) -> np.ndarray:
+    """Return pictures [N, H, W, 3] float32 without figures: in each row, the gap is filled from its two ends.
+
+    Args:
+        pictures: one figure in each.
+        coverage: where it is.
+        margin: number of pixels by which the gap is wider, for places that are not exact.
+    """
+    result = np.array(pictures, np.float32, order="C")
+    _erase(result, np.ascontiguousarray(coverage, np.float32), margin)
     return result
 
 
@@ -158,36 +183,67 @@ def _paint(points, depths, scales, colors, samples, result, nearest):
 
 
 @njit(cache=True, nogil=True)
-def _sample(pictures, points, scales, nearest, colors):
+def _sample(pictures, points, scales, nearest, figure, colors):
     height, width = pictures.shape[1:3]
-    totals = np.empty((len(_ENDS), 3))
-    weights = np.empty(len(_ENDS))
+    totals = np.empty((len(_ENDS), 4))
     for n in range(len(pictures)):
         for stop in range(STOPS):
             for q in range(len(_ENDS)):
                 a, b = _ENDS[q]
-                seen, blind = np.zeros(4), np.zeros(4)
-                ex, ey = points[n, b, 0] - points[n, a, 0], points[n, b, 1] - points[n, a, 1]
-                length = math.sqrt(ex * ex + ey * ey) + 1e-6
-                radius = 0.5 * (_RADII[q, 0] + _RADII[q, 1]) * scales[n] * 0.6
-                for i in range(3):
-                    u = (stop + (i + 0.5) / 3) / STOPS
-                    for j in range(-1, 2):
-                        x = int(points[n, a, 0] + u * ex - j * radius * ey / length)
-                        y = int(points[n, a, 1] + u * ey + j * radius * ex / length)
-                        x, y = min(width - 1, max(0, x)), min(height - 1, max(0, y))
-                        hit = 1.0 if nearest[n, y, x] == q else 0.0
+                seen, blind = np.zeros(4), np.full(4, 1e-9)
+                u = (stop + 0.5) / STOPS
+                px = points[n, a, 0] + u * (points[n, b, 0] - points[n, a, 0])
+                py = points[n, a, 1] + u * (points[n, b, 1] - points[n, a, 1])
+                px, py = min(width - 1.0, max(0.0, px)), min(height - 1.0, max(0.0, py))
+                for y in range(max(0, int(py) - _REACH), min(height, int(py) + _REACH + 1)):
+                    for x in range(max(0, int(px) - _REACH), min(width, int(px) + _REACH + 1)):
+                        squared = (x + 0.5 - px) ** 2 + (y + 0.5 - py) ** 2
+                        weight = math.exp(-squared / (2 * _SPREAD * _SPREAD))
+                        if not figure[n, y, x]:
+                            weight *= 1e-3
+                        hit = weight if nearest[n, y, x] == q else 0.0
                         for c in range(3):
                             seen[c] += hit * pictures[n, y, x, c]
-                            blind[c] += pictures[n, y, x, c]
+                            blind[c] += weight * pictures[n, y, x, c]
                         seen[3] += hit
-                        blind[3] += 1.0
-                weights[q] = seen[3]
+                        blind[3] += weight
+                totals[q] = seen
                 for c in range(3):
                     colors[n, q, stop, c] = blind[c] / blind[3]
-                    totals[q, c] = seen[c]
             for q in range(len(_ENDS)):
-                source = q if weights[q] >= 1 else _MIRRORED[q]
-                if weights[source] >= 1:
+                source = q if totals[q, 3] > 0.3 else _MIRRORED[q]
+                if totals[source, 3] > 0.3:
                     for c in range(3):
-                        colors[n, q, stop, c] = totals[source, c] / weights[source]
+                        colors[n, q, stop, c] = totals[source, c] / totals[source, 3]
+
+
+@njit(cache=True, nogil=True)
+def _erase(pictures, coverage, margin):
+    height, width = pictures.shape[1:3]
+    hidden = np.zeros((height, width), np.bool_)
+    for n in range(len(pictures)):
+        hidden[:] = False
+        for y in range(height):
+            for x in range(width):
+                if coverage[n, y, x] > 0:
+                    for i in range(max(0, y - margin), min(height, y + margin + 1)):
+                        for j in range(max(0, x - margin), min(width, x + margin + 1)):
+                            hidden[i, j] = True
+        for y in range(height):
+            x = 0
+            while x < width:
+                if not hidden[y, x]:
+                    x += 1
+                    continue
+                first = x
+                while x < width and hidden[y, x]:
+                    x += 1
+                if first == 0 and x == width:
+                    continue  # nothing of the background is seen in this row
+                left, right = max(first - 1, 0) if first else x, x if x < width else first - 1
+                for k in range(first, x):
+                    weight = (k - first + 1.0) / (x - first + 1.0)
+                    for c in range(3):
+                        pictures[n, y, k, c] = (
+                            pictures[n, y, left, c] * (1 - weight) + pictures[n, y, right, c] * weight
+                        )

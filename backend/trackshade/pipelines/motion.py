@@ -115,14 +115,14 @@ class MotionPipeline:
         Raises:
             ModelError: if the arrays have other shapes or hold no frame.
         """
-        pictures = _resized(_pictures(frames, "The driving frames"), self.frame_size)
+        pictures = _resized(_pictures(frames, "Driving frames"), self.frame_size)
         crops = visible = None
         if hands is not None and self.hand_size:
             if hands.ndim != 5 or hands.shape[:2] != (len(frames), 2):
                 raise ModelError(
                     "bad-input", f"Crops of hands have the shape {list(hands.shape)}.", "Give [T, 2, h, h, 3]."
                 )
-            flat = _pictures(hands.reshape(-1, *hands.shape[2:]), "The crops of hands")
+            flat = _pictures(hands.reshape(-1, *hands.shape[2:]), "Crops of hands")
             crops = _resized(flat, (self.hand_size, self.hand_size)).unflatten(0, (-1, 2))
             visible = torch.ones(len(frames), 2, dtype=torch.bool)
             if hands_visible is not None:
@@ -159,7 +159,7 @@ class MotionPipeline:
 
         At 0 it sees the figure's front, at 90 its left side: the azimuth increases as the camera moves to its right.
         """
-        pictures = _resized(_pictures(picture[None], "The picture"), self.frame_size).to(self.device)
+        pictures = _resized(_pictures(picture[None], "Pictures"), self.frame_size).to(self.device)
         return float(torch.rad2deg(self.networks.read_azimuth(pictures)[0]))
 
     @torch.no_grad()
@@ -198,7 +198,7 @@ class MotionPipeline:
                 f"{len(motion)} frames of motion have {len(cameras[0])} azimuths and {len(cameras[1])} elevations.",
                 "Give as many of each.",
             )
-        picture = _resized(_pictures(reference[None], "The reference"), self.frame_size).to(self.device)
+        picture = _resized(_pictures(reference[None], "References"), self.frame_size).to(self.device)
         if float(picture.std(dim=(2, 3)).max()) < 0.01:
             raise ModelError("bad-input", "The reference is a picture of one color.", "Give a picture of a figure.")
         azimuth, elevation = (torch.deg2rad(torch.from_numpy(angles)).to(self.device) for angles in cameras)

@@ -22,7 +22,7 @@ class MotionCondition:
     """What the generator is conditioned on; frame 0 is the reference."""
 
     reference: torch.Tensor  # [B, C, h, w] latents
-    estimates: torch.Tensor  # [B, T, C, h, w] latents of the puppets before the reference
+    estimates: torch.Tensor  # [B, T, C, h, w] latents of the puppets before the background
     guidance: PuppetGuidance
     motion_tokens: torch.Tensor  # [B, 1+T, K, dim] as the cameras see them
 

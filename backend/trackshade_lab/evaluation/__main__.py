@@ -26,6 +26,7 @@ Measure how well a model follows its tracks: JSON, tables and plots in a folder.
   trackshade evaluate --out REPORT --results FOLDER ...  results of 'trackshade render --input-render'
   trackshade evaluate propagation --help                 propagation of pictures, against true renders
   trackshade evaluate multiview --help                   many cameras and many frames, against true renders
+  trackshade evaluate motion --help                      motion tokens and the motion model's pictures
   trackshade evaluate lifting --help                     photos lifted to scenes, against true cameras and depth
 
 The same command resumes an evaluation that was stopped."""

@@ -30,7 +30,6 @@ _BACKGROUND = 0.12  # weight of pixels without a figure; those of the figures ha
 _SOFTNESS = 0.03  # below it the loss of a pixel is quadratic, above it linear
 _AZIMUTH_DEVIATION = 0.09  # of the reference's azimuth as it is read from the picture, radians
 _VALIDATION_CLIPS = 6
-_VIEWED_FROM = ("tokens", "rotations", "joints", "joints_single", "none")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,12 @@ class GeneratorModel(nn.Module):
     """
 
     def __init__(
-        self, transformer: PuppetGuidedTransformer3DModel, tokens: TokenModel, vae: PatchAutoencoder, *, bf16: bool
+        self,
+        transformer: PuppetGuidedTransformer3DModel,
+        tokens: TokenModel,
+        vae: PatchAutoencoder,
+        *,
+        bf16: bool,
     ) -> None:
         super().__init__()
         self.transformer, self.tokens, self.vae, self.bf16 = transformer, tokens, vae, bf16

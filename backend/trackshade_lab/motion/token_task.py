@@ -15,7 +15,7 @@ from torch import nn
 
 from trackshade.models.motion_encoder import MotionEncoder, rotation_columns
 from trackshade.models.view_adapter import ViewAdapter
-from trackshade.motion.framing import LIMBS
+from trackshade.motion.framing import LIMBS, VISIBLE_HEIGHT
 
 from ..training.config import MotionConfig
 from ..training.loop import TrainingRun, linear_schedule
@@ -98,7 +98,7 @@ class TokenTask:
         places, _ = adapter.project(points, batch.azimuth, batch.elevation)
         loss = _PLACES * F.mse_loss(batch.to_units(places), batch.to_units(batch.landmarks))
         if self.config.cross_view and not single:  # what all cameras together say
-            metres = FRAME_SIZE[1] / 4 / (FRAME_SIZE[1] / 2.4)  # of the unit
+            metres = VISIBLE_HEIGHT / 4  # of the unit of places
             loss = loss + _PLACES * F.mse_loss(points / metres, batch.body_landmarks / metres)
         if more:
             rotations, layout = more

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +47,14 @@ def train_motion(out: Path, config: MotionConfig, accelerator: Accelerator, log:
     Of a run without a generator it is the folder of the run.
     """
     model = _train_tokens(out, config, accelerator, log)
-    if config.sources == "baselines" or not (config.generator_minutes or config.generator_steps):
+    if config.sources == "baselines":
+        return out
+    if not (config.generator_minutes or config.generator_steps):
         return out
     vae = _prepare_autoencoder(out, config, accelerator)
     transformer = _train_generator(out, config, model, vae, accelerator, log)
     if accelerator.is_main_process:
-        encoder, adapter = model.sources["tokens"], model.adapters["tokens"]
-        export_motion(out / "export", {"encoder": encoder, "adapter": adapter, "transformer": transformer, "vae": vae})
+        export_motion(out / "export", _components(model, transformer, vae))
     accelerator.wait_for_everyone()
     return out / "export"
 
@@ -145,16 +147,15 @@ def _train_generator(
 def export_motion_run(out: Path, config: MotionConfig, folder: Path) -> Path:
     """Export a run's latest checkpoints as a pipeline folder. Raise UsageError if a stage has none."""
     model = load_token_model(out, config)
-    checkpoint = _require_checkpoint(out, GENERATOR)
-    transformer = build_transformer(config)
-    weights = load_ema_weights(checkpoint)
-    adapter = model.adapters["tokens"]
-    target = named_parameters({"transformer": transformer, "view_tokens": adapter.view})
-    copy_weights(target, {key: weights[key] for key in target})
+    transformer = load_transformer(out, config, {"tokens": model.adapters["tokens"]})
     vae = PatchAutoencoder.from_pretrained(out / "autoencoder")
-    encoder = model.sources["tokens"]
-    modules = {"encoder": encoder, "adapter": adapter, "transformer": transformer, "vae": vae}
-    return export_motion(folder, modules)
+    return export_motion(folder, _components(model, transformer, vae))
+
+
+def _components(model: TokenModel, transformer: nn.Module, vae: PatchAutoencoder) -> dict[str, nn.Module]:
+    """Return the components of a pipeline by name."""
+    encoder, adapter = model.sources["tokens"], model.adapters["tokens"]
+    return {"encoder": encoder, "adapter": adapter, "transformer": transformer, "vae": vae}
 
 
 def build_transformer(config: MotionConfig) -> PuppetGuidedTransformer3DModel:
@@ -203,6 +204,18 @@ def load_token_model(out: Path, config: MotionConfig) -> TokenModel:
     target = named_parameters({"sources": model.sources, "adapters": model.adapters})
     copy_weights(target, load_ema_weights(checkpoint))
     return model.eval()
+
+
+def load_transformer(
+    out: Path, config: MotionConfig, adapters: Mapping[str, nn.Module]
+) -> PuppetGuidedTransformer3DModel:
+    """Load the generator of a run, and into adapters what it trained of them. Raise UsageError if there is none."""
+    transformer = build_transformer(config)
+    weights = load_ema_weights(_require_checkpoint(out, GENERATOR))
+    views = {f"view_{name}": adapter.view for name, adapter in adapters.items()}
+    target = named_parameters({"transformer": transformer, **views})
+    copy_weights(target, {key: weights[key] for key in target})
+    return transformer.eval()
 
 
 def _require_checkpoint(out: Path, stage: str) -> Path:

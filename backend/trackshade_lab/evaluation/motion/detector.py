@@ -74,8 +74,17 @@ class JointDetector(nn.Module):
         return (found - places).norm(dim=-1).mean() + difference.mean()
 
 
-def prepare_detector(path: Path, report: Callable[[str], None], steps: int = STEPS) -> JointDetector:
-    """Load the detector of a file; train it first, for some minutes, if there is none. It resumes where it stopped."""
+def prepare_detector(
+    path: Path, report: Callable[[str], None], steps: int = STEPS, batch: int = _BATCH
+) -> JointDetector:
+    """Load the detector of a file; train it first, for some minutes, if there is none. It resumes where it stopped.
+
+    Args:
+        path: the file.
+        report: called with a sentence every 100 steps, after a checkpoint.
+        steps: training steps.
+        batch: frames of a step.
+    """
     torch.manual_seed(_SEED)
     detector = JointDetector()
     if path.exists():
@@ -92,17 +101,17 @@ def prepare_detector(path: Path, report: Callable[[str], None], steps: int = STE
     for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = _RATE * linear_schedule(step, step / steps, 100)
-        batch = _batch(step)
+        frames = _frames(step, batch)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = detector.loss(_disturbed(batch.target, step), batch.landmarks, batch.azimuth)
+            loss = detector.loss(_disturbed(frames.target, step), frames.landmarks, frames.azimuth)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % 100 == 0:
-            report(f"detector: step {step + 1} of {steps}, loss {loss.item():.3f}")
             state = {"detector": detector.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save(state, partial)
+            report(f"detector: step {step + 1} of {steps}, loss {loss.item():.3f}")
     save_file(detector.state_dict(), path)
     partial.unlink(missing_ok=True)
     return detector.eval()
@@ -128,9 +137,9 @@ def detector_error(detector: JointDetector, count: int = 400) -> float:
     return float((places - batch.landmarks)[:, list(LIMBS)].norm(dim=-1).mean())
 
 
-def _batch(step: int) -> MotionBatch:
+def _frames(step: int, count: int) -> MotionBatch:
     options = ClipOptions(frames=1, drivers=False)
-    return MotionBatch.from_clips(sample_clips(np.random.default_rng([_SEED, 1, step]), _BATCH, options))
+    return MotionBatch.from_clips(sample_clips(np.random.default_rng([_SEED, 1, step]), count, options))
 
 
 def _disturbed(pictures: torch.Tensor | None, step: int) -> torch.Tensor:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of `trackshade evaluate motion`, also `python -m trackshade_lab.evaluation.motion`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trackshade.core.errors import UsageError
+
+from ...command_line import CommandParser, run_command, silence_library_logging
+from ..__main__ import print_message
+
+PROGRAM = "trackshade evaluate motion"
+DESCRIPTION = """\
+Measure what motion tokens say about a motion from any camera, and the pictures that a generator makes of it.
+
+  trackshade evaluate motion --out REPORT                     the embedded mini-motion
+  trackshade evaluate motion --out REPORT --run RUN           with the baselines of a run of 'trackshade train motion'
+  trackshade evaluate motion --out REPORT --folder RUN/export --without-pictures
+
+A detector of joints is trained first, for some minutes, and kept in the folder of the report."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the argument parser."""
+    parser = CommandParser(PROGRAM, DESCRIPTION)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="Folder of the report.")
+    add("--json", action="store_true", help="Print the tables as JSON.")
+    add("--folder", type=Path, metavar="DIR", help="Folder of the motion model; default: the embedded mini-motion.")
+    add("--run", type=Path, metavar="DIR", help="Run that trained it with --baselines, which are then measured, too.")
+    add("--clips", type=int, default=128, metavar="N", help="Clips for each figure of the first table. [default: 128]")
+    add("--picture-clips", type=int, default=32, metavar="N", help="Clips for each figure of the generator's pictures. "
+        "[default: 32]")  # fmt: skip
+    add("--without-pictures", action="store_true", help="Measure only what tokens say.")
+    add("--steps", type=int, default=2, metavar="N", help="Denoising steps. [default: 2]")
+    add("--detector-steps", type=int, default=4000, metavar="N", help="Training steps of the detector of joints. "
+        "[default: 4000]")  # fmt: skip
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate, print the tables, and return the exit code."""
+    return run_command(lambda: _run(arguments), "Stopped; the detector is kept as far as it is trained.")
+
+
+def _run(arguments: Sequence[str]) -> None:
+    values = build_parser().parse_args(arguments)
+    for name in ("clips", "picture_clips", "steps", "detector_steps"):
+        if getattr(values, name) < 1:
+            flag = name.replace("_", "-")
+            raise UsageError("bad-setting", f"--{flag} is {getattr(values, name)}.", "Give 1 or more.")
+    silence_library_logging()
+    from ..store import to_json, write_bytes, write_json
+    from .detector import detector_error, prepare_detector
+    from .pictures import measure_pictures
+    from .report import format_report, write_sheet
+    from .said import measure_joints, measure_reading, measure_retrieval
+    from .sources import load_model
+
+    model = load_model(values.folder, values.run)
+    print_message("joints that are said")
+    summary = {"joints": measure_joints(model, values.clips)}
+    print_message("retrieval and reading")
+    summary["retrieval"] = measure_retrieval(model, sets=max(1, values.clips // 32))
+    summary["reading"] = measure_reading(model, max(16, values.clips * 3 // 4))
+    if not values.without_pictures:
+        values.out.mkdir(parents=True, exist_ok=True)
+        detector = prepare_detector(values.out / "detector.safetensors", print_message, values.detector_steps)
+        pictures = measure_pictures(model, detector, values.picture_clips, values.steps, print_message)
+        write_sheet(values.out / "sheet-90.png", *pictures.pop("sheet"))
+        summary |= {"pictures": pictures, "detector": detector_error(detector)}
+    text = format_report(summary)
+    write_json(values.out / "summary.json", summary)
+    write_bytes(values.out / "report.md", text.encode())
+    print(json.dumps(to_json(summary)) if values.json else text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

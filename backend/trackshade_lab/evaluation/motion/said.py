@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+"""What motion tokens say, without the generator: joints in the target view, retrieval, azimuth, rotations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from trackshade.models.motion_encoder import rotation_matrices
+from trackshade.motion.framing import LANDMARKS, LIMBS
+
+from ...motion.batches import MotionBatch
+from ...motion.clips import ClipOptions, sample_clips
+from ...motion.generator_task import GeneratorModel
+from ..summary import estimate_difference, estimate_mean
+from .sources import TITLES, said_landmarks, source_names
+
+DIFFERENCES = (0, 30, 60, 90, 180)
+_TIPS = tuple(LANDMARKS.index(f"fingertip_{side}") for side in "lr")
+COPIED = "copied"
+_PART = 32  # clips that are made together
+_RIDGE = 10.0
+
+
+def sample(seed: int, count: int, **options: Any) -> list[MotionBatch]:
+    """Sample unseen clips, in parts; another figure drives, and the camera stands still, by default."""
+    values = {"other_figure": 1.0, "moving": 0.0} | options
+    return [
+        MotionBatch.from_clips(
+            sample_clips(np.random.default_rng([seed, part]), min(_PART, count - part), ClipOptions(**values))
+        )
+        for part in range(0, count, _PART)
+    ]
+
+
+@torch.no_grad()
+def joint_errors(
+    model: GeneratorModel, source: str, batches: list[MotionBatch], landmarks: tuple[int, ...] = LIMBS
+) -> np.ndarray:
+    """Return the mean error in the target view of the landmarks that a source says, by clip, [N] pixels."""
+    errors = []
+    for batch in batches:
+        points = said_landmarks(model, model.source_tokens(batch, source), source)
+        places, _ = model.networks(source).adapter.project(points, batch.azimuth, batch.elevation)
+        distance = (places - batch.landmarks).norm(dim=-1)[:, list(landmarks)]
+        errors.append(distance.unflatten(0, (-1, batch.num_frames)).mean(dim=(1, 2)))
+    return torch.cat(errors).numpy()
+
+
+def copied_errors(batches: list[MotionBatch]) -> np.ndarray:
+    """Return that error of the driving figure's exact joints, left where the driving view has them, [N] pixels."""
+    errors = []
+    for batch in batches:
+        distance = (batch.exact_landmarks - batch.landmarks).norm(dim=-1)[:, list(LIMBS)]
+        errors.append(distance.unflatten(0, (-1, batch.num_frames)).mean(dim=(1, 2)))
+    return torch.cat(errors).numpy()
+
+
+def measure_joints(model: GeneratorModel, count: int) -> dict[str, Any]:
+    """Measure the first table: each source by azimuth difference, and on what training never had.
+
+    Returns:
+        "rows" (a row for each source, an estimate for each difference), "ratios" and "held_out".
+    """
+    errors: dict[str, dict[int, np.ndarray]] = {name: {} for name in (*source_names(model), COPIED)}
+    for difference in DIFFERENCES:
+        batches = sample(9200 + difference, count, azimuth_difference=difference, targets=False)
+        for name, values in errors.items():
+            values[difference] = joint_errors(model, name, batches) if name != COPIED else copied_errors(batches)
+    titles = TITLES | {COPIED: "exact 2D joints, copied from the driving view"}
+    rows = [
+        {"id": name, "title": titles[name]} | {f"d{key}": estimate_mean(value) for key, value in values.items()}
+        for name, values in errors.items()
+    ]
+    return {"rows": rows, "ratios": _ratios(errors), "held_out": _held_out(model, count)}
+
+
+def _ratios(errors: dict[str, dict[int, np.ndarray]]) -> dict[str, dict[int, float]]:
+    """Return by difference: tokens / 2D single view, tokens / 2D across views, and how much of the gap tokens close."""
+    if "none" not in errors:
+        return {}
+    means = {name: {key: float(value.mean()) for key, value in values.items()} for name, values in errors.items()}
+    tokens, none = means["tokens"], means["none"]
+    return {
+        "tokens / 2D single view": {d: tokens[d] / means["joints_single"][d] for d in DIFFERENCES},
+        "tokens / 2D across views": {d: tokens[d] / means["joints"][d] for d in DIFFERENCES},
+        "(none - tokens) / (none - rotations)": {
+            d: (none[d] - tokens[d]) / (none[d] - means["rotations"][d]) for d in DIFFERENCES
+        },
+    }
+
+
+def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
+    """Return errors of the tokens at 90 degrees on held-out kinds of data, of fingertips, and without hands."""
+    options = {"azimuth_difference": 90, "targets": False}
+    cases = {
+        "as in training": {},
+        "held-out figures": {"split": "held-out", "held_out": ("figures",)},
+        "held-out motions": {"split": "held-out", "held_out": ("motions",)},
+        "held-out target azimuths": {"split": "held-out", "held_out": ("azimuths",)},
+        "all held-out": {"split": "held-out"},
+    }
+    rows = []
+    for title, more in cases.items():
+        batches = sample(9290, count, **options, **more)
+        rows.append({"id": title, "title": title, "limbs": estimate_mean(joint_errors(model, "tokens", batches))})
+    tips = {}
+    for title, share in (("hands seen", 1.0), ("hands not seen", 0.0)):
+        batches = sample(9290, count, **options, hands=share)
+        tips[title] = joint_errors(model, "tokens", batches, _TIPS)
+        limbs = estimate_mean(joint_errors(model, "tokens", batches))
+        rows.append({"id": title, "title": title, "limbs": limbs, "tips": estimate_mean(tips[title])})
+    gain = estimate_difference(tips["hands not seen"], tips["hands seen"])
+    return [*rows, {"id": "gain", "title": "not seen − seen", "tips": gain}]
+
+
+@torch.no_grad()
+def measure_retrieval(model: GeneratorModel, count: int = 64, sets: int = 4) -> dict[str, dict[str, Any]]:
+    """Find a motion again that another figure does before a camera 90 degrees away, among `count` motions.
+
+    Returns:
+        By what is compared: an estimate over queries of how often the first found is the right one. Joints are those
+        said at two fixed azimuths; raw tokens are compared by their cosines.
+    """
+    hits: dict[str, list[float]] = {"joints": [], "raw tokens": [], "standardized tokens": []}
+    for number in range(sets):
+        sides: list[list[torch.Tensor]] = [[], []]
+        for batch in sample(9300 + number, count, azimuth_difference=90, apart=0.0):
+            for side, frames in zip(sides, (batch.driving, batch.target), strict=True):
+                side.append(model.encoder(frames)[0].unflatten(0, (-1, batch.num_frames)))
+        query, gallery = (torch.cat(side) for side in sides)  # [count, T, K, dim]
+        joints = [said_landmarks(model, x.flatten(0, 1), "tokens").reshape(count, -1) for x in (query, gallery)]
+        hits["joints"] += _hits(-torch.cdist(joints[0], joints[1]))
+        flat = [x.flatten(1) for x in (query, gallery)]
+        hits["raw tokens"] += _hits(_cosines(flat[0], flat[1]))
+        both = torch.cat(flat)
+        scaled = [(x - both.mean(0)) / (both.std(0) + 1e-6) for x in flat]
+        hits["standardized tokens"] += _hits(_cosines(scaled[0], scaled[1]))
+    return {name: estimate_mean(values) for name, values in hits.items()}
+
+
+def _cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(a, dim=1) @ torch.nn.functional.normalize(b, dim=1).T
+
+
+def _hits(similarity: torch.Tensor) -> list[float]:
+    return (similarity.argmax(1) == torch.arange(len(similarity))).float().tolist()
+
+
+@torch.no_grad()
+def measure_reading(model: GeneratorModel, count: int = 96) -> dict[str, dict[str, Any]]:
+    """Measure what else can be read off tokens.
+
+    Returns:
+        Estimates over clips, in degrees: "azimuth", the error of a ridge regression of the driving camera's azimuth
+        from a frame's tokens (90 by chance); "rotations", the geometric head's error per joint; "mean pose", that of
+        the mean rotations.
+    """
+    tokens, angles, local = [], [], []
+    for batch in sample(9400, 2 * count, targets=False):
+        tokens.append(model.source_tokens(batch, "tokens"))
+        angles.append(batch.driving_azimuth)
+        local.append(batch.local)
+    features, azimuth, truth = torch.cat(tokens), torch.cat(angles), torch.cat(local)[:, 1:]
+    half = len(features) // 2
+    inputs = features.flatten(1)
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+    goals = torch.stack([azimuth.sin(), azimuth.cos()], dim=1)
+    fit, test = inputs[:half], inputs[half:]
+    weights = torch.linalg.solve(fit.T @ fit + _RIDGE * torch.eye(fit.shape[1]), fit.T @ goals[:half])
+    found = torch.atan2(*(test @ weights).unbind(1))
+    difference = torch.rad2deg(torch.atan2((found - azimuth[half:]).sin(), (found - azimuth[half:]).cos())).abs()
+    said = rotation_matrices(model.encoder.rotations(features[half:]))
+    average = _nearest_rotation(truth[:half].mean(0))
+    return {
+        "azimuth": estimate_mean(_by_clip(difference)),
+        "rotations": estimate_mean(_by_clip(_angles(said, truth[half:]).mean(1))),
+        "mean pose": estimate_mean(_by_clip(_angles(average.expand_as(truth[half:]), truth[half:]).mean(1))),
+    }
+
+
+def _by_clip(values: torch.Tensor) -> np.ndarray:
+    return values.unflatten(0, (-1, 8)).mean(1).numpy()
+
+
+def _nearest_rotation(matrices: torch.Tensor) -> torch.Tensor:
+    left, _, right = torch.linalg.svd(matrices)
+    sign = torch.linalg.det(left @ right)
+    left = torch.cat([left[..., :2], left[..., 2:] * sign[..., None, None]], dim=-1)
+    return left @ right
+
+
+def _angles(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the angles between rotations, [...] degrees."""
+    trace = (a.mT @ b).diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.rad2deg(((trace - 1) / 2).clamp(-1, 1).acos())

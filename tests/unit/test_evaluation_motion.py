@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+"""Measures of the motion model's evaluation: what they say of the truth, and of known faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers.motion import TINY_TRAINING, tiny_motion_modules
+from trackshade_lab.evaluation.motion import pictures, said
+from trackshade_lab.evaluation.motion.__main__ import main
+from trackshade_lab.evaluation.motion.detector import JointDetector, prepare_detector
+from trackshade_lab.evaluation.motion.sources import load_model, source_names
+from trackshade_lab.motion.generator_task import GeneratorModel
+from trackshade_lab.training.checkpoint import export_motion
+from trackshade_lab.training.config import MotionConfig
+from trackshade_lab.training.run import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a tiny run with baselines, and return its folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(MotionConfig(out=str(folder / "baselines"), steps=1, sources="baselines", **TINY_TRAINING))
+    baselines = str(folder / "baselines")
+    train(MotionConfig(out=str(folder / "run"), steps=1, generator_steps=1, baselines=baselines, **TINY_TRAINING))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
+    return load_model(export_motion(tmp_path_factory.mktemp("motion") / "model", tiny_motion_modules()), None)
+
+
+def test_copied_joints_are_right_at_the_same_angle_only() -> None:
+    same, side = (said.sample(1, 8, azimuth_difference=d, targets=False, drivers=False) for d in (0, 90))
+    near, far = said.copied_errors(same), said.copied_errors(side)
+    assert near.shape == (8,)
+    assert near.mean() < 0.35 * far.mean()
+
+
+def test_every_measure_of_the_truth_is_perfect(model: GeneratorModel) -> None:
+    detector = JointDetector().eval()
+    (batch,) = said.sample(2, 2, azimuth_difference=0, apart=0.0, drivers=False)
+    truth = pictures._observe(model, detector, batch)
+    measured = pictures._measure(detector, truth, batch.target)
+    np.testing.assert_allclose(measured["joints"], 0, atol=1e-5)
+    np.testing.assert_array_equal(measured["silhouette"], 1)
+    assert (measured["psnr"] > 50).all()
+    still = pictures._measure(detector, truth, batch.background.repeat_interleave(8, 0))
+    np.testing.assert_array_equal(still["silhouette"], 0)
+    assert (still["psnr"] < 25).all()
+    blurred = torch.nn.functional.avg_pool2d(batch.target, 5, stride=1, padding=2, count_include_pad=False)
+    smeared = pictures._measure(detector, truth, blurred)
+    assert (smeared["sharpness"] < 0.75 * measured["sharpness"]).all()
+
+
+def test_angles_between_rotations() -> None:
+    turned = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    angles = said._angles(torch.stack([turned, torch.eye(3)]), torch.eye(3).expand(2, 3, 3))
+    torch.testing.assert_close(angles, torch.tensor([90.0, 0.0]))
+    assert torch.linalg.det(said._nearest_rotation(torch.diag(torch.tensor([1.0, 1.0, -0.2])))) == pytest.approx(1)
+
+
+def test_retrieval_counts_first_places() -> None:
+    similarity = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 1.0]])
+    assert said._hits(similarity) == [1.0, 0.0, 1.0]
+
+
+def test_a_stopped_detector_goes_on(tmp_path: Path) -> None:
+    """Stopped after 100 steps, it is in the end the one that was not stopped; a finished one is loaded."""
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(message: str) -> None:
+        raise StoppedError(message)
+
+    def ignore(message: str) -> None:
+        pass
+
+    whole = prepare_detector(tmp_path / "whole.safetensors", ignore, steps=102, batch=1)
+    with pytest.raises(StoppedError):
+        prepare_detector(tmp_path / "parts.safetensors", stop, steps=102, batch=1)
+    parts = prepare_detector(tmp_path / "parts.safetensors", ignore, steps=102, batch=1)
+    loaded = prepare_detector(tmp_path / "whole.safetensors", stop, steps=102, batch=1)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=0, atol=0)
+        torch.testing.assert_close(loaded.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_a_report_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report"
+    arguments = ["--out", str(out), "--folder", str(run / "export"), "--run", str(run), "--clips", "2"]
+    assert main([*arguments, "--picture-clips", "2", "--steps", "1", "--detector-steps", "1"]) == 0
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert text in capsys.readouterr().out
+    for title in ("no motion", "true rotations", "exact 2D joints, single view", "tokens", "time reversed"):
+        assert f"| {title} |" in text
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert set(summary["pictures"]["rows"]) == {"0", "30", "60", "90", "180"}
+    assert summary["retrieval"]["joints"]["clips"] == 64
+    with Image.open(out / "sheet-90.png") as sheet:
+        assert sheet.size == (9 * 48 * 3, 2 * 7 * 64 * 3)
+
+
+def test_a_model_alone_has_tokens_alone(model: GeneratorModel) -> None:
+    assert source_names(model) == ["tokens"]
+    assert said.measure_joints(model, 2)["ratios"] == {}
+
+
+def test_bad_arguments_are_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--clips", "0"]) == 2
+    assert "--clips is 0" in capsys.readouterr().err
+    folder = str(run / "export")
+    assert main(["--out", str(tmp_path), "--folder", folder, "--run", str(run.parent / "baselines")]) == 2
+    assert "not trained with baselines" in capsys.readouterr().err
