@@ -79,7 +79,7 @@ def test_a_job_is_timed_and_the_next_one_is_told(served: PrivateBackend, demo: b
     scene, own = bpy.context.scene, bpy.context.scene.trackshade
     own.use_range, own.first, own.last, own.light = True, 1, 3, "none"
     view_layer = scene.view_layers[0]
-    assert "not known yet" in watcher.update(scene, view_layer).facts.duration
+    assert "unknown" in watcher.update(scene, view_layer).facts.duration
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
     assert session.current().jobs[-1].error is None
     (kept,) = read_durations()
@@ -88,4 +88,4 @@ def test_a_job_is_timed_and_the_next_one_is_told(served: PrivateBackend, demo: b
     assert kept.seconds > 0
     assert "earlier jobs of this scene" in watcher.update(scene, view_layer).facts.duration
     own.light = "clay"
-    assert "not known yet" in watcher.update(scene, view_layer).facts.duration
+    assert "unknown" in watcher.update(scene, view_layer).facts.duration

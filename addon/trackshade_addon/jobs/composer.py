@@ -131,7 +131,10 @@ def capture_scene(
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
     captured = with_references(with_keys(captured, request), request)
-    images = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
+    images, warning = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
+    if warning:
+        source = {**captured.shot.source, "warnings": [*captured.shot.warnings, warning]}
+        captured = replace(captured, shot=replace(captured.shot, source=source))
     if images is not None and request.first_frame == "render":
         others = {view: images[view] for view in range(1, len(shot.cameras))}
         captured = replace(captured, first_frame=images[0], keys={**others, **captured.keys})
@@ -312,7 +315,7 @@ def _render(
     view_layer: bpy.types.ViewLayer,
     request: ShotRequest,
     in_process: bool | None,
-) -> Generator[Progress, None, np.ndarray | None]:
+) -> Generator[Progress, None, tuple[np.ndarray | None, str]]:
     """Render the first frame of each camera, or every frame where the request needs them, by the scene's own engine.
 
     Args:
@@ -323,20 +326,22 @@ def _render(
         in_process: See `capture_scene`.
 
     Returns:
-        [N, H, W, 3] uint8 of the first samples; None if the request needs no render.
+        [N, H, W, 3] uint8 of the first samples, or None if the request needs no render; and a sentence that says why
+        this Blender has rendered them although another one was asked to, or "".
     """
     needs_all = request.input_render or request.light == "render"
     if not needs_all and request.first_frame != "render":
-        return None
-    count = len(cells.frame_numbers) if needs_all else cells.views
+        return None, ""
+    count, warning = len(cells.frame_numbers) if needs_all else cells.views, ""
     if in_process is None:
         in_process = bpy.app.background
     # Frames that were simulated in this Blender are not in the file.
     if not in_process and not simulations(scene, view_layer):
         try:
-            return (yield from render_elsewhere(cells, count))
+            return (yield from render_elsewhere(cells, count)), ""
         except ShotError as error:  # such as EEVEE, which a Blender without a window may not have
-            _log.warning("%s It is rendered in this Blender.", error.message)
+            warning = f"{error.message} This Blender has rendered it, and waited meanwhile."
+            _log.warning("%s", warning)
     images = new_frames(cells, count)
     with SampleRenderer(cells, scene, view_layer, request.keep_played) as renderer:
         for t in range(count):
@@ -346,7 +351,7 @@ def _render(
             else:
                 progress = Progress("rendering", "every frame as the scene shows it", t, count)
             images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
-    return images
+    return images, warning
 
 
 def _render_sample(

@@ -188,7 +188,7 @@ def plan_text(
 def estimate_text(estimate: Estimate | None) -> str:
     """Return a sentence about how long a job takes, by earlier jobs."""
     if estimate is None:
-        return tr("How long it takes is not known yet: no job of this kind was done on this computer.")
+        return tr("Duration unknown: no job of this kind was done on this computer yet.")
     time = duration_text(estimate.seconds)
     if estimate.is_of_scene:
         return tr("Takes about {time}, as earlier jobs of this scene did.", time=time)
