@@ -78,6 +78,7 @@ class ShotRequest:
         keep_played: Keep the frames of simulations that were played in memory; see `Capture`.
         glass: "opaque" or "through": whether surfaces that let more than half of the light through are captured.
         hair: "none" or "strands": whether hair is captured, as thin tubes.
+        whole_first_frame: Of a part of a frame range, what `first_frame` is for the whole range; None if it is whole.
         fit: Model that the shot is captured for; None for every frame at the size of the scene's renders.
     """
 
@@ -95,6 +96,7 @@ class ShotRequest:
     keep_played: bool = True
     glass: str = "opaque"
     hair: str = "none"
+    whole_first_frame: str | None = None
     fit: ModelFit | None = None
 
     def to_dict(self) -> dict[str, Any]:
