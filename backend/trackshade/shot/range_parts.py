@@ -146,10 +146,12 @@ def _surfaces(item: Surfaces, t: int) -> Surfaces:
 
 
 def _topology(geometry: Geometry) -> str:
-    """Return a name that geometries with corresponding vertices and faces have in all parts."""
+    """Return a name that geometries with corresponding vertices and faces have in all parts.
+
+    Texture coordinates do not count: those that modifiers make vary in their last digits from one capture to the next.
+    """
     state = hashlib.blake2b(str(geometry.positions.shape[1]).encode(), digest_size=16)
-    for array in (geometry.triangles, *([] if geometry.uv is None else [geometry.uv])):
-        state.update(np.ascontiguousarray(array).tobytes())
+    state.update(np.ascontiguousarray(geometry.triangles).tobytes())
     return state.hexdigest()
 
 
