@@ -186,6 +186,17 @@ SERVE = (
     Option("--endpoint", "Address to listen on. Default: a socket of this user.", "ipc://PATH|tcp://HOST:PORT"),
     Option("--store", "Folder of the job store. Default: one for this user.", "DIR"),
     Option("--device", "Device of a worker (auto, cpu, cuda:0, ...). Repeat it for more workers.", "NAME", repeat=True),
+    Option(
+        "--workers",
+        "Number of workers, which share the devices in turn; 0 to accept jobs only. With --ray, their number at most.",
+        "N",
+        kind=int,
+    ),
+    Option(
+        "--ray",
+        "Run the workers on the nodes of a Ray cluster: its address, 'auto' on one of its nodes, or 'local'.",
+        "ADDRESS|local",
+    ),
     Option("--curve", "Folder of CURVE keys, required for an address that other machines reach.", "DIR"),
     Option("--result-days", "Delete results that are older than this. Default: 30.", "DAYS", kind=float),
     Option("--result-gb", "Delete the oldest results above this size of all. Default: 50.", "GB", kind=float),
@@ -260,8 +271,8 @@ _EXPORT_LIGHT = Option(
 )
 _CHUNK = Option(
     "--chunk",
-    "Capture only the part of --frames that begins at FIRST and covers COUNT frames: every one, unless --frames names a "
-    "step. 'shade' takes the folder of all parts.",
+    "Capture only the part of --frames that begins at FIRST and covers COUNT frames: every one, unless --frames names "
+    "a step. 'shade' takes the folder of all parts.",
     "FIRST:COUNT",
 )
 _SHADE_FIRST_FRAME = replace(
