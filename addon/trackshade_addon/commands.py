@@ -20,6 +20,7 @@ from trackshade.client.job_run import connect_with_options, run_job, run_to_end
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import options, registry
+from trackshade.config.chunks import values_of_chunk
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.camera_files import CameraPath, read_camera_path
 from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
@@ -75,6 +76,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
                 raise UsageError("usage", f"There is no command '{command}'.", _usage(program))
             with report.help_to_output():
                 values = vars(options.build_parser(command, program).parse_args(rest))
+            report.use_farm(values.get("progress", "none"))
             report.result(_COMMANDS[command](values, report.progress))
         except SystemExit as end:  # argparse after --help
             return int(end.code or 0)
@@ -110,6 +112,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
 
 
 def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    whole, values = values, values_of_chunk(values)
     path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
     picture = path.with_suffix(".png")
     renders = path.with_suffix(".render")
@@ -117,6 +120,8 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     kept = [light] if values["light"] == "clay" else []
     _check_not_taken(values, path, picture, *([renders] if values["input_render"] else []), *kept)
     request = _request(values)
+    if whole["chunk"] is not None:
+        request = replace(request, whole_first_frame=whole["first_frame"])
     if values["model"] is not None:
         mode, size = options.parse_size(values["size"])
         request = replace(request, fit=ModelFit(values["model"], values["frame_rule"], mode, size))

@@ -80,6 +80,7 @@ class ShotRequest:
         hair: "none" or "strands": whether hair is captured, as thin tubes.
         references: Paths of pictures of what is to be seen, or "image:" and the name of an image in Blender.
         has_layout: Whether the video model follows clay renders, which are made even if the light does not change.
+        whole_first_frame: Of a part of a frame range, what `first_frame` is for the whole range; None if it is whole.
         fit: Model that the shot is captured for; None for every frame at the size of the scene's renders.
     """
 
@@ -99,6 +100,7 @@ class ShotRequest:
     hair: str = "none"
     references: tuple[str, ...] = ()
     has_layout: bool = False
+    whole_first_frame: str | None = None
     fit: ModelFit | None = None
 
     def to_dict(self) -> dict[str, Any]:

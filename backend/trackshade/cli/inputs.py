@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.config import options
+from trackshade.config.options import Option
 
 KEYWORDS = ("render", options.GENERATE, "none")  # values of `first_frame` that are no paths
-OF_A_RUN = {"out", "force", "json", "endpoint", "curve", "backend_python", "blender"}
+OF_A_RUN = {"out", "force", "json", "progress", "endpoint", "curve", "backend_python", "blender", "skip_finished"}
 """Options that say how a command is run, not what it makes."""
 
 
@@ -39,16 +40,19 @@ def input_paths(values: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
                 yield key, path
 
 
-def digest_inputs(command: str, sources: Sequence[Path], values: Mapping[str, Any], base: Path) -> str:
+def digest_inputs(
+    command: str, taken: Sequence[Option], sources: Sequence[Path], values: Mapping[str, Any], base: Path
+) -> str:
     """Return a digest of a command, its options, and size and time of the files that they name.
 
     Args:
-        command: Name of the command, one of `options.COMMANDS`.
+        command: Name of the command.
+        taken: The options that it takes.
         sources: Its scene, shot and result.
         values: Values of its options by key, with absolute paths; those with their default value do not count.
         base: Folder that may be moved as a whole without changing the digest.
     """
-    given = [option for option in options.COMMANDS[command][1] if option.key not in OF_A_RUN]
+    given = [option for option in taken if option.key not in OF_A_RUN]
     texts = {
         option.key: str(values[option.key]).replace(str(base.absolute()) + os.sep, "")
         for option in given

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trackshade.core.errors import TrackshadeError
+from trackshade.core.farm_lines import FarmLines
 from trackshade.core.processes import call_when_input_closes
 from trackshade.ipc import json_lines
 
@@ -34,9 +35,14 @@ def interrupt_with_reader() -> None:
 
 
 class ProgressDisplay:
-    """Shows progress on standard error: live in a terminal, otherwise a line for each change."""
+    """Shows progress on standard error: live in a terminal, otherwise a line for each change.
 
-    def __init__(self) -> None:
+    Args:
+        lines: Prints it for a render farm, too.
+    """
+
+    def __init__(self, lines: FarmLines | None = None) -> None:
+        self._lines = lines or FarmLines("none")
         self._reader = has_reader()
         self._console = Console(stderr=True, highlight=False)
         self._live = self._console.is_terminal
@@ -87,6 +93,7 @@ class ProgressDisplay:
 
     def show(self, message: Mapping[str, Any]) -> None:
         """Show a message with "state" and optionally "message", "step" and "steps"."""
+        self._lines.progress(message)
         if self._reader:
             fields = {key: message.get(key) for key in ("state", "message", "step", "steps")}
             print(json_lines.format_line({"event": "progress", **fields}), flush=True)

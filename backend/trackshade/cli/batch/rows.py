@@ -25,7 +25,7 @@ from trackshade.core.errors import ShotError, TrackshadeError, UsageError
 SCENE_SUFFIXES = re.compile(r"\.(blend|glb|gltf|usd[acz]?|abc|fbx|obj|ply|stl)")
 SHOT_SUFFIX = ".shot"
 SEPARATOR = "|"  # between the values of an option that may be given several times
-NOT_IN_ROWS = {"scene", "shot", "out", "force", "json", "endpoint", "curve", "backend_python"}
+NOT_IN_ROWS = {"scene", "shot", "out", "force", "json", "progress", "endpoint", "curve", "backend_python"}
 _YES, _NO = ("1", "yes", "true", "on", "x"), ("0", "no", "false", "off")
 _MOST_TOLD = 20  # mistakes that a message names
 
@@ -204,7 +204,7 @@ def _row(line: int, cells: Mapping[str, str], base: Path, shared: Mapping[str, A
         source=source,
         command=command,
         values=values,
-        digest=digest_inputs(command, [source], values, base),
+        digest=digest_inputs(command, options.COMMANDS[command][1], [source], values, base),
     )
 
 
