@@ -465,7 +465,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         "Animate an armature of a scene with a motion: a BVH file, or the result of 'trackshade reenact'.",
         (
             Option("motion", "BVH file, or folder of a result.", "MOTION", required=True),
-            *(SCENE, *_OPEN_SCENE),
+            *(SCENE, *OPEN_SCENE),
             Option("--armature", "Name of the armature. Default: the only one of the scene.", "NAME"),
             Option(
                 "--bones", 'JSON or TOML file that names the bone of joints, such as {"forearm_l": "Arm.L"}.', "FILE"
