@@ -96,7 +96,9 @@ def test_a_template_runs_from_the_scene_to_the_placed_result(studio: Path) -> No
     assert [path.name for path in parts] == ["1.shot", "3.shot", "5.shot"]
     joined, expected_shot = join_parts(parts).encode(), Shot.load(studio / "whole.shot").encode()
     assert {**joined[0], "source": None} == {**expected_shot[0], "source": None}
-    for array, expected in zip(joined[1], expected_shot[1], strict=True):  # a modifier's texture coordinates vary by rounding
+    for array, expected in zip(
+        joined[1], expected_shot[1], strict=True
+    ):  # a modifier's texture coordinates vary by rounding
         np.testing.assert_allclose(array, expected, atol=1e-6 if array.shape[-1:] == (2,) else 0)
     light = read_light(parts)
     assert light is not None
