@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.helpers.result_shots import at, shot
 from trackshade.client import Client
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import ProtocolError
+from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import Manifest
 from trackshade.ipc.protocol import DONE, FINAL_STATES
 from trackshade.server.job_store import JobStore, StoredEvent
@@ -47,14 +48,10 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-@pytest.fixture
-def nodes(cluster: Any) -> Iterator[list[Any]]:
+@pytest.fixture(scope="module")
+def nodes(cluster: Any) -> list[Any]:
     """Two nodes for one worker each."""
-    added = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
-    yield added
-    for node in added:
-        if node in cluster.worker_nodes:
-            cluster.remove_node(node)
+    return [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
 
 
 @pytest.fixture
@@ -83,6 +80,16 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
         for number, job in enumerate(jobs):
             client.wait(job)
             client.fetch(job, tmp_path / f"ray-{number}")
+        pids = {item["pid"] for item in workers(client)}
+        job = client.submit(square(), replace(settings[0], steps=900), IMAGE)
+        events = client.events(job)
+        next(event for event in events if event.state == "running" and (event.step or 0) >= 1)
+        client.cancel(job)
+        assert list(events)[-1].state == "cancelled"
+        failing = client.submit(square(), ShadeSettings(light="render"), IMAGE)
+        with pytest.raises(TrackshadeError, match="none was sent"):
+            client.wait(failing)
+        assert {item["pid"] for item in workers(client)} == pids  # the workers live on
     with backend.client() as client:
         for number, item in enumerate(settings):
             job = client.submit(square(), item, IMAGE)
@@ -100,26 +107,12 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
         assert records[0]["shot"]["digest"] == records[1]["shot"]["digest"]
 
 
-def test_a_cancelled_and_a_failed_job_leave_the_worker_alive(served: Backend) -> None:
-    with served.client() as client:
-        job = client.submit(square(), ShadeSettings(output_size="model", steps=900, key_pictures="video"), IMAGE)
-        events = client.events(job)
-        next(event for event in events if event.state == "running" and (event.step or 0) >= 1)
-        pid = next(item["pid"] for item in workers(client) if item["job"] == job)
-        client.cancel(job)
-        assert list(events)[-1].state == "cancelled"
-        failing = client.submit(square(), ShadeSettings(light="render"), IMAGE)
-        with pytest.raises(Exception, match="none was sent"):
-            client.wait(failing)
-        assert pid in [item["pid"] for item in workers(client)]
-
-
 class Queue:
     """The broker's scheduler with its store and workers on a cluster, driven by the test."""
 
-    def __init__(self, folder: Path, address: str, most: int | None) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         self.store = JobStore(folder)
-        self.pool = RayPool(RayCluster(address, worker=WaitingWorker), 5.0, most)
+        self.pool = RayPool(RayCluster(address, worker=WaitingWorker), 5.0, None)
         self.ends: dict[str, dict[str, Any]] = {}
         self.scheduler = Scheduler(self.store, self.pool, self._publish, self.pool.source.set, defer_queued=False)
 
@@ -165,36 +158,35 @@ def kill_node(cluster: Any, node: Any) -> None:
 def test_a_node_that_is_killed_costs_its_job_the_time_and_nothing_else(
     cluster: Any, nodes: list[Any], tmp_path: Path
 ) -> None:
-    queue = Queue(tmp_path / "store", cluster.address, None)
-    jobs = queue.submit(4, 4.0)
-    busy = until(lambda: queue.turn() or [item for item in queue.pool.describe() if item["job"] in jobs[:2]])
-    lost = busy[0]
-    kill_node(cluster, next(node for node in nodes if node.node_id == lost["node"]))
+    node = cluster.add_node(num_cpus=1, include_dashboard=False)
+    queue = Queue(tmp_path / "store", cluster.address)
+    jobs = queue.submit(5, 4.0)
+
+    def job_on_it() -> str | None:
+        queue.turn()
+        return next((item["job"] for item in queue.pool.describe() if item["node"] == node.node_id), None)
+
+    lost = until(job_on_it)
+    kill_node(cluster, node)
     queue.run(jobs)
-    events = [event.body for event in queue.store.events(lost["job"], 0)]
+    events = [event.body for event in queue.store.events(lost, 0)]
     again = [body["message"] for body in events if body["state"] == "queued" and "message" in body]
     assert len(again) == 1
     assert again[0].endswith("The job starts again.")
-    assert queue.store.job(lost["job"]).deaths == 0  # which would make it fail when another one is lost
-    assert {item["node"] for item in queue.pool.describe() if item["ready"]} <= {node.node_id for node in nodes}
+    assert queue.store.job(lost).deaths == 0  # which would make it fail when another one is lost
     queue.close()
 
 
 def test_a_thousand_queued_jobs_on_several_workers(cluster: Any, nodes: list[Any], tmp_path: Path) -> None:
     """The jobs wait instead of computing, so that all workers are busy whatever the number of processors is."""
-    more = cluster.add_node(num_cpus=2, include_dashboard=False)
-    try:
-        queue = Queue(tmp_path / "store", cluster.address, None)
-        jobs = queue.submit(1000, 0.02)
-        summaries = queue.run(jobs)
-        assert len({item["pid"] for item in summaries}) == 3  # one for each node
-        assert all((queue.store.result(job) / "job.json").is_file() for job in jobs)
-        starts = sorted((item["started"], 1) for item in summaries) + [(item["ended"], -1) for item in summaries]
-        running = np.cumsum([change for _, change in sorted(starts)])
-        assert running.max() == 3
-        queue.close()
-    finally:
-        cluster.remove_node(more)
+    queue = Queue(tmp_path / "store", cluster.address)
+    jobs = queue.submit(1000, 0.02)
+    summaries = queue.run(jobs)
+    assert len({item["pid"] for item in summaries}) == len(nodes)
+    assert all((queue.store.result(job) / "job.json").is_file() for job in jobs)
+    changes = [(item["started"], 1) for item in summaries] + [(item["ended"], -1) for item in summaries]
+    assert np.cumsum([change for _, change in sorted(changes)]).max() == len(nodes)  # at a time
+    queue.close()
 
 
 def test_what_stands_in_the_way_of_a_cluster_is_a_sentence() -> None:
