@@ -225,7 +225,8 @@ class RayCluster:
         actor.job, actor.error = job, None
         actor.chunks, actor.partial, actor.result = (Path(body[key]) for key in ("chunks", "partial", "result"))
         request = {"job": job, "manifest": body["manifest"], "settings": body["settings"]}
-        actor.calls = [actor.handle.run.remote(bytes(encode(Message("run", 0, request))[0]))]
+        actor.calls.clear()
+        self._pending[actor.handle.run.remote(bytes(encode(Message("run", 0, request))[0]))] = actor, "run"
 
     def _call(self, number: int, call: Callable[[_Actor], Any]) -> None:
         actor = self._actors.get(number)
@@ -250,6 +251,8 @@ class RayCluster:
             except Exception as error:  # noqa: BLE001 - those of Ray and of the actor; the event has it
                 self._take_end(actor, error)
                 continue
+            if call == "run":
+                continue  # a message has told of its end
             if call == "describe":
                 self._greet(actor, answer)
             elif answer:
@@ -271,6 +274,8 @@ class RayCluster:
     def _take_end(self, actor: _Actor, error: Exception) -> None:
         if self._actors.pop(actor.number, None) is None:
             return
+        with contextlib.suppress(Exception):  # it may be alive, but what it does counts no more
+            self._ray.kill(actor.handle)
         self._next_look = 0.0
         self._look_around()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
