@@ -101,8 +101,8 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
         assert files[0] == files[1]
         for name in files[0]:
             if name.endswith(".png") and "sheet" not in name:
-                pictures = [np.asarray(Image.open(folder / name)) for folder in folders]
-                np.testing.assert_array_equal(*pictures)
+                remote, local = (np.asarray(Image.open(folder / name)) for folder in folders)
+                np.testing.assert_array_equal(remote, local)
         records = [json.loads((folder / "job.json").read_text()) for folder in folders]
         assert records[0]["shot"]["digest"] == records[1]["shot"]["digest"]
 
