@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,10 +49,18 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
+def add_node(cluster: Any) -> Any:
+    """Add a node for one worker. On a busy machine, Ray gives up before a node has started."""
+    for _ in range(2):
+        with contextlib.suppress(Exception):
+            return cluster.add_node(num_cpus=1, include_dashboard=False)
+    return cluster.add_node(num_cpus=1, include_dashboard=False)
+
+
 @pytest.fixture(scope="module")
 def nodes(cluster: Any) -> list[Any]:
     """Two nodes for one worker each."""
-    return [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
+    return [add_node(cluster) for _ in range(2)]
 
 
 @pytest.fixture
@@ -158,7 +167,7 @@ def kill_node(cluster: Any, node: Any) -> None:
 def test_a_node_that_is_killed_costs_its_job_the_time_and_nothing_else(
     cluster: Any, nodes: list[Any], tmp_path: Path
 ) -> None:
-    node = cluster.add_node(num_cpus=1, include_dashboard=False)
+    node = add_node(cluster)
     queue = Queue(tmp_path / "store", cluster.address)
     jobs = queue.submit(5, 4.0)
 
@@ -182,10 +191,11 @@ def test_a_thousand_queued_jobs_on_several_workers(cluster: Any, nodes: list[Any
     queue = Queue(tmp_path / "store", cluster.address)
     jobs = queue.submit(1000, 0.02)
     summaries = queue.run(jobs)
-    assert len({item["pid"] for item in summaries}) == len(nodes)
+    count = len({item["pid"] for item in summaries})
+    assert count == queue.pool.room >= len(nodes)
     assert all((queue.store.result(job) / "job.json").is_file() for job in jobs)
     changes = [(item["started"], 1) for item in summaries] + [(item["ended"], -1) for item in summaries]
-    assert np.cumsum([change for _, change in sorted(changes)]).max() == len(nodes)  # at a time
+    assert np.cumsum([change for _, change in sorted(changes)]).max() == count  # at a time
     queue.close()
 
 
