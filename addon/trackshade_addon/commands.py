@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
     request, spec = _request(values), registry.spec(settings.model)
     with (
         OutputFolder.choose(values["out"], Path(), f"{_stem(values)}-{kind}", spec, values["force"]) as out,
-        connect_with_options(values, settings.needs) as client,  # starts while the scene is read
+        connect_with_options(_with_python(values), settings.needs) as client,  # starts while the scene is read
     ):
         path = _read_camera_path(values, report)
         opened = _open_scene(values, report)
@@ -416,6 +417,12 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
         glass=values["glass"],
         hair=values["hair"],
     )
+
+
+def _with_python(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the backend's Python, if they name none: the environment of Set Up needs no preference."""
+    python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON") or current_prefs().python()
+    return {**values, "backend_python": python}
 
 
 def _with_orbit(request: ShotRequest, scene: bpy.types.Scene, values: Mapping[str, Any]) -> ShotRequest:

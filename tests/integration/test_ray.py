@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Workers on a real Ray cluster of several nodes on this machine: jobs spread, nodes are lost, and many jobs are queued."""
+"""Workers on a real Ray cluster of several nodes on this machine: jobs spread, nodes are lost, many jobs are queued."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from tests.helpers.result_shots import at, shot
 from trackshade.client import Client
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import JobError, ProtocolError
+from trackshade.core.errors import ProtocolError, TrackshadeError
 from trackshade.ipc import Manifest
 from trackshade.ipc.protocol import DONE, FINAL_STATES
 from trackshade.server.job_store import JobStore, StoredEvent
@@ -47,14 +48,18 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-@pytest.fixture
-def nodes(cluster: Any) -> Iterator[list[Any]]:
+def add_node(cluster: Any) -> Any:
+    """Add a node for one worker. On a busy machine, Ray gives up before a node has started."""
+    for _ in range(2):
+        with contextlib.suppress(Exception):
+            return cluster.add_node(num_cpus=1, include_dashboard=False)
+    return cluster.add_node(num_cpus=1, include_dashboard=False)
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster: Any) -> list[Any]:
     """Two nodes for one worker each."""
-    added = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
-    yield added
-    for node in added:
-        if node in cluster.worker_nodes:
-            cluster.remove_node(node)
+    return [add_node(cluster) for _ in range(2)]
 
 
 @pytest.fixture
@@ -63,8 +68,9 @@ def served(cluster: Any, nodes: list[Any], tmp_path: Path) -> Iterator[Backend]:
         yield backend
 
 
-def square() -> Any:
-    return shot([("Square", [at(0.05 * t, 0, 0, 0.1 * t) for t in range(COUNT)])], size=SIZE)
+def square(count: int = COUNT) -> Any:
+    """A square that turns; its first frame is carried to all others, which needs no model."""
+    return shot([("Square", [at(0.01 * (t % 50), 0, 0, 0.1 * t) for t in range(count)])], size=SIZE)
 
 
 def workers(client: Client) -> list[dict[str, Any]]:
@@ -75,7 +81,7 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
     served: Backend, backend: Backend, tmp_path: Path
 ) -> None:
     """Seeds are jobs of one shot. The chunks and the result travel, since nodes share no folder with the broker."""
-    settings = [ShadeSettings(output_size="model", steps=2, seed=seed, key_pictures="video") for seed in (1, 2)]
+    settings = [ShadeSettings(seed=seed, light="none") for seed in (1, 2)]
     with served.client() as client:
         jobs = [client.submit(square(), item, IMAGE) for item in settings]
         busy = until(lambda: len({item["node"] for item in workers(client) if item["job"]}) == 2)
@@ -83,6 +89,16 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
         for number, job in enumerate(jobs):
             client.wait(job)
             client.fetch(job, tmp_path / f"ray-{number}")
+        pids = {item["pid"] for item in workers(client)}
+        job = client.submit(square(2000), settings[0], IMAGE)
+        events = client.events(job)
+        next(event for event in events if event.state == "running" and (event.step or 0) >= 1)
+        client.cancel(job)
+        assert list(events)[-1].state == "cancelled"
+        failing = client.submit(square(), ShadeSettings(light="render"), IMAGE)
+        with pytest.raises(TrackshadeError, match="none was sent"):
+            client.wait(failing)
+        assert {item["pid"] for item in workers(client)} == pids  # the workers live on
     with backend.client() as client:
         for number, item in enumerate(settings):
             job = client.submit(square(), item, IMAGE)
@@ -94,56 +110,18 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
         assert files[0] == files[1]
         for name in files[0]:
             if name.endswith(".png") and "sheet" not in name:
-                pictures = [np.asarray(Image.open(folder / name)) for folder in folders]
-                np.testing.assert_array_equal(*pictures)
+                remote, local = (np.asarray(Image.open(folder / name)) for folder in folders)
+                np.testing.assert_array_equal(remote, local)
         records = [json.loads((folder / "job.json").read_text()) for folder in folders]
         assert records[0]["shot"]["digest"] == records[1]["shot"]["digest"]
-
-
-def test_a_node_that_is_killed_costs_a_job_its_time_and_nothing_else(
-    served: Backend, cluster: Any, nodes: list[Any], tmp_path: Path
-) -> None:
-    long = ShadeSettings(output_size="model", steps=150, key_pictures="video", preview_every=0)
-    with served.client() as client:
-        job = client.submit(square(), long, IMAGE)
-        events = client.events(job)
-        event = next(event for event in events if event.state == "running" and (event.step or 0) >= 2)
-        name = next(item["node"] for item in workers(client) if item["job"] == job)
-        node = next(node for node in nodes if node.node_id == name)
-        for process in node.all_processes.values():
-            for info in process:
-                psutil.Process(info.process.pid).send_signal(signal.SIGKILL)
-        cluster.remove_node(node, allow_graceful=False)
-        rest = list(events)
-        assert [event.state for event in rest if event.state == "queued"] == ["queued"]
-        assert rest[-1].state == "done"
-        assert client.fetch(job, tmp_path / "out").is_dir()
-        assert event.seq < rest[-1].seq
-        # The next jobs of the broker run on the node that is left.
-        quick = client.submit(square(), ShadeSettings(output="tracking"), IMAGE)
-        client.wait(quick)
-
-
-def test_a_cancelled_and_a_failed_job_leave_the_worker_alive(served: Backend) -> None:
-    with served.client() as client:
-        job = client.submit(square(), ShadeSettings(output_size="model", steps=900, key_pictures="video"), IMAGE)
-        events = client.events(job)
-        next(event for event in events if event.state == "running" and (event.step or 0) >= 1)
-        pid = next(item["pid"] for item in workers(client) if item["job"] == job)
-        client.cancel(job)
-        assert list(events)[-1].state == "cancelled"
-        failing = client.submit(square(), ShadeSettings(light="render"), IMAGE)
-        with pytest.raises(Exception, match="none was sent"):
-            client.wait(failing)
-        assert pid in [item["pid"] for item in workers(client)]
 
 
 class Queue:
     """The broker's scheduler with its store and workers on a cluster, driven by the test."""
 
-    def __init__(self, folder: Path, address: str, most: int | None) -> None:
+    def __init__(self, folder: Path, address: str) -> None:
         self.store = JobStore(folder)
-        self.pool = RayPool(RayCluster(address, worker=WaitingWorker), 5.0, most)
+        self.pool = RayPool(RayCluster(address, worker=WaitingWorker), 5.0, None)
         self.ends: dict[str, dict[str, Any]] = {}
         self.scheduler = Scheduler(self.store, self.pool, self._publish, self.pool.source.set, defer_queued=False)
 
@@ -178,24 +156,49 @@ class Queue:
         self.store.close()
 
 
+def kill_node(cluster: Any, node: Any) -> None:
+    """kill -9 of everything that makes a node of a cluster."""
+    for processes in node.all_processes.values():
+        for item in processes:
+            psutil.Process(item.process.pid).send_signal(signal.SIGKILL)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_node_that_is_killed_costs_its_job_the_time_and_nothing_else(
+    cluster: Any, nodes: list[Any], tmp_path: Path
+) -> None:
+    node = add_node(cluster)
+    queue = Queue(tmp_path / "store", cluster.address)
+    jobs = queue.submit(5, 4.0)
+
+    def job_on_it() -> str | None:
+        queue.turn()
+        return next((item["job"] for item in queue.pool.describe() if item["node"] == node.node_id), None)
+
+    lost = until(job_on_it)
+    kill_node(cluster, node)
+    queue.run(jobs)
+    events = [event.body for event in queue.store.events(lost, 0)]
+    again = [body["message"] for body in events if body["state"] == "queued" and "message" in body]
+    assert len(again) == 1
+    assert again[0].endswith("The job starts again.")
+    assert queue.store.job(lost).deaths == 0  # which would make it fail when another one is lost
+    queue.close()
+
+
 def test_a_thousand_queued_jobs_on_several_workers(cluster: Any, nodes: list[Any], tmp_path: Path) -> None:
     """The jobs wait instead of computing, so that all workers are busy whatever the number of processors is."""
-    more = cluster.add_node(num_cpus=2, include_dashboard=False)
-    try:
-        queue = Queue(tmp_path / "store", cluster.address, None)
-        jobs = queue.submit(1000, 0.02)
-        summaries = queue.run(jobs)
-        assert len({item["pid"] for item in summaries}) == 3  # one for each node
-        assert all((queue.store.result(job) / "job.json").is_file() for job in jobs)
-        starts = sorted((item["started"], 1) for item in summaries) + [(item["ended"], -1) for item in summaries]
-        running = np.cumsum([change for _, change in sorted(starts)])
-        assert running.max() == 3
-        queue.close()
-    finally:
-        cluster.remove_node(more)
+    queue = Queue(tmp_path / "store", cluster.address)
+    jobs = queue.submit(1000, 0.02)
+    summaries = queue.run(jobs)
+    count = len({item["pid"] for item in summaries})
+    assert count == queue.pool.room >= len(nodes)
+    assert all((queue.store.result(job) / "job.json").is_file() for job in jobs)
+    changes = [(item["started"], 1) for item in summaries] + [(item["ended"], -1) for item in summaries]
+    assert np.cumsum([change for _, change in sorted(changes)]).max() == count  # at a time
+    queue.close()
 
 
 def test_what_stands_in_the_way_of_a_cluster_is_a_sentence() -> None:
-    with pytest.raises(ProtocolError, match="No Ray cluster at 127.0.0.1:1"):
+    with pytest.raises(ProtocolError, match=r"No Ray cluster at 127\.0\.0\.1:1: "):
         RayCluster("127.0.0.1:1")
-    assert JobError

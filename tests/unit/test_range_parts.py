@@ -113,6 +113,8 @@ def test_clay_renders_are_joined(tmp_path: Path) -> None:
     for path, rows in zip(paths, (light[:2], light[2:]), strict=True):
         with path.with_suffix(LIGHT_SUFFIX).open("wb") as file:
             np.save(file, rows)
-    np.testing.assert_array_equal(read_light(paths), light)
+    joined = read_light(paths)
+    assert joined is not None
+    np.testing.assert_array_equal(joined, light)
     paths[1].with_suffix(LIGHT_SUFFIX).unlink()
     assert read_light(paths) is None

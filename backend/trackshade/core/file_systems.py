@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -24,12 +25,8 @@ def network_file_system(path: Path) -> str | None:
     The path need not exist.
     """
     path = Path(os.path.realpath(path))
-    if sys.platform == "win32":
-        import ctypes
-
-        drive = path.drive
-        is_remote = drive.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(f"{drive}\\") == _DRIVE_REMOTE
-        return "a network drive" if is_remote else None
+    if os.name == "nt":
+        return "a network drive" if _is_network_drive(path.drive) else None
     found = type_of_mount(path, _mounts())
     return found if found in NETWORK else None
 
@@ -65,6 +62,11 @@ def parse_mountinfo(text: str) -> list[tuple[str, str]]:
 def parse_mount_output(text: str) -> list[tuple[str, str]]:
     """Return mount points and types of what macOS's `mount` prints."""
     return re.findall(r"^.* on (.+) \((\w+)[,)]", text, re.MULTILINE)
+
+
+def _is_network_drive(drive: str) -> bool:
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    return drive.startswith("\\\\") or kernel.GetDriveTypeW(f"{drive}\\") == _DRIVE_REMOTE
 
 
 def _mounts() -> list[tuple[str, str]]:

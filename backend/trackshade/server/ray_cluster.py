@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ LOCAL = "local"
 TAKE = 5.0  # seconds that an actor waits for a message before it answers without one
 TURN = 0.02  # seconds that the thread waits for answers before it looks for commands
 LOOK_AROUND = 2.0  # seconds between two looks at the nodes of the cluster
+CONNECT_TIME = 10.0  # seconds that a cluster may take to answer
 END_TIME = 10.0  # seconds that the thread may take to end
 THREADS = 4  # of an actor: a job, `take`, and what comes meanwhile
 
@@ -96,9 +98,10 @@ class RayCluster:
         try:
             import ray
         except ImportError as error:
-            fix = f"Install it there: pip install 'trackshade[ray]=={__version__}'."
+            fix = "Install it from the source folder: pip install '.[backend,ray]'."
             raise UsageError("no-ray", "Ray is not installed in the backend's Python.", fix) from error
         self._ray = ray
+        _check_reachable(address)
         options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
         try:
             ray.init(
@@ -110,8 +113,7 @@ class RayCluster:
                 **options,
             )
         except Exception as error:  # of Ray, gRPC or the system
-            fix = "Start the cluster with 'ray start --head', and name its address: auto, or HOST:PORT."
-            raise ProtocolError("ray-unreachable", f"No Ray cluster at {address}: {error}"[:400], fix) from error
+            raise _unreachable(address, error) from error
         self.wake = SelfPipe()
         self.device = "cpu"
         self.room = 0
@@ -223,7 +225,8 @@ class RayCluster:
         actor.job, actor.error = job, None
         actor.chunks, actor.partial, actor.result = (Path(body[key]) for key in ("chunks", "partial", "result"))
         request = {"job": job, "manifest": body["manifest"], "settings": body["settings"]}
-        actor.calls = [actor.handle.run.remote(bytes(encode(Message("run", 0, request))[0]))]
+        actor.calls.clear()
+        self._pending[actor.handle.run.remote(bytes(encode(Message("run", 0, request))[0]))] = actor, "run"
 
     def _call(self, number: int, call: Callable[[_Actor], Any]) -> None:
         actor = self._actors.get(number)
@@ -248,6 +251,8 @@ class RayCluster:
             except Exception as error:  # noqa: BLE001 - those of Ray and of the actor; the event has it
                 self._take_end(actor, error)
                 continue
+            if call == "run":
+                continue  # a message has told of its end
             if call == "describe":
                 self._greet(actor, answer)
             elif answer:
@@ -269,6 +274,8 @@ class RayCluster:
     def _take_end(self, actor: _Actor, error: Exception) -> None:
         if self._actors.pop(actor.number, None) is None:
             return
+        with contextlib.suppress(Exception):  # it may be alive, but what it does counts no more
+            self._ray.kill(actor.handle)
         self._next_look = 0.0
         self._look_around()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -343,3 +350,19 @@ def _describe(worker: RayWorker) -> dict[str, Any]:
     import ray
 
     return {**worker.describe(), "node": ray.get_runtime_context().get_node_id()}
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ProtocolError("ray-unreachable") unless something listens at HOST:PORT; Ray itself waits for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIME).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> ProtocolError:
+    fix = "Start the cluster with 'ray start --head', and name its address: auto, or HOST:PORT."
+    return ProtocolError("ray-unreachable", f"No Ray cluster at {address}: {error}"[:400], fix)

@@ -64,15 +64,19 @@ class RayPool:
         """What the broker polls for messages of workers."""
         return self._cluster.wake
 
+    @property
+    def room(self) -> int:
+        """Number of workers that there may be now."""
+        return self._cluster.room if self._most is None else min(self._most, self._cluster.room)
+
     def find_idle(self) -> RaySlot | None:
         """Return a worker that is ready and has no job."""
         return next((slot for slot in self._slots.values() if slot.is_ready and slot.job is None), None)
 
     def start_for(self, waiting: int) -> None:
         """Start as many workers as there are waiting jobs, if the cluster has room for them."""
-        room = self._cluster.room if self._most is None else min(self._most, self._cluster.room)
         available = sum(slot.job is None for slot in self._slots.values())
-        while available < waiting and len(self._slots) < room and time.monotonic() >= self._start_after:
+        while available < waiting and len(self._slots) < self.room and time.monotonic() >= self._start_after:
             self._numbers += 1
             self._slots[self._numbers] = RaySlot(self._numbers)
             self._cluster.start(self._numbers)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade import __version__
+from trackshade.core.errors import OutputError
 from trackshade.ipc import Manifest, decode, encode
 from trackshade.ipc.leftovers import make_temporary_folder
 from trackshade.ipc.messages import with_buffers
@@ -46,6 +47,7 @@ class RayWorker(JobWorker):
         self._messages: deque[Frames] = deque()
         self._waiting = 0  # bytes of `_messages`
         self._answered: set[bytes] = set()  # digests of `need` messages that the broker has answered
+        self._fault: OutputError | None = None  # why they could not be kept
         self._changed = threading.Condition()
         self._busy = threading.Lock()  # while a job runs or a model is loaded
 
@@ -89,11 +91,16 @@ class RayWorker(JobWorker):
 
     def put_chunks(self, chunks: dict[bytes, bytes | None]) -> None:
         """Take chunks by their digests, None for those that the broker does not have any more."""
-        for digest, data in chunks.items():
-            if data is not None:
-                self._chunks.write(digest, data)
-                self._chunks.verify(digest)
+        fault = None
+        try:
+            for digest, data in chunks.items():
+                if data is not None:
+                    self._chunks.write(digest, data)
+                    self._chunks.verify(digest)
+        except OutputError as error:
+            fault = error
         with self._changed:
+            self._fault = fault
             self._answered.update(chunks)
             self._changed.notify_all()
 
@@ -136,7 +143,10 @@ class RayWorker(JobWorker):
             with self._changed:
                 while not self._answered.issuperset(part) and not self._cancelled:
                     self._changed.wait(WAIT)
+                fault = self._fault
             self.check()
+            if fault is not None:
+                raise fault
 
     def _send_files(self, folder: Path) -> None:
         """Send all files of a result."""

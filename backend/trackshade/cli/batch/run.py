@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,11 @@ def run_rows(rows: Sequence[Row], record: BatchRecord, how: RunOptions, on_progr
         OutputError: The record cannot be written.
     """
     started: dict[Row, float] = {}
+    running: dict[Future[TrackshadeError | None], Row] = {}
     runs = _Runs(how, on_progress)
     executor = ThreadPoolExecutor(max(1, how.parallel), thread_name_prefix="batch")
     try:
         queue = deque(rows)
-        running: dict[Any, Row] = {}
         while queue or running:
             while queue and len(running) < how.parallel:
                 row = queue.popleft()
