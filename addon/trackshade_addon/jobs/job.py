@@ -98,6 +98,7 @@ class Job:
         error: Why it failed or was cancelled, or None.
         result: Its result, or None.
         preview: Bytes of the newest preview image, or None.
+        is_earlier: It was over before Blender was started or the file opened.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class Job:
         self.error: TrackshadeError | None = None
         self.result: JobResult | None = None
         self.preview: bytes | None = None
+        self.is_earlier = False
         self._out, self._capture_step, self._on_failure = out, capture, on_failure
         self._backend_job = secrets.token_hex(8)  # its id there
         self._is_accepted = False  # whether the backend has the whole shot
@@ -146,7 +148,7 @@ class Job:
     def finished(scene: SceneReference, request: ShotRequest, settings: ShadeSettings, result: JobResult) -> Job:
         """Return the job of a result that was made before Blender was started or the file opened."""
         job = Job(scene, request, settings, PlacementOptions(), OutputFolder(result.out))
-        job.progress, job.holds_scene, job.result = None, False, result
+        job.progress, job.holds_scene, job.result, job.is_earlier = None, False, result, True
         return job
 
     @staticmethod
