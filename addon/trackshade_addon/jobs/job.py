@@ -34,6 +34,7 @@ from .pending import PendingJob, PendingRecord
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
           "SCULPT_OT", "SCULPT_CURVES_OT", "PAINT_OT", "GREASE_PENCIL_OT")  # fmt: skip
 
+_AT_BACKEND = ("queued", "loading", "running", "decoding", "fetching")  # states of a job that the backend has
 
 _log = logging.getLogger(__name__)
 
@@ -330,7 +331,7 @@ class Job:
         if self.progress is not None and self.progress.state not in WAITING:
             self._worked += now - self._updated
         self._updated = now
-        self._is_accepted = self._is_accepted or progress.state == "queued"
+        self._is_accepted = self._is_accepted or progress.state in _AT_BACKEND
         self.progress = progress
         self.preview = progress.preview or self.preview
         if not progress.waits:
