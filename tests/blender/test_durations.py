@@ -25,6 +25,8 @@ from trackshade_addon.jobs.durations import (
     keep_duration,
     read_durations,
 )
+from trackshade_addon.jobs.pending import PendingJob, PendingRecord, claim_pending
+from trackshade_addon.properties.placement_options import PlacementOptions
 
 KIND = job_kind(ShotRequest(), ShadeSettings(), "")
 SCENE = ("/shot.blend", "Scene")
@@ -72,6 +74,15 @@ def test_few_durations_are_kept_and_a_damaged_file_is_none() -> None:
     for damage in ("{", "[]]", "[1]", '[{"kind": "a"}]', "{}", json.dumps([{"kind": KIND, "scene": ["a"]}])):
         durations_file().write_text(damage)
         assert read_durations() == []
+
+
+def test_without_a_home_folder_nothing_is_kept_and_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKSHADE_HOME", "~nobody-of-this-name/trackshade")
+    keep_duration(Duration(KIND, SCENE, 10, 1.0))
+    assert read_durations() == []
+    job = PendingJob("a", Path("out"), "", "Scene", ShotRequest(), ShadeSettings(), PlacementOptions())
+    assert PendingRecord.write(job) is None
+    assert claim_pending(lambda job: True) == []
 
 
 def test_a_job_is_timed_and_the_next_one_is_told(served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path) -> None:

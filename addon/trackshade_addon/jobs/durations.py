@@ -58,7 +58,7 @@ class Estimate:
 
 
 def durations_file() -> Path:
-    """Return the file of durations."""
+    """Return the file of durations. Raise UsageError if there is no home folder."""
     return folders.home() / "durations.json"
 
 
@@ -96,7 +96,7 @@ def read_durations() -> list[Duration]:
             for item in items
             if (pixels := int(item["pixels"])) > 0 and math.isfinite(seconds := float(item["seconds"])) and seconds > 0
         ]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, TrackshadeError):
         return []
 
 

@@ -34,6 +34,7 @@ from .pending import PendingJob, PendingRecord
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
           "SCULPT_OT", "SCULPT_CURVES_OT", "PAINT_OT", "GREASE_PENCIL_OT")  # fmt: skip
 
+_AT_BACKEND = ("queued", "loading", "running", "decoding", "fetching")  # states of a job that the backend has
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Job:
         error: Why it failed or was cancelled, or None.
         result: Its result, or None.
         preview: Bytes of the newest preview image, or None.
+        is_earlier: It was over before Blender was started or the file opened.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Job:
         self.error: TrackshadeError | None = None
         self.result: JobResult | None = None
         self.preview: bytes | None = None
+        self.is_earlier = False
         self._out, self._capture_step, self._on_failure = out, capture, on_failure
         self._backend_job = secrets.token_hex(8)  # its id there
         self._is_accepted = False  # whether the backend has the whole shot
@@ -146,7 +149,7 @@ class Job:
     def finished(scene: SceneReference, request: ShotRequest, settings: ShadeSettings, result: JobResult) -> Job:
         """Return the job of a result that was made before Blender was started or the file opened."""
         job = Job(scene, request, settings, PlacementOptions(), OutputFolder(result.out))
-        job.progress, job.holds_scene, job.result = None, False, result
+        job.progress, job.holds_scene, job.result, job.is_earlier = None, False, result, True
         return job
 
     @staticmethod
@@ -328,7 +331,7 @@ class Job:
         if self.progress is not None and self.progress.state not in WAITING:
             self._worked += now - self._updated
         self._updated = now
-        self._is_accepted = self._is_accepted or progress.state == "queued"
+        self._is_accepted = self._is_accepted or progress.state in _AT_BACKEND
         self.progress = progress
         self.preview = progress.preview or self.preview
         if not progress.waits:

@@ -75,8 +75,8 @@ class PendingRecord:
     @staticmethod
     def write(job: PendingJob) -> PendingRecord | None:
         """Write the record of a job; return None if the disk cannot be written, which is no reason not to shade."""
-        path = pending_folder() / f"{job.job}{_RECORD}"
         try:
+            path = pending_folder() / f"{job.job}{_RECORD}"
             path.parent.mkdir(parents=True, exist_ok=True)
             record = PendingRecord(path, FileLock(path.with_suffix(_LOCK)))
             write_json(path, job.to_dict())
@@ -102,7 +102,7 @@ class PendingRecord:
 
 
 def pending_folder() -> Path:
-    """Return the folder of records."""
+    """Return the folder of records. Raise UsageError if there is no home folder."""
     return folders.home() / "pending"
 
 
@@ -113,7 +113,11 @@ def claim_pending(is_wanted: Callable[[PendingJob], bool]) -> list[tuple[Pending
         is_wanted: returns whether a job is wanted; the others are left.
     """
     found = []
-    for path in sorted(pending_folder().glob(f"*{_RECORD}"), key=_age):
+    try:
+        paths = sorted(pending_folder().glob(f"*{_RECORD}"), key=_age)
+    except (OSError, TrackshadeError):
+        return []
+    for path in paths:
         try:
             record = PendingRecord(path, FileLock(path.with_suffix(_LOCK)))
         except OSError:  # its Blender runs

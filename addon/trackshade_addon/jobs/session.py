@@ -76,8 +76,8 @@ class Session:
 
     @property
     def latest(self) -> Job | None:
-        """The newest job, or None."""
-        return self.jobs[-1] if self.jobs else None
+        """The newest job that was begun since Blender was started, or None."""
+        return next((job for job in reversed(self.jobs) if not job.is_earlier), None)
 
     def find(self, uid: str) -> Job | None:
         """Return the job of that name, or None."""

@@ -7,6 +7,7 @@ Blender 5.3 makes splats of a file; 4.5 to 5.2 make vertices with the file's pro
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,9 @@ def add_player(obj: bpy.types.Object, sequence: SplatSequence, material: bpy.typ
     nodes.link(number, integer.inputs[0])
     name = nodes.new("FunctionNodeFormatString")
     name.format_items.new("INT", "Number")
-    name.inputs["Format"].default_value = f"{sequence.files[0].parent / prefix[1]}{{:0{sequence.digits}}}.ply"
+    name.inputs[
+        "Format"
+    ].default_value = f"{folder}{os.sep}{prefix[1]}{{:0{sequence.digits}}}{sequence.files[0].suffix}"
     nodes.link(integer.outputs[0], name.inputs["Number"])
     reader = nodes.new("GeometryNodeImportPLY")
     nodes.link(name.outputs[0], reader.inputs["Path"])

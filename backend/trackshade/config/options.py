@@ -180,7 +180,8 @@ SAMPLING_OPTIONS = (
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
     _choice(
         "--memory",
-        "Memory of the graphics card for the video model, GiB: less takes longer. 'auto' goes by what is free.",
+        "Memory for the video model on the graphics card, or for a multiview model, GiB: less takes longer. "
+        "'auto' goes by what is free.",
         MEMORY_CHOICES,
     ),
 )

@@ -19,6 +19,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError
 from trackshade.ipc import protocol as states
 from trackshade.server.job import JobRun, encode_preview, timed
+from trackshade.server.memory import measure_main_memory
 from trackshade.server.model_inputs import check_model, collect_inputs, describe_inputs
 from trackshade.server.stills import load_look, parse_lora
 
@@ -116,7 +117,7 @@ class Models:
         self._loaded = self._look = None
         run.reporter.report(states.LOADING, "Loading PyTorch")
         from trackshade.pipelines.multiview.arms import DEFAULT
-        from trackshade.pipelines.multiview.cells import sample_cells
+        from trackshade.pipelines.multiview.cells import batch_for_memory, sample_cells
         from trackshade.pipelines.multiview.matrix import MatrixModel
 
         settings = run.settings
@@ -125,14 +126,16 @@ class Models:
         with timed(run.timings, "load"):
             model = MatrixModel.load(shipped if shipped.is_dir() else name)
         shot = run.fit.apply(run.shot)
+        batch = batch_for_memory(settings.memory, shot.size, measure_main_memory().get("free"))
 
         def progress(done: int, total: int) -> None:
             run.reporter.report(states.RUNNING, "Sampling all cameras", step=done, steps=total)
 
         def sample() -> np.ndarray:
             return sample_cells(
-                model, shot, given, arm=settings.arm or DEFAULT, seed=settings.seed, size=shot.size, progress=progress
-            )
+                model, shot, given, arm=settings.arm or DEFAULT, seed=settings.seed, size=shot.size,
+                clips_per_batch=batch, progress=progress,
+            )  # fmt: skip
 
         with timed(run.timings, "shade"):
             return dict(enumerate(run.work.images("cells", sample)))
