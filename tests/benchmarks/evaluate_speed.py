@@ -8,8 +8,8 @@
 
 Weights are random and made on the device, so nothing is downloaded. Each row denoises the same noise; the error is the
 mean difference from the first row's latents, relative to their mean size. What is not installed is left out with the
-reason. A step's time is that of the device, or the processor's time on a CPU. Random weights do not tell how good
-frames of a cached run look: their error is a bound for how the cache is used, no measure of quality.
+reason. A step's time is that of the device, or the processor's time on a CPU. Random weights show what a cache skips,
+not how its pictures look.
 """
 
 from __future__ import annotations
