@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers are typed too loosely for these rules.
-# pyright: reportAttributeAccessIssue=false
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportArgumentType=false
+# pyright: reportCallIssue=false
 """Speed and memory of Diffusion as Shader's transformer: attention backends, compiled blocks, the first-block cache.
 
     python tests/benchmarks/evaluate_speed.py                  a small transformer, on a GPU if there is one

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportPrivateImportUsage=false
 """Reading of pipelines of diffusers from a checkpoint folder: known classes and safetensors only.
 
 A checkpoint is a folder in diffusers' layout. A single file (.safetensors, or .gguf where its package is installed)
@@ -86,7 +87,7 @@ def check_layout(folder: Path, layout: Layout) -> None:
         if name in layout.networks:
             import diffusers
 
-            check_strictly(getattr(diffusers, class_name), folder / name)
+            check_strictly(getattr(diffusers, str(class_name)), folder / name)
     if layout.has_adapter:
         adapter_file(folder)
 
