@@ -99,6 +99,20 @@ def test_the_same_input_again_gives_the_same_output_without_running_the_blocks(
     assert not torch.allclose(other, plain, atol=1e-4)
 
 
+@pytest.mark.slow  # tracing takes seconds
+def test_compiled_blocks_are_those_of_both_streams(pipeline: DiffusionShaderPipeline) -> None:
+    """Regional compilation (by torch's tracing alone, without a compiler) gives the same frames."""
+    plain, _ = shaded(pipeline, None)
+    transformer = pipeline.transformer
+    transformer.compile_repeated_blocks(backend="eager", fullgraph=True)
+    blocks = [*transformer.transformer_blocks, *transformer.transformer_blocks_copy]
+    assert all(block._compiled_call_impl is not None for block in blocks)
+    compiled, _ = shaded(pipeline, None)
+    for block in blocks:
+        block._compiled_call_impl = None
+    np.testing.assert_allclose(compiled, plain, atol=1e-4)
+
+
 def test_wans_blocks_are_skipped_by_diffusers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path))
     write_family(tmp_path / "wan-move-14b", "wan-move")

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+from safetensors.torch import load_file, save_file
 
 from tests.helpers.propagation_reference import box_over_floor
 from tests.helpers.tiny_families import write_family, write_lora
 from tests.helpers.tiny_image_models import corrupt
+from trackshade.cli.app import main
 from trackshade.config import checkpoints, registry
 from trackshade.control.tracks import Tracks, sample_tracks
 from trackshade.core.errors import ModelError
@@ -164,6 +166,30 @@ def test_a_checkpoint_is_checked_and_recognized(folder: Path) -> None:
         check_checkpoint(one)
     with pytest.raises(ModelError, match=r"no model_index.json"):
         check_checkpoint(folder / "nowhere")
+
+
+def test_a_checkpoint_is_added_and_removed_by_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = write_family(folder / "Mine", "wan-move")
+    assert main(["models", "add", str(checkpoint), "--title", "My Wan-Move"]) == 0
+    assert capsys.readouterr().out.split() == ["mine"]
+    assert registry.spec("mine").title == "My Wan-Move"
+    assert registry.spec("mine").needs == ("first-frame",)
+    assert main(["models", "remove", "mine"]) == 0
+    assert "mine" not in [item.name for item in registry.models()]
+    assert main(["models", "add", str(folder)]) == 3
+    assert main(["models", "fetch", "wan-move-14b", "--yes"]) == 3
+    shown = capsys.readouterr().err
+    assert "Any use, also commercial. About 82.0 GB." in " ".join(shown.split())
+
+
+def test_an_encoder_with_missing_weights_is_refused(folder: Path) -> None:
+    checkpoint = write_family(folder / "wan-vace-1.3b", "wan-vace")
+    file = checkpoint / "text_encoder" / "model.safetensors"
+    state = load_file(file)
+    state.pop(next(key for key in state if "SelfAttention.q" in key))
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"SelfAttention\.q\.weight is missing"):
+        load_model(registry.spec("wan-vace-1.3b"), "cpu")
 
 
 def test_ltx_needs_its_lora(folder: Path) -> None:

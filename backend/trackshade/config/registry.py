@@ -130,12 +130,12 @@ class ModelSpec:
 
 _WAN_480 = ((832, 480), (480, 832))
 _WAN_720 = ((1280, 720), (720, 1280))
-_APACHE = {
+_APACHE: dict[str, Any] = {
     "license": "Apache-2.0",
     "license_url": "https://www.apache.org/licenses/LICENSE-2.0",
     "use": "Any use, also commercial.",
 }
-_USERS_OWN = {  # weights that the user downloads
+_USERS_OWN: dict[str, Any] = {  # weights that the user downloads
     "repo": "",
     "revision": "",
     "shipped": False,
@@ -143,7 +143,7 @@ _USERS_OWN = {  # weights that the user downloads
     "key_pictures": "video",
     "dynamic_guidance": False,
 }
-_WAN = {
+_WAN: dict[str, Any] = {
     **_APACHE,
     **_USERS_OWN,
     "fps": 16.0,

@@ -40,13 +40,13 @@ class BlockCache:
             first: [B, N, dim] what the first block adds, with the tracking branch's part.
             control_scale: Factor of the tracking branch; another one than that of the earlier step is no match.
         """
-        known = self._first
-        is_comparable = known is not None and known.shape == first.shape and self._scale == control_scale
-        if is_comparable and self._rest is not None:
+        known, rest = self._first, self._rest
+        is_known = known is not None and rest is not None and self._scale == control_scale
+        if is_known and known.shape == first.shape:
             change = (first - known).abs().mean() / known.abs().mean().clamp(min=1e-12)
             if float(change) < self.threshold:
                 self.skipped += 1
-                return self._rest
+                return rest
         self._first, self._rest, self._scale = first, None, control_scale
         self.computed += 1
         return None

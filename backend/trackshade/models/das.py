@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -33,6 +33,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
     Raises:
         ModelError: if there are more tracking blocks than layers.
     """
+
+    _repeated_blocks: ClassVar = ["CogVideoXBlock"]  # what `compile_repeated_blocks` compiles: those of both streams
 
     def __init__(self, num_tracking_blocks: int = 18, **base_config: Any) -> None:
         super().__init__(**base_config)

@@ -20,7 +20,9 @@ def apply_preset(pipeline: Any, preset: MemoryPreset, device: torch.device) -> N
 
     On a CPU, "model" offloading has no effect.
     """
-    modules = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    modules: dict[str, Any] = {
+        name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)
+    }
     transformers = [modules[name] for name in _TRANSFORMERS if name in modules]
     if preset.is_float8:
         for transformer in transformers:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportPrivateImportUsage=false
 """Calls a pipeline of diffusers: seed, report of steps, 8-bit frames, and sentences for its errors."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportPrivateImportUsage=false
 """Reading of pipelines of diffusers from a checkpoint folder: known classes and safetensors only.
 
 A checkpoint is a folder in diffusers' layout. A single file (.safetensors, or .gguf where its package is installed)
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.registry import ModelSpec, model_file, model_folder
 from ...core.errors import ModelError
-from ...models.checkpoint import INDEX, check_strictly, read_json
+from ...models.checkpoint import INDEX, check_strictly, raise_problems, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,7 @@ _TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend", "T5Tokenizer", "T
                "GemmaTokenizerFast")  # fmt: skip
 _SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler", "DPMSolverMultistepScheduler",
                "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "DDIMScheduler")  # fmt: skip
+_ENCODERS = ("text_encoder", "image_encoder")  # components of transformers
 ADAPTER_FOLDER = "ic-lora"  # folder of a checkpoint that holds the LoRA file which the model needs
 ADAPTER = "in-context"  # its name in the pipeline
 
@@ -51,6 +54,10 @@ class Layout:
     published_as: tuple[str, ...] = ()
     has_adapter: bool = False
 
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the classes that every component may have."""
+        return {**self.components, "tokenizer": _TOKENIZERS, "scheduler": _SCHEDULERS}
+
     def pipeline_class(self) -> Any:
         """Import the class of the pipeline."""
         module, _, name = self.pipeline.partition(":")
@@ -67,10 +74,8 @@ def check_layout(folder: Path, layout: Layout) -> None:
         fix = "Choose the folder of a checkpoint in diffusers' layout, the one with its transformer and vae folders."
         raise ModelError("not-a-checkpoint", f"{folder} has no {INDEX}.", fix)
     index = read_json(folder / INDEX)
-    known = {**layout.components, "tokenizer": _TOKENIZERS, "scheduler": _SCHEDULERS}
-    for name, classes in known.items():
-        entry = index.get(name)
-        class_name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    for name, classes in layout.known().items():
+        class_name = component_class_name(index, name)
         if class_name is None and name in layout.optional:
             continue
         if class_name not in classes:
@@ -82,7 +87,7 @@ def check_layout(folder: Path, layout: Layout) -> None:
         if name in layout.networks:
             import diffusers
 
-            check_strictly(getattr(diffusers, class_name), folder / name)
+            check_strictly(getattr(diffusers, str(class_name)), folder / name)
     if layout.has_adapter:
         adapter_file(folder)
 
@@ -114,9 +119,15 @@ def read_pipeline(spec: ModelSpec, layout: Layout, dtype: torch.dtype, loras: Se
     """
     folder, file = model_folder(spec), model_file(spec)
     check_layout(folder, layout)
-    cls = layout.pipeline_class()
-    options: dict[str, Any] = {}
+    cls, index = layout.pipeline_class(), read_json(folder / INDEX)
+    taken = inspect.signature(cls.__init__).parameters
+    # What no layout names is not read: it is not needed, and its class is not known.
+    unknown = {name for name, value in index.items() if isinstance(value, list)} - layout.known().keys()
+    options: dict[str, Any] = dict.fromkeys(name for name in unknown if name in taken)
     try:
+        for name in _ENCODERS:
+            if name in layout.components and component_class_name(index, name) is not None:
+                options[name] = _read_encoder(folder / name, str(component_class_name(index, name)), dtype)
         if file is not None:
             options["transformer"] = _read_file(file, folder, layout, dtype)
         pipeline = cls.from_pretrained(
@@ -133,6 +144,29 @@ def read_pipeline(spec: ModelSpec, layout: Layout, dtype: torch.dtype, loras: Se
     adapters = {ADAPTER: (adapter_file(folder), 1.0)} if layout.has_adapter else {}
     _add_loras(pipeline, adapters | {f"lora{number}": lora for number, lora in enumerate(loras)})
     return pipeline
+
+
+def component_class_name(index: Mapping[str, Any], component: str) -> str | None:
+    """Return the class that an index names for a component, or None."""
+    entry = index.get(component)
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+
+
+def _read_encoder(folder: Path, class_name: str, dtype: torch.dtype) -> Any:
+    """Read an encoder of transformers. Raise ModelError if weights are missing, which it would draw at random."""
+    import transformers
+
+    model, info = getattr(transformers, class_name).from_pretrained(
+        folder,
+        dtype=dtype if folder.name == "text_encoder" else _float32(),
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    problems = [f"{key} is missing" for key in sorted(info["missing_keys"])]
+    problems += [f"{entry[0]} has another shape" for entry in sorted(info["mismatched_keys"])]
+    raise_problems(problems, folder, class_name)
+    return model.eval()
 
 
 def _float32() -> torch.dtype:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportPrivateImportUsage=false
 """LTX with the in-context LoRA Layout-To-Render: follows gray clay, begins with a painted first frame.
 
 The distilled noise schedule is used, without guidance. Videos of more frames than a pass has are made in several, each
@@ -139,6 +140,7 @@ class LtxLayoutToRender(ModelFamily):
         """Return latents [1, C, L, h, w] of twice the size."""
         from diffusers import LTX2LatentUpsamplePipeline
 
+        assert self.upsampler is not None
         pipeline = LTX2LatentUpsamplePipeline(vae=self.pipeline.vae, latent_upsampler=self.upsampler)
         width, height = size
         return pipeline(

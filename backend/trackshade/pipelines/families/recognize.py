@@ -14,7 +14,7 @@ from ...core.text import join_or
 from ...models.checkpoint import INDEX, read_json
 from ...models.loading import COMPONENTS
 from ...models.loading import check_checkpoint as check_diffusion_shader
-from .layout import check_layout
+from .layout import check_layout, component_class_name
 from .loading import family_class
 
 
@@ -34,7 +34,7 @@ def check_checkpoint(path: Path, like: str = "") -> dict[str, Any]:
     if path.suffix in FILE_SUFFIXES:
         return _check_file(path, like)
     index = read_json(path / INDEX) if (path / INDEX).is_file() else {}
-    name = _class_name(index, "transformer")
+    name = component_class_name(index, "transformer")
     spec = registry.spec(like) if like else _recognize(path, index, name)
     layout = None if spec is None else family_class(spec).layout
     if spec is None or layout is None:
@@ -80,14 +80,9 @@ def _recognize(path: Path, index: dict[str, Any], class_name: str | None) -> Mod
     if not found:
         return None
     config = dict(read_json(path / "transformer" / "config.json"))
-    config["has_second_transformer"] = _class_name(index, "transformer_2") is not None
+    config["has_second_transformer"] = component_class_name(index, "transformer_2") is not None
 
     def score(spec: ModelSpec) -> int:
         return sum(1 if config.get(key) == value else -1 for key, value in spec.recognized_by)
 
     return max(found, key=score)
-
-
-def _class_name(index: dict[str, Any], component: str) -> str | None:
-    entry = index.get(component)
-    return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
