@@ -9,6 +9,7 @@
 #   make bench      the benchmark table
 #   make campaigns  damaged files, messages and stores, kill -9 and floods: a table of what went wrong
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
+#   make mini-motion  the embedded model for motion from footage, from nothing: two hours on one core; goes on where it was stopped
 #   make mini-matrix  the embedded model for many cameras, from mini: 66 minutes on one core; goes on where it was stopped
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
@@ -35,7 +36,7 @@ BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
 .PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
-	bench campaigns lint docs mini mini-matrix extension clean
+	bench campaigns lint docs mini mini-matrix mini-motion extension clean
 
 setup: $(READY)
 
@@ -128,6 +129,13 @@ MINI_MATRIX := runs/mini-matrix
 mini-matrix: setup
 	@PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/python -m trackshade_lab.training multiview --out $(MINI_MATRIX) \
 	--device cpu --threads 1 --minutes 66
+
+# Motion from footage: see backend/trackshade/models/mini-motion/README.md. The first run is what the second compares with.
+MINI_MOTION := runs/mini-motion
+TRAIN_MOTION := PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/python -m trackshade_lab.training motion --device cpu --threads 1
+mini-motion: setup
+	@$(TRAIN_MOTION) --out $(MINI_MOTION)/baselines --sources baselines --steps 3200
+	@$(TRAIN_MOTION) --out $(MINI_MOTION)/run --minutes 63 --generator-minutes 30 --baselines $(MINI_MOTION)/baselines
 
 docs: setup
 	@.venv/bin/pdoc -d google --no-show-source -o build/docs trackshade

@@ -37,7 +37,7 @@ WHEELS = ROOT / "build" / "wheels"  # downloaded wheels are kept between builds
 DATE = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest date of the zip format
 EPOCH = "315532800"  # the same in seconds since 1970, UTC
 IGNORED = ("__pycache__", "*.py[co]", "*.egg-info", ".*", "*~", "mini-matrix")  # the last one is for research
-DATA_FOLDERS = ("trackshade/models/mini/", "trackshade/config/locks/")
+DATA_FOLDERS = ("trackshade/models/mini/", "trackshade/models/mini-motion/", "trackshade/config/locks/")
 NOT_IN_BLENDER = ("__main__.py", "bootstrap.py", "README.md")  # for the command line and for developers
 
 

@@ -17,9 +17,9 @@ from tests.helpers.motion import motion_batch, tiny_motion_modules
 from trackshade.core.errors import ModelError
 from trackshade.models.motion_encoder import MotionEncoder, rotation_columns, rotation_matrices
 from trackshade.models.motion_transformer import MotionTransformer3DModel, group_frames
+from trackshade.models.puppet import erase_figures, paint_puppets, sample_colors
 from trackshade.models.puppet_guided import fit_framing, make_guidance
 from trackshade.motion.framing import LANDMARKS, NUM_LANDMARKS, focal_length, project
-from trackshade.motion.puppet import erase_figures, paint_puppets, sample_colors
 
 # CogVideoX image-to-video, tiny: latents of the first frame along the channels, rotary positions, four frames in one.
 COGVIDEOX = {

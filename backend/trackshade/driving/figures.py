@@ -56,13 +56,16 @@ def find_figures(
     small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
     ratio = np.array([width / size[0], height / size[1]] * 2)
     masks = _plain_masks(small)
+    is_plain = masks is not None
     if masks is None:
         masks = _moving_masks(small)
     figures = _link([_boxes_of(mask) for mask in masks])
     figures = [Figure(figure.boxes * ratio, False) for figure in figures]
-    # A picture whose background is plain needs no detector, which takes outlines of anything for people at times.
-    if not figures or len(figures) > 1:
-        figures = _with_people(figures, _link(_people(frames)))
+    # A figure before a plain background needs no detector, which takes outlines of anything for people at times.
+    # People are cropped by its boxes, which do not follow arms and noise; silhouettes are for what it does not know.
+    if not is_plain or len(figures) != 1:
+        people = _link(_people(frames))
+        figures = [Figure(person.boxes, True) for person in people] or figures
     if not figures:
         outlines = [_boxes_of(_cut_out(image, None)) for image in small]
         figures = [Figure(figure.boxes * ratio, False) for figure in _link(outlines)]
@@ -243,15 +246,15 @@ def _link(boxes: list[Boxes]) -> list[Figure]:
     chains: list[dict[int, np.ndarray]] = []
     searched = sum(len(found) > 0 for found in boxes)
     for t, found in enumerate(boxes):
-        free = list(range(len(found)))
-        for chain in sorted(chains, key=len, reverse=True):
-            if not free:
+        free, waiting = {*range(len(found))}, list(chains)
+        while free and waiting:  # the nearest pair first
+            pairs = [(_distance(chain[max(chain)], found[index]), n, index)
+                     for n, chain in enumerate(waiting) for index in free]  # fmt: skip
+            cost, n, index = min(pairs)
+            if cost >= 1.0 + 0.1 * (t - max(waiting[n])):
                 break
-            last = chain[max(chain)]
-            costs = [_distance(last, found[index]) for index in free]
-            best = int(np.argmin(costs))
-            if costs[best] < 1.0 + 0.1 * (t - max(chain)):
-                chain[t] = found[free.pop(best)]
+            waiting.pop(n)[t] = found[index]
+            free.remove(index)
         chains += [{t: found[index]} for index in free]
     kept = [chain for chain in chains if len(chain) >= max(1, 0.5 * searched)]
     figures = []
@@ -268,20 +271,6 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
     size = max(one[3] - one[1], other[3] - other[1], 0.5 * (one[2] - one[0]), 1.0)
     apart = np.abs(one[:2] + one[2:] - other[:2] - other[2:]).max() / 2
     return float(apart / size + 0.5 * abs(np.log((one[3] - one[1] + 1) / (other[3] - other[1] + 1))))
-
-
-def _with_people(figures: list[Figure], people: list[Figure]) -> list[Figure]:
-    """Return people, with the silhouettes that belong to them; the other figures if there are no people."""
-    if not people:
-        return figures
-    out = []
-    for person in people:
-        boxes = person.boxes.copy()
-        for figure in figures:
-            if _overlap(person.box, figure.box) > 0.3:
-                boxes = np.where(np.isfinite(figure.boxes), figure.boxes, boxes)
-        out.append(Figure(boxes, True))
-    return out
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..motion.framing import NUM_LANDMARKS
-from ..motion.puppet import erase_figures, paint_puppets, sample_colors
 from .motion_transformer import MotionTransformer3DModel
+from .puppet import erase_figures, paint_puppets, sample_colors
 
 _BLOB_WIDTHS = (0.8, 5.0)  # squared, in tokens
 _CAMERA_FEATURES = 8

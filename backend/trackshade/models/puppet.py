@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-from .framing import LANDMARKS, VISIBLE_HEIGHT
+from ..motion.framing import LANDMARKS, VISIBLE_HEIGHT
 
 # Points of the puppet: the landmarks, the middle of the hips and the middle of the shoulders.
 _POINTS = (*LANDMARKS, "hips", "shoulders")
