@@ -156,6 +156,9 @@ _WAN: dict[str, Any] = {
 }
 
 
+_COGVIDEOX_FUN: dict[str, Any] = {**_USERS_OWN, "dynamic_guidance": True}
+
+
 def _wan_vace(**values: Any) -> ModelSpec:
     return ModelSpec(
         **_WAN,
@@ -283,7 +286,7 @@ _MODELS = (
         source="https://huggingface.co/Lightricks/LTX-2.5-22b-IC-LoRA-Layout-To-Render",
     ),
     ModelSpec(
-        **_USERS_OWN | {"dynamic_guidance": True},
+        **_COGVIDEOX_FUN,
         name="cogvideox-fun-5b-control",
         title="CogVideoX-Fun 5B Control",
         family="trackshade.pipelines.families.cogvideox_fun:CogVideoXFun",

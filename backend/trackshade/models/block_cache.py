@@ -41,8 +41,8 @@ class BlockCache:
             control_scale: Factor of the tracking branch; another one than that of the earlier step is no match.
         """
         known, rest = self._first, self._rest
-        is_known = known is not None and rest is not None and self._scale == control_scale
-        if is_known and known.shape == first.shape:
+        is_same_scale = self._scale == control_scale
+        if known is not None and rest is not None and known.shape == first.shape and is_same_scale:
             change = (first - known).abs().mean() / known.abs().mean().clamp(min=1e-12)
             if float(change) < self.threshold:
                 self.skipped += 1
