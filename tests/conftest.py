@@ -19,8 +19,8 @@ FOLDERS = ("unit", "integration", "blender")
 
 # An environment need not hold every extra of the package: a test module that imports a missing one of these is skipped.
 OPTIONAL = {
-    *("OpenImageIO", "PIL", "accelerate", "av", "bpy", "cv2", "diffusers", "matplotlib", "numba", "peft", "rich"),
-    *("safetensors", "scipy", "tensorboard", "torch", "transformers", "xatlas"),
+    *("OpenImageIO", "PIL", "accelerate", "av", "bpy", "cv2", "diffusers", "matplotlib", "numba", "openjd", "peft"),
+    *("ray", "rich", "safetensors", "scipy", "tensorboard", "torch", "transformers", "xatlas"),
 }
 
 # A run that was started in the background ignores Ctrl-C, and its children would inherit that.

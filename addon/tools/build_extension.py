@@ -4,9 +4,10 @@
     python addon/tools/build_extension.py [FOLDER]           by default dist/
     python addon/tools/build_extension.py --renew-wheels     lists the newest pyzmq and msgpack in wheels.sha256
 
-Each zip holds the add-on, the wheel of `trackshade` with the embedded model, and the wheels of pyzmq and msgpack for
-every Python that Blender comes with. Blender's own extension tool packs, validates and indexes. Entries are then sorted
-and get one date, so that the same tree gives the same bytes (with the same pip, setuptools and zlib).
+Each zip holds the add-on, the guide as HTML pages, the wheel of `trackshade` with the embedded model, and the wheels of
+pyzmq and msgpack for every Python that Blender comes with. Blender's own extension tool packs, validates and indexes.
+Entries are then sorted and get one date, so that the same tree gives the same bytes (with the same pip, setuptools and
+zlib).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from extension_rules import archive_faults
 from extension_wheels import PLATFORMS, MissingWheelError, collect_wheels, renew_list, wheel_package
+from guide_pages import write_pages
 
 from trackshade.core.processes import this_python
 
@@ -142,6 +144,7 @@ def pack(addon: Path, platform: str, wheels: Sequence[Path], folder: Path, versi
         source = Path(place) / facts["id"]
         shutil.copytree(addon, source, ignore=shutil.ignore_patterns(*IGNORED, *NOT_IN_BLENDER))
         shutil.copy(ROOT / "LICENSE", source)
+        write_pages(ROOT / "addon" / "guide", source / "guide")
         (source / "wheels").mkdir()
         for path in wheels:
             shutil.copy(path, source / "wheels")

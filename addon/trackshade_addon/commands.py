@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 usage, 3 bad input, 4 backend failed or unreachable, 130 c
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from trackshade.client.job_run import connect_with_options, run_job, run_to_end
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import options, registry
+from trackshade.config.chunks import values_of_chunk
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.camera_files import CameraPath, read_camera_path
 from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
@@ -75,6 +77,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
                 raise UsageError("usage", f"There is no command '{command}'.", _usage(program))
             with report.help_to_output():
                 values = vars(options.build_parser(command, program).parse_args(rest))
+            report.use_farm(values.get("progress", "none"))
             report.result(_COMMANDS[command](values, report.progress))
         except SystemExit as end:  # argparse after --help
             return int(end.code or 0)
@@ -89,7 +92,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
     request, spec = _request(values), registry.spec(settings.model)
     with (
         OutputFolder.choose(values["out"], Path(), f"{_stem(values)}-{kind}", spec, values["force"]) as out,
-        connect_with_options(values, settings.needs) as client,  # starts while the scene is read
+        connect_with_options(_with_python(values), settings.needs) as client,  # starts while the scene is read
     ):
         path = _read_camera_path(values, report)
         opened = _open_scene(values, report)
@@ -110,6 +113,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
 
 
 def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    whole, values = values, values_of_chunk(values)
     path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
     picture = path.with_suffix(".png")
     renders = path.with_suffix(".render")
@@ -117,6 +121,8 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     kept = [light] if values["light"] == "clay" else []
     _check_not_taken(values, path, picture, *([renders] if values["input_render"] else []), *kept)
     request = _request(values)
+    if whole["chunk"] is not None:
+        request = replace(request, whole_first_frame=whole["first_frame"])
     if values["model"] is not None:
         mode, size = options.parse_size(values["size"])
         request = replace(request, fit=ModelFit(values["model"], values["frame_rule"], mode, size))
@@ -403,11 +409,20 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
         keys=tuple((frame, picture) for name, frame, picture in keys if name is None),
         input_render=values.get("input_render", False),
         light=values.get("light", "none"),
+        references=tuple(values.get("reference") or ()),
+        has_layout="control_clip" in values
+        and ShadeSettings(model=values["model"], control_clip=values["control_clip"]).follows_layout,
         strict=values["strict"],
         keep_played=False,  # the file was only just opened: nothing was played
         glass=values["glass"],
         hair=values["hair"],
     )
+
+
+def _with_python(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the backend's Python, if they name none: the environment of Set Up needs no preference."""
+    python = values["backend_python"] or os.environ.get("TRACKSHADE_PYTHON") or current_prefs().python()
+    return {**values, "backend_python": python}
 
 
 def _with_orbit(request: ShotRequest, scene: bpy.types.Scene, values: Mapping[str, Any]) -> ShotRequest:

@@ -24,12 +24,15 @@ from .ui import (
     checks_operators,
     drawing,
     export_tracks,
+    import_result,
     jobs_list,
     key_pictures,
     lifting,
     lifting_handles,
     lifting_objects,
     looks,
+    manual,
+    menus,
     modal,
     models_panel,
     motion_armature,
@@ -53,7 +56,8 @@ PROPERTIES = (
 _MODULES = (
     *(scene, lifted, motion, view_layer, preferences_panel, operators, modal, checks_operators, looks, panel),
     *(key_pictures, cameras, camera_moves, lifting_objects, lifting, lifting_handles, export_tracks, splat_operator),
-    *(motion_footage, motion_armature, overlay_panel, jobs_list, backend_panel, models_panel, properties_panels),
+    *(motion_footage, motion_armature, overlay_panel, jobs_list, import_result, manual),
+    *(backend_panel, models_panel, properties_panels),
 )
 # In the order of their definition: groups of properties before those that contain them, panels before their subpanels.
 _CLASSES = [
@@ -86,6 +90,9 @@ def register() -> None:
     key_pictures.attach()
     lifting.attach()
     splat_operator.attach()
+    import_result.attach()
+    menus.attach()
+    manual.attach()
     export_tracks.attach()
     looks.attach()
     translations.attach(ADDON)
@@ -111,6 +118,9 @@ def unregister() -> None:
     translations.detach(ADDON)
     looks.detach()
     export_tracks.detach()
+    manual.detach()
+    menus.detach()
+    import_result.detach()
     splat_operator.detach()
     lifting.detach()
     camera_moves.detach()

@@ -15,6 +15,7 @@ from typing import Any
 
 from trackshade.client.progress import Progress
 from trackshade.core.errors import TrackshadeError
+from trackshade.core.farm_lines import FarmLines
 from trackshade.ipc import json_lines
 
 
@@ -30,6 +31,7 @@ class Report:
         self._json = as_json
         self._relay = os.environ.get(json_lines.VARIABLE) == "1"
         self._out = sys.stdout
+        self._lines = FarmLines("none")
         self._python = contextlib.redirect_stdout(sys.stderr)
 
     def __enter__(self) -> Report:
@@ -47,8 +49,14 @@ class Report:
         """Let argparse print its help to standard output in the block."""
         return contextlib.redirect_stdout(self._out)
 
+    def use_farm(self, farm: str) -> None:
+        """Also print the lines of a render farm, one of `FARMS`. The command line prints them itself."""
+        if not self._relay:
+            self._lines = FarmLines(farm, self._out)
+
     def progress(self, progress: Progress) -> None:
         """Print the progress of the command."""
+        self._lines.progress(progress.to_dict())
         if self._relay:
             self._send({"event": "progress", **progress.to_dict()})
         else:
@@ -56,6 +64,7 @@ class Report:
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Print the result of the command."""
+        self._lines.result(result)
         if self._relay:
             self._send({"event": "result", "result": dict(result)})
         elif self._json:
@@ -68,6 +77,7 @@ class Report:
 
     def error(self, error: TrackshadeError) -> int:
         """Print an error, and return its exit code."""
+        self._lines.failure(str(error))
         if self._relay:
             self._send({"event": "error", "error": error.to_dict()})
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -106,6 +107,7 @@ def test_light_that_does_not_change_is_not_rendered(lit: bpy.types.Scene) -> Non
     assert reason(ShotRequest(first_frame="painted.png"), "BLENDER_WORKBENCH") is None
     lit.objects["Cube"].animation_data_clear()
     assert "Nothing but the camera moves" in (reason() or "")
+    assert reason(replace(REQUEST, has_layout=True)) is None  # a model follows them
     stage.key(lit.camera, "location", {1: (0, -6, 0), 3: (1, -6, 0)})
     assert reason() is not None
     sun = lit.objects["Sun"].data

@@ -16,6 +16,7 @@ import pytest
 
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
+from trackshade import __version__
 from trackshade.cli.blender import run_addon
 from trackshade.client import PrivateBackend, connect, job_run
 from trackshade.core.errors import JobError
@@ -386,3 +387,23 @@ def test_a_backend_of_its_own_ends_with_the_command(demo: Path, tmp_path: Path) 
     assert [line.split()[0] for line in done.stdout.splitlines()][-1] == "scene"
     assert not list(tmp_path.glob("trackshade-*"))  # the private backend's folder went with it
     assert not list((tmp_path / "home").rglob("*.ipc"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the environment's interpreter is a shell script")
+def test_the_environment_of_set_up_is_found_without_preferences(demo: Path, tmp_path: Path) -> None:
+    """On a node where the add-on's Set Up has run, or its folder was copied to, and nobody has opened a window."""
+    home = tmp_path / "home" / "backend"
+    python = home / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path / "used"}"\nexec "{backend_python()}" "$@"\n')
+    python.chmod(0o755)
+    marker = {"environment": "env", "kind": "cpu", "version": __version__, "lock": "", "probe": {}}
+    (home / "environment.json").write_text(json.dumps(marker))
+    environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home")}
+    environment.pop("TRACKSHADE_PYTHON", None)
+    words = ("control", demo, "--frames", "1-3:1", "--progress", "opencue", "--out", tmp_path / "out")
+    command = [sys.executable, "-m", "trackshade_addon", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "trackshade.server" in (tmp_path / "used").read_text()
+    assert "alf_progress 100%" in done.stdout.splitlines()

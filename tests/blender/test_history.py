@@ -51,6 +51,7 @@ def test_results_are_listed_placed_and_repeated_after_a_restart(shaded: Path, tm
     list_results(found, file)
     list_results(found, file)  # once each
     session = current()
+    assert session.latest is None  # the panel does not tell of an old one as if it had just ended
     assert [job.title for job in session.jobs] == ["a", "blue"]
     assert all(job.state == "done" and job.has_result and not job.scene.is_elsewhere for job in session.jobs)
     update_list(select_newest=True)

@@ -339,3 +339,35 @@ def test_pictures_that_are_read_leave_nothing(scene: Any, tmp_path: Path) -> Non
     scene.render.filepath = str(tmp_path / "still.png")
     bpy.ops.render.render(write_still=True)
     assert read_picture(tmp_path / "still.png").shape == (64, 96, 3)
+
+
+def test_an_engine_that_another_blender_lacks_renders_here_and_that_is_told(scene: Any) -> None:
+    """Add-ons may have registered it in this Blender only."""
+
+    class Studio(bpy.types.RenderEngine):
+        bl_idname, bl_label = "TRACKSHADE_STUDIO", "Studio"
+
+        def render(self, depsgraph: bpy.types.Depsgraph) -> None:
+            render = depsgraph.scene.render
+            width, height = render.resolution_x, render.resolution_y
+            result = self.begin_result(0, 0, width, height)
+            result.layers[0].passes["Combined"].rect = [[0.5, 0.5, 0.5, 1.0]] * (width * height)
+            self.end_result(result)
+
+    stage.add_camera(scene)
+    light(scene)
+    bpy.utils.register_class(Studio)
+    try:
+        scene.render.engine = Studio.bl_idname
+        captured = run_to_end(
+            capture_scene(ShotRequest(frames=(1.0, 2.0, 1.0)), scene, in_process=False), lambda progress: None
+        )
+    finally:
+        scene.render.engine = "CYCLES"
+        bpy.utils.unregister_class(Studio)
+    assert captured.first_frame is not None
+    assert np.ptp(captured.first_frame) == 0
+    assert captured.first_frame.any()
+    (said,) = [text for text in captured.shot.warnings if "separate Blender process" in text]
+    assert "could not be rendered in a separate Blender process: it lacks the render engine TRACKSHADE_STUDIO" in said
+    assert said.endswith("This Blender has rendered it, and waited meanwhile.")

@@ -23,6 +23,7 @@ from tests.helpers.place_results import (
 )
 from trackshade.core.errors import OutputError, ShotError, UsageError
 from trackshade.core.fitting import fit_size
+from trackshade_addon.capture.scene_settings import plan_scene
 from trackshade_addon.placement import place, prepare, remove
 from trackshade_addon.placement.color import SAMPLE, changed_fraction, inverse_space, read_levels, take_sample
 
@@ -243,39 +244,79 @@ def test_removing_one_result_keeps_the_others_and_what_the_user_added(tmp_path: 
 def test_the_background_has_the_pictures_and_no_view_transform(tmp_path: Path) -> None:
     scene = new_scene()
     scene.view_settings.view_transform = "AgX"
-    fit = fit_size((48, 32), (1.0, 1.0), [(48, 36)])
-    folder = make_result(tmp_path / "job", numbered(3, (48, 36)), [5, 6, 7], fit=fit)
+    folder = make_result(tmp_path / "job", numbered(3), [5, 6, 7])
     place(folder, scene, mode="background")
     (background,) = scene.camera.data.background_images
     assert background.image.colorspace_settings.name == "sRGB"
     assert not background.image.use_view_as_render
     assert (background.image_user.frame_start, background.image_user.frame_duration) == (5, 3)
     assert Path(bpy.path.abspath(background.image.filepath)).samefile(folder / "frames" / "0001.png")
-    assert background.frame_method == "CROP"
+    assert background.frame_method == "STRETCH"
 
 
-@pytest.mark.parametrize("mode", ["pad", "crop"])
-@pytest.mark.parametrize("source", [(96, 40), (40, 96)])
-def test_the_background_lies_where_the_model_saw_it(tmp_path: Path, mode: str, source: tuple[int, int]) -> None:
-    """By Blender's rule for background images: "crop" enlarges an image about the frame's middle until it covers the
-    frame, "fit" until one side touches."""
+def background_image(folder: Path) -> np.ndarray:
+    """[H, W, 4] levels of the image that a camera shows in its background in frame 1, top row first."""
+    (background,) = bpy.context.scene.camera.data.background_images
+    assert background.frame_method == "STRETCH"  # exactly over the camera's frame, whatever its aspect
+    assert (background.scale, tuple(background.offset), background.rotation) == (1, (0, 0), 0)
+    path = Path(bpy.path.abspath(background.image.filepath))
+    assert path.is_relative_to(folder)
+    image = bpy.data.images.load(str(path))
+    values = np.empty(image.size[0] * image.size[1] * 4, np.float32)
+    image.pixels.foreach_get(values)
+    found = np.rint(255 * values.reshape(image.size[1], image.size[0], 4)[::-1])
+    bpy.data.images.remove(image)
+    return found
+
+
+@pytest.mark.parametrize("source", [(96, 40), (40, 96), (48, 32)])
+@pytest.mark.parametrize("aspect", [(1.0, 1.0), (1.0, 1.25), (2.0, 1.0)])
+def test_the_background_cuts_off_what_lies_around_the_frame(
+    tmp_path: Path, source: tuple[int, int], aspect: tuple[float, float]
+) -> None:
     scene = new_scene(source)
-    scene.render.pixel_aspect_y = 1.25
-    fit = fit_size(source, (1.0, 1.25), [(48, 32)], mode)
-    place(make_result(tmp_path / "job", numbered(1), [1], fit=fit), scene, mode="background")
-    data = scene.camera.data
-    (background,) = data.background_images
-    corners = np.array(data.view_frame(scene=scene))
-    frame = np.ptp(corners, axis=0)[:2]  # metres
-    image = np.array([48.0, 32.0])
-    choose = {"CROP": max, "FIT": min}[background.frame_method]
-    image *= choose(frame / image)
-    assert background.scale == 1
-    assert tuple(background.offset) == (0, 0)
+    fit = fit_size(source, aspect, [(48, 32)])
     left, top, right, bottom = fit.frame_in_model()
-    wanted = frame * fit.size / [right - left, bottom - top]
-    assert image == pytest.approx(wanted)
-    assert (left + right, top + bottom) == pytest.approx(fit.size)
+    column, row = np.arange(48) + 0.5, np.arange(32) + 0.5
+    frame = np.zeros((1, 32, 48, 3), np.uint8)
+    frame[0, :, :, 0] = 200 * ((column > left) & (column < right))  # red in the frame, green around it
+    frame[0, :, :, 1] = 200 * ~(((column > left) & (column < right))[None] & ((row > top) & (row < bottom))[:, None])
+    folder = make_result(tmp_path / "job", frame, [1], fit=fit)
+    place(folder, scene, mode="background")
+    image = background_image(folder)
+    assert image.shape[0] / image.shape[1] == pytest.approx(
+        source[1] * aspect[1] / (source[0] * aspect[0]), rel=0.6 / min(image.shape[:2])
+    )
+    assert (image[..., 3] == 255).all()
+    assert (image[1:-1, 1:-1, :2] == (200, 0)).all()  # pixels at the rim may mix with what was around it
+
+
+def test_the_background_is_clear_where_the_model_did_not_see_the_frame(tmp_path: Path) -> None:
+    scene = new_scene((96, 32))
+    fit = fit_size((96, 32), (1.0, 1.0), [(48, 32)], "crop")
+    folder = make_result(tmp_path / "job", numbered(1), [1], fit=fit)
+    place(folder, scene, mode="background")
+    image = background_image(folder)
+    assert image.shape == (32, 96, 4)
+    assert (image[:, 24:72] == (10, 10, 10, 255)).all()
+    assert (image[:, :24, 3] == 0).all()
+    assert (image[:, 72:, 3] == 0).all()
+
+
+def test_the_background_shows_a_render_region_in_its_place(tmp_path: Path) -> None:
+    scene = new_scene((96, 64))
+    render = scene.render
+    render.use_border = True
+    render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = 0.25, 0.75, 0.125, 0.5
+    _, fit = plan_scene(scene, 1, 1, 1)
+    shown = pictures(1, fit.size)
+    folder = make_result(tmp_path / "job", shown, [1], fit=fit)
+    assert place(folder, scene, mode="both").warnings == ()
+    image = background_image(folder)
+    assert image.shape == (64, 96, 4)
+    assert (image[32:56, 24:72, :3] == shown[0]).all()
+    assert (image[32:56, 24:72, 3] == 255).all()
+    assert image[..., 3].sum() == 255 * 24 * 48
 
 
 def test_bad_input_is_a_sentence_and_changes_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
 from trackshade.splats.frame import SplatFrame
 from trackshade.splats.ply import write_splat_ply
+from trackshade_addon.placement.splat_sequence import can_play, find_sequence
 from trackshade_addon.placement.splats import has_splats, place_splats, remove_splats
 
 COUNT = 50
@@ -163,6 +165,59 @@ def test_splats_are_rendered_in_their_colors(scene: bpy.types.Scene, tmp_path: P
     pixels = np.empty(16 * 16 * 4, np.float32)
     image.pixels.foreach_get(pixels)
     np.testing.assert_allclose(np.median(pixels.reshape(-1, 4)[:, :3], axis=0), color, atol=0.02)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """The splats of frames 10, 12 and 14, in files that are numbered from 1."""
+    folder = tmp_path / "shot"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        write_splat_ply(folder / f"{number:04d}.ply", frame(8.0 + 2 * number))
+    (folder / "0007.ply").write_text("of something else")
+    return folder
+
+
+@pytest.mark.skipif(not can_play(), reason="this Blender has no node that reads PLY files")
+def test_numbered_ply_files_are_played(furnished: bpy.types.Scene, files: Path) -> None:
+    before = state(furnished)
+    placed = place_splats(files / "0002.ply", furnished)
+    assert placed.object == "shot"
+    assert "one frame" not in " ".join(placed.warnings)
+    for now, shown in ((1, 10), (10, 10), (12, 12), (13.4, 14), (14, 14), (30, 14)):
+        furnished.frame_set(int(now), subframe=now % 1)
+        np.testing.assert_allclose(positions("shot"), frame(shown).position, atol=1e-5)
+    furnished.frame_set(1)
+    evaluated = bpy.data.objects["shot"].evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
+    cloud = evaluated.pointcloud
+    if has_splats():
+        assert cloud.type == "GAUSSIAN_SPLAT"
+    else:
+        color, radius = np.empty(COUNT * 4, np.float32), np.empty(COUNT, np.float32)
+        cloud.attributes["Color"].data.foreach_get("color", color)
+        cloud.attributes["radius"].data.foreach_get("value", radius)
+        np.testing.assert_allclose(color.reshape(-1, 4)[:, :3], srgb_to_linear(frame().color), atol=1e-5)
+        np.testing.assert_allclose(radius, 0.6 * frame().size[:, :2].max(axis=1), rtol=1e-4)
+    place_splats(files / "0003.ply", furnished)
+    assert len([obj for obj in furnished.objects if obj.name.startswith("shot")]) == 1
+    remove_splats(furnished, files / "0001.ply")
+    assert state(furnished) == before
+
+
+def test_a_sequence_is_found_by_any_of_its_files(tmp_path: Path, files: Path) -> None:
+    found = find_sequence(files / "0003.ply")
+    assert found is not None
+    assert [path.name for path in found.files] == ["0001.ply", "0002.ply", "0003.ply"]
+    assert (found.digits, found.number, found.start, found.step) == (4, 1, 10.0, 2.0)
+    assert find_sequence(files / "0007.ply") is None  # alone
+    assert find_sequence(files / "0004.ply") is None  # missing
+    assert find_sequence(tmp_path / "shot.ply") is None
+    for number in (24, 25):  # of another program, whose files do not name frames
+        path = tmp_path / f"scan-{number}.ply"
+        path.write_bytes(re.sub(rb"comment frame [0-9]+\n", b"", (files / "0001.ply").read_bytes(), count=1))
+    found = find_sequence(tmp_path / "scan-25.ply")
+    assert found is not None
+    assert (found.digits, found.number, found.start, found.step) == (2, 24, 24.0, 1.0)
 
 
 def test_another_view_transform_is_named(scene: bpy.types.Scene, ply: Path) -> None:

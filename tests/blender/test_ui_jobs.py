@@ -97,7 +97,7 @@ def test_cancelling_a_capture_puts_the_scene_back(demo: bpy.types.Scene) -> None
     assert not bpy.ops.trackshade.shade.poll()
     with pytest.raises(UsageError, match="captured"):
         running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings())
-    for name in ("place_folder", "place_again", "use_settings", "take_out", "restore_materials", "add_camera"):
+    for name in ("import_result", "place_again", "use_settings", "take_out", "restore_materials", "add_camera"):
         assert not getattr(bpy.ops.trackshade, name).poll(), name
     assert bpy.ops.trackshade.cancel() == {"FINISHED"}
     assert isinstance(job.error, CancelledError)
@@ -235,7 +235,7 @@ def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) ->
     again = session.current().jobs[-1]
     assert (again.settings, again.request) == (job.settings, job.request)
     assert again.out != job.out
-    assert bpy.ops.trackshade.place_folder(directory=str(again.out)) == {"FINISHED"}
+    assert bpy.ops.trackshade.import_result(filepath=str(again.out)) == {"FINISHED"}
 
 
 def start(scene: bpy.types.Scene, settings: ShadeSettings) -> Job:

@@ -16,7 +16,7 @@ import trackshade
 import trackshade_addon
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress, TimeLeft
-from trackshade.config import checkpoints
+from trackshade.config import checkpoints, registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError, ShotError, UsageError
 from trackshade_addon import backend
@@ -51,6 +51,27 @@ def test_the_settings_are_the_jobs(scene: bpy.types.Scene) -> None:
     assert own.shot_request("Layer").view_layer == scene.view_layers[0].name
     own.view_layer = "gone"
     assert own.shot_request("Layer").view_layer == "Layer"
+
+
+def test_what_a_video_model_follows_and_uses_is_asked_for(scene: bpy.types.Scene) -> None:
+    own = scene.trackshade
+    own.light, own.control_clip, own.reference = "none", "layout", "/tmp/robot.png"
+    assert own.shade_settings().control_clip == "auto"  # the embedded model does not follow it
+    assert not own.shot_request("Layer").needs_clay
+    assert own.shot_request("Layer").references == ()
+    own.model = "wan-vace-1.3b"
+    assert own.shade_settings().control_clip == "layout"
+    request = own.shot_request("Layer")
+    assert request.needs_clay
+    assert request.references == ("/tmp/robot.png",)
+    assert ShotRequest.from_dict(request.to_dict()).references == request.references
+    own.control_clip, own.reference = "auto", ""
+    assert not own.shot_request("Layer").needs_clay  # depth
+    own.apply_job(request, ShadeSettings(model="wan-vace-1.3b", control_clip="layout"))
+    assert (own.control_clip, own.reference) == ("layout", "/tmp/robot.png")
+    text = texts.model_text(registry.spec("wan-vace-1.3b"))
+    assert "Follows: depth, gray clay renders." in text
+    assert "Any use, also commercial." in text
 
 
 def test_strengths_keep_their_order(scene: bpy.types.Scene) -> None:

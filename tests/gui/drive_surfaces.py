@@ -40,7 +40,7 @@ def look(camera: bool) -> None:
 def place(way: str) -> Steps:
     scene().trackshade.place_as = way
     with bpy.context.temp_override(**view()):
-        assert bpy.ops.trackshade.place_folder("EXEC_DEFAULT", directory=str(RESULT)) == {"FINISHED"}
+        assert bpy.ops.trackshade.import_result("EXEC_DEFAULT", filepath=str(RESULT)) == {"FINISHED"}
     session, limit = module("session").current(), time.monotonic() + LIMIT
     while session.busy:
         assert time.monotonic() < limit, "the bake takes too long"

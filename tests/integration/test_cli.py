@@ -28,8 +28,8 @@ from trackshade.ipc import json_lines
 from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
-COMMANDS = ("render", "control", "bake", "export", "place", "shade", "key", "demo", "jobs", "cancel",
-            "doctor", "serve", "models", "train", "dataset", "evaluate", "version", "reenact",
+COMMANDS = ("render", "control", "batch", "bake", "export", "place", "shade", "key", "demo", "farm openjd", "jobs",
+            "cancel", "doctor", "serve", "models", "train", "dataset", "evaluate", "version", "reenact",
             "motion", "animate")  # fmt: skip
 
 

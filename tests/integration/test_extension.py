@@ -10,6 +10,7 @@ import http.server
 import io
 import json
 import platform
+import re
 import sys
 import threading
 import tomllib
@@ -29,6 +30,7 @@ sys.path.insert(0, str(ROOT / "addon" / "tools"))  # the build's modules are no 
 import build_extension  # noqa: E402
 import extension_rules  # noqa: E402
 import extension_wheels  # noqa: E402
+import guide_pages  # noqa: E402
 from extension_wheels import (  # noqa: E402
     PACKAGES,
     PLATFORMS,
@@ -39,6 +41,7 @@ from extension_wheels import (  # noqa: E402
 )
 
 ADDON = ROOT / "addon" / "trackshade_addon"
+GUIDE = ROOT / "addon" / "guide"
 MANIFEST = tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))
 OWN = f"trackshade-{trackshade.__version__}-py3-none-any.whl"
 OWN_FILES = ("trackshade/__init__.py", "trackshade/models/mini/model_index.json")
@@ -245,7 +248,8 @@ def test_a_zip_is_valid_and_the_same_each_time(chosen: str, small: Path, tmp_pat
     assert first.read_bytes() == second.read_bytes()
     build_extension.check(first, OWN_FILES)
     with zipfile.ZipFile(first) as archive:
-        names = archive.namelist()
+        names = [name for name in archive.namelist() if not name.startswith("guide/")]
+        assert {"guide/panel.html", "guide/images/panel.png"} <= {*archive.namelist()}
         assert sorted(names) == sorted(
             ["__init__.py", "panel.py", "LICENSE", "blender_manifest.toml", *(f"wheels/{path.name}" for path in found)]
         )
@@ -294,6 +298,34 @@ def versions(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         version: [build_extension.pack(small, chosen, bundled[chosen], folder, version) for chosen in PLATFORMS]
         for version in ("0.0.1", "0.0.2")
     }
+
+
+def test_the_guides_pages_lead_to_each_other(tmp_path: Path) -> None:
+    pages = guide_pages.write_pages(ROOT / "addon" / "guide", tmp_path / "guide")
+    assert {page.stem for page in pages} == {*guide_pages.PAGES} == {page.stem for page in GUIDE.glob("*.md")}
+    texts = {page.name: page.read_text(encoding="utf-8") for page in pages}
+    count = 0
+    for name, text in texts.items():
+        for address in re.findall(r'(?:href|src)="([^"]*)"', text):
+            if address.startswith("https:"):
+                continue
+            page, _, heading = address.partition("#")
+            assert (tmp_path / "guide" / (page or name)).is_file(), (name, address)
+            assert not heading or f'id="{heading}"' in texts[page or name], (name, address)
+            count += 1
+    assert count > 150
+    assert "<table>" in texts["panel.html"]
+
+
+def test_links_out_of_the_guide_are_text_and_repeated_headings_differ() -> None:
+    body, pictures = guide_pages.convert(
+        "# A *b*: c\n\n# A *b*: c\n\n[out](../../docs/models.md) ![p](../images/a.png)\n"
+    )
+    assert '<h1 id="a-b-c">' in body
+    assert '<h1 id="a-b-c-1">' in body
+    assert "<p>out <img" in body
+    assert 'src="images/a.png"' in body
+    assert pictures == ["../images/a.png"]
 
 
 @pytest.mark.skipif((platform.system(), platform.machine()) not in HERE, reason="no extension for this machine")

@@ -22,6 +22,8 @@ from tests.helpers.shots import changing_shot
 from trackshade.cli.app import main
 from trackshade.config.export_formats import EXPORT_FORMATS
 from trackshade.config.settings import ShadeSettings
+from trackshade.control.passes import PassRange, flow_picture, frame_passes
+from trackshade.control.tracks import Tracks, sample_tracks
 from trackshade.core.camera_files import read_camera_path
 from trackshade.core.errors import OutputError, ShotError, UsageError
 from trackshade.core.fitting import fit_size
@@ -29,8 +31,7 @@ from trackshade.core.geometry import project
 from trackshade.core.images import write_png
 from trackshade.exports import ExportSource, export_shot, fit_to_format
 from trackshade.exports.export import RECORD
-from trackshade.exports.passes import PassRange, flow_picture, frame_passes
-from trackshade.exports.tracks import Tracks, draw_ltx_tracks, sample_tracks
+from trackshade.exports.tracks import draw_ltx_tracks
 from trackshade.shot import Shot
 from trackshade.shot.fitting import resize_shot, sample_shot
 from trackshade.shot.track_set import FIRST, Order, write_set

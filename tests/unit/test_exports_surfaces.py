@@ -103,6 +103,11 @@ def test_gltf_has_the_meshes_their_motion_and_textures(shot: Shot, files: list[P
         corners = accessor(document, binary, primitive["indices"]).ravel()
         geometry = shot.geometries[track.geometry]
         np.testing.assert_allclose(points[corners], geometry.positions[0][geometry.triangles.ravel()], atol=1e-6)
+        normals = to_z_up(accessor(document, binary, primitive["attributes"]["NORMAL"]))[corners].reshape(-1, 3, 3)
+        np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
+        a, b, c = (points[corners][k::3] for k in range(3))
+        outward = np.cross(b - a, c - a)
+        assert ((normals * outward[:, None]).sum(axis=-1) > 0).all()
         view = document["bufferViews"][document["images"][n]["bufferView"]]
         data = binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
         texture = np.asarray(Image.open(io.BytesIO(data)))
@@ -134,6 +139,9 @@ def test_usd_has_a_texture_for_each_frame(shot: Shot, files: list[Path | None], 
             np.testing.assert_allclose(matrix, shot.meshes[n].matrix_world[t], atol=1e-9)
         points = np.array(prim.GetAttribute("points").Get(1))
         np.testing.assert_allclose(points, shot.geometry_of(n, 0).positions[0])
+        normals = geom.Mesh(prim).GetNormalsAttr().Get(1)
+        assert len(normals) == len(geom.Mesh(prim).GetFaceVertexIndicesAttr().Get(1))
+        assert geom.Mesh(prim).GetNormalsInterpolation() == "faceVarying"
         shader = stage.GetPrimAtPath(f"/Shot/Materials/{prim.GetName()}/Texture")
         for t, number in enumerate(shot.frame_numbers):
             file = shader.GetAttribute("inputs:file").Get(number).path

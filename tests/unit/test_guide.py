@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trackshade.cli.app import COMMANDS, PASSED_ON
 from trackshade.config import options, registry
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
@@ -137,29 +138,14 @@ def test_commands_are_those_that_there_are() -> None:
     seen = set()
     for command in commands():
         words = shlex.split(command)
-        words = words[words.index("trackshade") + 1 :]
+        words = [word for word in words[words.index("trackshade") + 1 :] if word != "&"]
         seen.add(words[0])
-        if words[0] in options.COMMANDS:
-            if "--blender" in words:
-                del words[words.index("--blender") : words.index("--blender") + 2]
-            taken = (*options.COMMANDS[words[0]][1], *(options.EXPORT if words[0] == "export" else ()))
-            options.parser_of("trackshade", "", taken).parse_args(words[1:])  # raises UsageError
-        elif words[0] in ("reenact", "motion"):
-            taken = options.REENACT if words[0] == "reenact" else options.MOTION
-            options.parser_of("trackshade", "", taken).parse_args(words[1:])
-        else:
-            assert words[0] in (
-                "serve",
-                "jobs",
-                "cancel",
-                "models",
-                "doctor",
-                "bake",
-                "demo",
-                "train",
-                "dataset",
-                "evaluate",
-            ), command
+        if words[0] in PASSED_ON:
+            continue
+        count = 2 if " ".join(words[:2]) in COMMANDS else 1
+        in_blender = "--command" in command  # where the scene is the open file
+        taken = options.COMMANDS[words[0]][1] if in_blender else COMMANDS[" ".join(words[:count])].options
+        options.parser_of("trackshade", "", taken).parse_intermixed_args(words[count:])  # raises UsageError
     assert {"render", "export", "shade", "serve", "models", "doctor"} <= seen
 
 

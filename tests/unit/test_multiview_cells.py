@@ -11,12 +11,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import trackshade
+from trackshade.config.memory_presets import GIB
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import CLIP_KINDS, ReferenceGuidedTransformer3DModel
 from trackshade.pipelines.multiview import arms
-from trackshade.pipelines.multiview.cells import sample_cells
+from trackshade.pipelines.multiview.cells import MOST_CLIPS, batch_for_memory, sample_cells
 from trackshade.pipelines.multiview.grid import columns, cross, rows
 from trackshade.pipelines.multiview.matrix import MatrixDenoiser, MatrixModel, condition_tensors
 from trackshade.pipelines.multiview.prompts import complete_references
@@ -211,6 +212,17 @@ def test_a_shot_with_several_cameras_is_sampled_from_one_picture_of_any_size(
     assert calls == [(1, 2), (2, 2)] * 2
     assert np.abs(cells.astype(int) - again).max() <= 1
     assert psnr(truth[0, 0], cells[0, 0]) > 20
+
+
+def test_the_memory_limits_how_many_clips_are_denoised_together() -> None:
+    small, large, free = (144, 96), (720, 480), 4 * GIB
+    assert batch_for_memory("full", large, free) == batch_for_memory("auto", large, None) == MOST_CLIPS
+    assert batch_for_memory("8", small, free) == MOST_CLIPS
+    batches = [batch_for_memory(memory, large, free) for memory in ("8", "12", "16", "24")]
+    assert batches == sorted(batches)
+    assert 1 <= batches[0] < batches[-1] < MOST_CLIPS
+    assert batch_for_memory("auto", large, free) < batches[0]
+    assert batch_for_memory("auto", large, 0) == 1
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,16 @@ def test_fitting_options_are_settings() -> None:
     assert (found.key_pictures, found.light) == ("video", "none")
 
 
+def test_what_a_video_model_follows_and_its_loras_are_settings() -> None:
+    given = ["a.shot", "--model", "wan-vace-1.3b", "--control-clip", "layout", "--cache", "0.1", "--reference", "a.png"]
+    values = vars(options.build_parser("shade", "test").parse_args([*given, "--video-lora", "b.safetensors:0.5"]))
+    found = options.shade_settings(values)
+    assert (found.control_clip, found.cache, found.video_loras) == ("layout", 0.1, ("b.safetensors:0.5",))
+    assert found.follows_layout
+    assert values["reference"] == ["a.png"]
+    assert ShadeSettings.from_dict(found.to_dict()) == found
+
+
 def test_defaults_are_the_settings_own() -> None:
     found = vars(options.build_parser("render", "test").parse_args([]))
     assert options.shade_settings(found) == ShadeSettings()

@@ -48,9 +48,10 @@ def test_pictures_and_light_travel_and_older_sides_do_not_see_their_names() -> N
     assert set(plain.to_dict()) == {"shot", "arrays", "packed", "first_frame", "input_render"}
     assert Manifest.from_dict(json_like(plain.to_dict())) == plain
     keys = {7: entry("|u1", 8, 12, 3), 2: entry("|u1", 64, 96, 3)}
-    full = Manifest({"version": 1}, (), light=entry("<f2", 9, 32, 48, 3), keys=keys)
+    references = (entry("|u1", 20, 10, 3), entry("|u1", 5, 6, 3))
+    full = Manifest({"version": 1}, (), light=entry("<f2", 9, 32, 48, 3), keys=keys, references=references)
     assert Manifest.from_dict(json_like(full.to_dict())) == full
-    assert len(full.entries()) == 3
+    assert len(full.entries()) == 5
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ def test_pictures_and_light_travel_and_older_sides_do_not_see_their_names() -> N
         {"keys": {}}, {"keys": [[0]]}, {"keys": [[0, None]]}, {"keys": [[-1, entry("|u1", 8, 12, 3).to_dict()]]},
         {"keys": [["0", entry("|u1", 8, 12, 3).to_dict()]]}, {"keys": [[0, entry("|u1", 8, 12).to_dict()]]},
         {"keys": [[0, entry("|u1", 8, 12, 3).to_dict()]] * 2}, {"more": None},
+        {"references": {}}, {"references": [None]}, {"references": [entry("|u1", 8, 12).to_dict()]},
     ],
 )  # fmt: skip
 def test_damaged_pictures_and_light_are_refused(damaged: dict) -> None:

@@ -18,7 +18,7 @@ from .scene_settings import plan_scene
 
 _KEPT = (  # of a request, in the record of its result
     *("camera", "more_cameras", "frames", "view_layer", "first_frame", "keys", "camera_keys", "input_render", "light"),
-    *("glass", "hair"),
+    *("glass", "hair", "references"),
 )
 
 
@@ -78,6 +78,9 @@ class ShotRequest:
         keep_played: Keep the frames of simulations that were played in memory; see `Capture`.
         glass: "opaque" or "through": whether surfaces that let more than half of the light through are captured.
         hair: "none" or "strands": whether hair is captured, as thin tubes.
+        references: Paths of pictures of what is to be seen, or "image:" and the name of an image in Blender.
+        has_layout: Whether the video model follows clay renders, which are made even if the light does not change.
+        whole_first_frame: Of a part of a frame range, what `first_frame` is for the whole range; None if it is whole.
         fit: Model that the shot is captured for; None for every frame at the size of the scene's renders.
     """
 
@@ -95,6 +98,9 @@ class ShotRequest:
     keep_played: bool = True
     glass: str = "opaque"
     hair: str = "none"
+    references: tuple[str, ...] = ()
+    has_layout: bool = False
+    whole_first_frame: str | None = None
     fit: ModelFit | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +135,12 @@ class ShotRequest:
         """All pictures that the user gives."""
         first = self.given_picture
         others = (*(source for _, source in self.keys), *(source for _, _, source in self.camera_keys))
-        return (*(() if first is None else (first,)), *others)
+        return (*(() if first is None else (first,)), *others, *self.references)
+
+    @property
+    def needs_clay(self) -> bool:
+        """Whether clay renders are made, if the scene has light."""
+        return self.light == "clay" or self.has_layout
 
     def with_first_key(self, frames: FrameMap) -> ShotRequest:
         """Return the request whose key picture of the shot's first frame, if any, is its first frame.

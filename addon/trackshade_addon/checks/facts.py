@@ -13,7 +13,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from ..capture.render_state import RenderState
 from ..capture.request import ShotRequest
 from ..capture.restore import fix_camera, preserve_scene
 from ..capture.stepping import Stepper, Steps
+from ..jobs.durations import Duration, Estimate, durations_file, estimate, job_kind, read_durations
 from ..messages import texts
 from ..placement.color import inverse_space
 from ..properties.preferences import DEFAULT_RESULTS, get_preferences, unsaved_results_folder
@@ -68,6 +69,7 @@ class Facts:
     camera: str | None = None  # name of the camera, or None
     camera_kind: str = ""  # type of the camera, as Blender's; "" where the object is no camera
     plan: str = ""  # how many images of which size, and what makes them, in words
+    duration: str = ""  # about how long that takes, in words
     plan_error: str = ""  # why the shot cannot be captured or fitted to the model
     model_frames: str = ""  # which frames the model sees, in words
     rule: str = "exact"  # rule by which they are chosen: "exact", "choose", "step" or "resample"
@@ -91,6 +93,7 @@ class Facts:
     device_is_gpu: bool = False  # whether that is the memory of a graphics card
     memory: str = "auto"  # memory that the model may take; see `trackshade.config.memory_presets`
     model_memory: int = 0  # memory that the model needs on the device, bytes
+    preset_memory: tuple[tuple[str, int], ...] = ()  # see `ModelSpec.preset_bytes`
     model: str = ""  # title of the model
     model_here: bool = True  # whether its weights are on this computer
     saved: bool = True  # whether the file has been saved
@@ -191,12 +194,13 @@ def read_frames(
 
 def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts, FrameMap | None, SizeFit | None]:
     """Reads what does not depend on the frame."""
-    spec, frames, size, seen, plan, error, needs_model = None, None, None, None, "", "", False
+    spec, frames, size, seen, plan, duration, error, needs_model = None, None, None, None, "", "", "", False
     try:
         settings = scene.trackshade.shade_settings()
         spec = registry.spec(settings.model)
         needs_model = request.needs_first_frame or settings.needs is not None
         frames, size = request.plan(scene)
+        duration = texts.estimate_text(_estimate(scene, frames, size, request, settings))
         request = request.with_first_key(frames)
         seen = _model_frames(frames, spec, settings)
         plan = texts.plan_text(frames, size, spec, seen, request, settings)
@@ -209,6 +213,7 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
         camera=None if camera is None else camera.name,
         camera_kind=camera.data.type if camera is not None and isinstance(camera.data, bpy.types.Camera) else "",
         plan=plan,
+        duration=duration,
         plan_error=error,
         model_frames="" if seen is None else texts.frame_map_text(seen),
         rule="exact" if seen is None else seen.rule,
@@ -225,6 +230,30 @@ def _read_settings(scene: bpy.types.Scene, request: ShotRequest) -> tuple[Facts,
     return facts, frames, size
 
 
+def _estimate(
+    scene: bpy.types.Scene, frames: FrameMap, size: SizeFit, request: ShotRequest, settings: ShadeSettings
+) -> Estimate | None:
+    """Returns how long a job with these settings will probably take; None if that is not known."""
+    width, height = size.size
+    pixels = len(frames.frame_numbers) * (1 + len(request.more_cameras)) * width * height
+    kind = job_kind(request, settings, current_prefs().address)
+    return estimate(kind, (bpy.data.filepath, scene.name), pixels, _earlier_jobs())
+
+
+def _earlier_jobs() -> Sequence[Duration]:
+    """Returns the durations of earlier jobs, read again if their file has changed."""
+    try:
+        stat = durations_file().stat()
+    except (OSError, TrackshadeError):
+        return ()
+    return _read_durations(stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_durations(changed: int, length: int) -> Sequence[Duration]:
+    return read_durations()
+
+
 def _model_frames(frames: FrameMap, spec: ModelSpec, settings: ShadeSettings) -> FrameMap | None:
     """Returns which frames the model sees, as the backend will choose them; None if it makes no video.
 
@@ -234,7 +263,8 @@ def _model_frames(frames: FrameMap, spec: ModelSpec, settings: ShadeSettings) ->
     if settings.needs is None or len(frames.frame_numbers) == 1:
         return None
     step = frames.step
-    return fit_frames(frames.start, frames.end, step, frames.fps * step, spec.allowed_frame_counts, settings.frame_rule)
+    counts = spec.frame_counts_for(len(frames.frame_numbers), frames.fps, settings.frame_rule)
+    return fit_frames(frames.start, frames.end, step, frames.fps * step, counts, settings.frame_rule)
 
 
 def _find_gaps(
@@ -291,7 +321,8 @@ def _read_model(spec: ModelSpec) -> dict[str, Any]:
     here = bool(current_prefs().address) or registry.is_present(spec)
     loaded = state.kind == "ready" and spec.shipped  # the embedded model is loaded with the backend
     free = None if loaded else state.free_bytes
-    known = {"model": spec.title, "model_here": here, "model_memory": spec.memory_bytes}
+    known = {"model": spec.title, "model_here": here}
+    known |= {"model_memory": spec.memory_bytes, "preset_memory": spec.preset_bytes}
     return {**known, "device_free": free, "device_is_gpu": state.is_gpu}
 
 

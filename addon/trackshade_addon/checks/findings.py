@@ -185,7 +185,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
             {"model": facts.model, "need": need, "free": free},
             Button("trackshade.free_memory", "Free VRAM"),
         )
-        preset = choose_preset(facts.memory, facts.model_memory, facts.device_free)
+        preset = choose_preset(facts.memory, facts.model_memory, facts.device_free, facts.preset_memory)
         if facts.device_is_gpu and preset.name != "full":
             text = "{model} needs about {need} of memory on the device, and {free} is free. {how}"
             values["how"] = texts.memory_text(preset)

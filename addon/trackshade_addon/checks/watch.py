@@ -96,8 +96,10 @@ def _settings(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> Any:
     """Return the settings that the facts depend on and whose changes have no depsgraph update."""
     view = scene.view_settings
     color = view.view_transform, view.look, view.gamma, view.use_curve_mapping
-    request = scene.trackshade.shot_request(view_layer.name)
-    return request, bpy.data.filepath, scene.frame_current, output_settings(scene), color
+    own = scene.trackshade
+    shading = own.model, own.key_pictures, own.image_model, own.output_size, own.steps, own.memory, own.splats > 0
+    request = own.shot_request(view_layer.name)
+    return request, shading, bpy.data.filepath, scene.frame_current, output_settings(scene), color
 
 
 @bpy.app.handlers.persistent

@@ -67,13 +67,17 @@ def reason_against(shot: Shot, request: ShotRequest, engine: str) -> str | None:
         engine: The engine that renders first frames.
     """
     light = shot.source.get("light") or {"varies": True, "lit": True}
-    if len(shot.frame_numbers) < 2:
+    is_part = request.whole_first_frame is not None
+    if len(shot.frame_numbers) < 2 and not (is_part or request.has_layout):
         return "The shot is a single frame, so its light does not change."
-    if engine == WORKBENCH and request.given_picture is None:
+    is_given = request.given_picture is not None if not is_part else request.whole_first_frame not in ("render", "none")
+    if engine == WORKBENCH and not is_given:
         return "Workbench renders no light, so there is none to follow."
     if not light["lit"]:
         return "The scene has no lights."
-    if not (light["varies"] or _moves(shot)):
+    if is_part:
+        return None  # it may change in other parts, and each needs the renders of its frames then
+    if not (light["varies"] or _moves(shot) or request.has_layout):
         return "Nothing but the camera moves, so the light does not change."
     return None
 

@@ -26,7 +26,7 @@ from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.cameras import unroll_cameras
-from trackshade.shot.input_image import attach_key_pictures
+from trackshade.shot.input_image import attach_key_pictures, fit_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -130,14 +130,17 @@ def capture_scene(
         yield Progress("rendering", "the picture at the shot's size")
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
-    captured = with_keys(captured, request)
-    images = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
+    captured = with_references(with_keys(captured, request), request)
+    images, warning = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
+    if warning:
+        source = {**captured.shot.source, "warnings": [*captured.shot.warnings, warning]}
+        captured = replace(captured, shot=replace(captured.shot, source=source))
     if images is not None and request.first_frame == "render":
         others = {view: images[view] for view in range(1, len(shot.cameras))}
         captured = replace(captured, first_frame=images[0], keys={**others, **captured.keys})
     if images is not None and len(images) > len(shot.cameras):
         captured = replace(captured, input_render=images)
-    if request.light == "clay":
+    if request.needs_clay:
         return (yield from with_clay(captured, request, on_free=on_free))
     on_free()
     return captured
@@ -183,14 +186,14 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
         captured = with_picture(shot, request.given_picture)
     elif tracks.order.picture:
         captured = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
-    captured = with_keys(captured, request)
+    captured = with_references(with_keys(captured, request), request)
     if request.light == "render":
         renders = new_frames(shot, len(shot.frame_numbers))
         for t, frame in enumerate(shot.frame_numbers):
             yield Progress("rendering", "the input, from the export", t, len(renders))
             renders[t] = read_picture(tracks.picture(float(frame)))
         captured = replace(captured, input_render=renders)
-    if request.light != "clay":
+    if not request.needs_clay:
         return captured
     return (yield from with_clay(captured, request))
 
@@ -220,6 +223,13 @@ def with_keys(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
     pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in sources)
     shot, keys = attach_key_pictures(captured.shot, pictures)
     return replace(captured, shot=shot, keys={**captured.keys, **keys})
+
+
+def with_references(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
+    """Add the reference pictures of a request. Main thread only. Raise ShotError if one cannot be read."""
+    management = captured.shot.source.get("color_management")
+    images = [read_given_image(source, management) for source in request.references]
+    return replace(captured, references=tuple(fit_image(image, image.size, None).pixels for image in images))
 
 
 def place_and_save(
@@ -305,7 +315,7 @@ def _render(
     view_layer: bpy.types.ViewLayer,
     request: ShotRequest,
     in_process: bool | None,
-) -> Generator[Progress, None, np.ndarray | None]:
+) -> Generator[Progress, None, tuple[np.ndarray | None, str]]:
     """Render the first frame of each camera, or every frame where the request needs them, by the scene's own engine.
 
     Args:
@@ -316,20 +326,22 @@ def _render(
         in_process: See `capture_scene`.
 
     Returns:
-        [N, H, W, 3] uint8 of the first samples; None if the request needs no render.
+        [N, H, W, 3] uint8 of the first samples, or None if the request needs no render; and a sentence that says why
+        this Blender has rendered them although another one was asked to, or "".
     """
     needs_all = request.input_render or request.light == "render"
     if not needs_all and request.first_frame != "render":
-        return None
-    count = len(cells.frame_numbers) if needs_all else cells.views
+        return None, ""
+    count, warning = len(cells.frame_numbers) if needs_all else cells.views, ""
     if in_process is None:
         in_process = bpy.app.background
     # Frames that were simulated in this Blender are not in the file.
     if not in_process and not simulations(scene, view_layer):
         try:
-            return (yield from render_elsewhere(cells, count))
+            return (yield from render_elsewhere(cells, count)), ""
         except ShotError as error:  # such as EEVEE, which a Blender without a window may not have
-            _log.warning("%s It is rendered in this Blender.", error.message)
+            warning = f"{error.message} This Blender has rendered it, and waited meanwhile."
+            _log.warning("%s", warning)
     images = new_frames(cells, count)
     with SampleRenderer(cells, scene, view_layer, request.keep_played) as renderer:
         for t in range(count):
@@ -339,7 +351,7 @@ def _render(
             else:
                 progress = Progress("rendering", "every frame as the scene shows it", t, count)
             images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
-    return images
+    return images, warning
 
 
 def _render_sample(

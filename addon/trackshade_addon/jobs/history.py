@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Results of the open file that were made before Blender was started, read from their records."""
+"""What there is of the open file from before Blender was started: results, and jobs that were running in a crash."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from trackshade.core.errors import TrackshadeError
 from ..capture.request import ShotRequest
 from ..properties.preferences import results_folder
 from .job import Job, SceneReference
+from .pending import PendingJob, PendingRecord, claim_pending
 from .session import current
 
 MOST = 50  # results that are listed
@@ -62,10 +63,27 @@ def find_results(folder: Path, file: str, most: int = MOST) -> list[FoundResult]
     return found[::-1]
 
 
+def find_pending(file: str) -> list[tuple[PendingJob, PendingRecord]]:
+    """Lock and return the jobs of a file that were running when their Blender crashed, oldest first.
+
+    Args:
+        file: path of the file; "" for the jobs of files that were never saved.
+    """
+    return claim_pending(lambda job: _is_file(job.file, file) if job.file and file else job.file == file)
+
+
 def restore() -> None:
-    """List the results of the open file that are not listed yet, as soon as a thread has read their records."""
-    if bpy.data.filepath and not bpy.app.background:
-        _Restoring(bpy.data.filepath, later(find_results, results_folder(), bpy.data.filepath)).follow()
+    """List what there is of the open file and not listed yet, as soon as a thread has read the records."""
+    if not bpy.app.background:
+        file = bpy.data.filepath
+        results = later(find_results, results_folder(), file) if file else None
+        _Restoring(file, results, later(find_pending, file)).follow()
+
+
+def follow_pending(found: list[tuple[PendingJob, PendingRecord]]) -> None:
+    """Add jobs that were running in a crash to the session, which follows them. Main thread only."""
+    for pending, record in found:
+        current().follow_pending(Job.pending(pending, record))
 
 
 def list_results(results: list[FoundResult], file: str) -> None:
@@ -81,19 +99,24 @@ def list_results(results: list[FoundResult], file: str) -> None:
 
 @dataclass(frozen=True)
 class _Restoring:
-    """Reading of the records of a file's results."""
+    """Reading of the records of a file's results and jobs."""
 
     file: str
-    results: Future[list[FoundResult]]
+    results: Future[list[FoundResult]] | None  # None for a file that was never saved
+    pending: Future[list[tuple[PendingJob, PendingRecord]]]
 
     def follow(self) -> None:
-        """List the results when they are read, unless another file is open by then."""
+        """List them when they are read, unless another file is open by then."""
 
         def check() -> float | None:
-            if not self.results.done():
+            if not (self.pending.done() and (self.results is None or self.results.done())):
                 return _PERIOD
             if bpy.data.filepath == self.file:
-                list_results(self.results.result(), self.file)
+                list_results([] if self.results is None else self.results.result(), self.file)
+                follow_pending(self.pending.result())
+            else:
+                for _, record in self.pending.result():
+                    record.release()
             return None
 
         bpy.app.timers.register(check, first_interval=_PERIOD)

@@ -16,21 +16,25 @@ import bpy
 
 from trackshade.client import Client
 from trackshade.client.job_result import JobResult
-from trackshade.client.job_run import CapturedShot, CaptureStep, run_job
+from trackshade.client.job_run import CapturedShot, CaptureStep, PlacementStep, resume_job, run_job
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress, TimeLeft
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, OutputError, ProtocolError, ShotError, TrackshadeError
 
+from ..backend.prefs import current_prefs
 from ..capture.request import ShotRequest
 from ..placement.color import warm_up
 from ..properties.placement_options import PlacementOptions
 from .composer import capture_scene, prepare_placement
+from .durations import WAITING, Duration, job_kind, keep_duration
+from .pending import PendingJob, PendingRecord
 
 # Modal operators that edit the scene: moving, sculpting, painting. Navigation is not among them.
 _EDITS = ("TRANSFORM_OT", "GIZMOGROUP_OT", "OBJECT_OT", "MESH_OT", "POSE_OT", "ANIM_OT", "GRAPH_OT", "CURVE_OT",
           "SCULPT_OT", "SCULPT_CURVES_OT", "PAINT_OT", "GREASE_PENCIL_OT")  # fmt: skip
 
+_AT_BACKEND = ("queued", "loading", "running", "decoding", "fetching")  # states of a job that the backend has
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +99,7 @@ class Job:
         error: Why it failed or was cancelled, or None.
         result: Its result, or None.
         preview: Bytes of the newest preview image, or None.
+        is_earlier: It was over before Blender was started or the file opened.
     """
 
     def __init__(
@@ -129,16 +134,41 @@ class Job:
         self.error: TrackshadeError | None = None
         self.result: JobResult | None = None
         self.preview: bytes | None = None
+        self.is_earlier = False
         self._out, self._capture_step, self._on_failure = out, capture, on_failure
+        self._backend_job = secrets.token_hex(8)  # its id there
+        self._is_accepted = False  # whether the backend has the whole shot
+        self._record: PendingRecord | None = None  # while a Blender that crashes can find it again
         self._time_left = TimeLeft()
+        self._worked = 0.0  # seconds in which it did not wait for others
+        self._updated = time.monotonic()
+        self._pixels = 0  # of all frames and cameras, once it is captured
         self._steps: Generator[Progress, None, JobResult] | None = None
 
     @staticmethod
     def finished(scene: SceneReference, request: ShotRequest, settings: ShadeSettings, result: JobResult) -> Job:
         """Return the job of a result that was made before Blender was started or the file opened."""
         job = Job(scene, request, settings, PlacementOptions(), OutputFolder(result.out))
-        job.progress, job.holds_scene, job.result = None, False, result
+        job.progress, job.holds_scene, job.result, job.is_earlier = None, False, result, True
         return job
+
+    @staticmethod
+    def pending(pending: PendingJob, record: PendingRecord) -> Job:
+        """Return the job of a Blender that has crashed, which is not followed yet.
+
+        Results of files that were never saved are not placed: which scene they belong to is not known.
+        """
+        placement = pending.placement if pending.file else PlacementOptions(None)
+        scene = SceneReference.of(pending.scene, pending.file)
+        job = Job(scene, pending.request, pending.settings, placement, OutputFolder.reserved(pending.out))
+        job.holds_scene, job.progress = False, None
+        job._backend_job, job._record, job._is_accepted = pending.job, record, True
+        return job
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the backend may still have it although it is not followed, because the backend was away."""
+        return self._record is not None and not self.runs
 
     @property
     def out(self) -> Path:
@@ -182,14 +212,22 @@ class Job:
             scene_is_held: Returns whether frames of the scene are being stepped through, so that nothing can be placed.
         """
 
-        def place(result: JobResult) -> Generator[Progress, None, JobResult]:
-            return result.placed((yield from self._place(result.out, scene_is_held)))
-
         def run() -> Generator[Progress, None, JobResult]:
-            step = place if self.placement.mode is not None else None
-            return (yield from run_job(self._capture, self.settings, connect(self.settings.needs), self._out, step))
+            self._updated = time.monotonic()
+            client, place = connect(self.settings.needs), self._placement_step(scene_is_held)
+            done = yield from run_job(self._capture, self.settings, client, self._out, place, self._backend_job)
+            self._keep_duration()
+            return done
 
         self._steps = run()
+
+    def begin_following(
+        self, connect: Callable[[str | None], Future[Client]], scene_is_held: Callable[[], bool]
+    ) -> None:
+        """Start to follow a pending job; it goes on with each `advance`. The arguments are those of `begin`."""
+        self.progress, self.error = Progress("starting"), None
+        place = self._placement_step(scene_is_held)
+        self._steps = resume_job(self._backend_job, connect(self.settings.needs), self._out, place)
 
     def begin_placing(self, placement: PlacementOptions, scene_is_held: Callable[[], bool]) -> None:
         """Start to place the result that its folder holds; it goes on with each `advance`."""
@@ -234,10 +272,33 @@ class Job:
         finally:
             self._end(error=reason or CancelledError())
 
+    def forget(self) -> None:
+        """Do not let it be found again after a restart."""
+        if self._record is not None:
+            self._record.remove()
+            self._record = None
+        self._out.release()
+
     def _capture(self, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if self._capture_step is not None:
-            return (yield from self._capture_step(client))
-        return (yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene))
+            captured = yield from self._capture_step(client)
+        else:
+            captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene)
+            width, height = captured.shot.size
+            self._pixels = len(captured.shot.frame_numbers) * len(captured.shot.cameras) * width * height
+        parts = self.request, self.settings, self.placement
+        self._record = PendingRecord.write(
+            PendingJob(self._backend_job, self.out, self.scene.file, self.scene.name, *parts)
+        )
+        return captured
+
+    def _placement_step(self, scene_is_held: Callable[[], bool]) -> PlacementStep | None:
+        """Return what places the result of the job; None if it is not placed."""
+
+        def place(result: JobResult) -> Generator[Progress, None, JobResult]:
+            return result.placed((yield from self._place(result.out, scene_is_held)))
+
+        return None if self.placement.mode is None else place
 
     def _free_scene(self) -> None:
         """Note that the capture does not need the scene any more."""
@@ -259,7 +320,18 @@ class Job:
             bpy.ops.ed.undo_push(message="Place Shaded Result")
         return warnings
 
+    def _keep_duration(self) -> None:
+        """Keep how long the job took, if it captured the scene itself."""
+        if self._pixels:
+            kind = job_kind(self.request, self.settings, current_prefs().address)
+            keep_duration(Duration(kind, (self.scene.file, self.scene.name), self._pixels, self._worked))
+
     def _update(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if self.progress is not None and self.progress.state not in WAITING:
+            self._worked += now - self._updated
+        self._updated = now
+        self._is_accepted = self._is_accepted or progress.state in _AT_BACKEND
         self.progress = progress
         self.preview = progress.preview or self.preview
         if not progress.waits:
@@ -271,7 +343,9 @@ class Job:
         self.holds_scene = False
         self.result = result
         self.error = error
-        self._out.release()
+        can_be_followed = self._is_accepted and isinstance(error, ProtocolError | OutputError) and not self.has_result
+        if not can_be_followed:
+            self.forget()
         if error is None:
             _log.info("Job done: %s", self.out)
         else:

@@ -17,6 +17,7 @@ from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 
 from ..capture.first_frame import SampleRenderer
+from ..capture.scene_settings import first_frame_engine
 from .blender_process import BlenderProcess, answer
 
 _IMAGES = "images.npy"
@@ -46,10 +47,11 @@ def render_elsewhere(
     told = Progress("rendering", f"{what}, in a separate Blender process", steps=None if count == 1 else count)
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
         process = BlenderProcess(Path(name), shot)
+        engine = on_main(lambda: first_frame_engine(bpy.data.scenes[shot.source["scene"]]))
         on_main(process.save)
         on_saved()
         reason = yield from process.run(
-            render_in_folder, count, describe=lambda done: told if count == 1 else replace(told, step=done)
+            render_in_folder, count, engine, describe=lambda done: told if count == 1 else replace(told, step=done)
         )
         if process.done < count:
             raise ShotError(
@@ -70,10 +72,12 @@ def new_frames(shot: Shot, count: int) -> np.ndarray:
         return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
 
 
-def render_in_folder(folder: str, count: int) -> None:
-    """Render the first samples in the other process, which has the copy of the file open."""
+def render_in_folder(folder: str, count: int, engine: str) -> None:
+    """Render the first samples by an engine in the other process, which has the copy of the file open."""
 
     def render(shot: Shot, scene: bpy.types.Scene) -> Iterator[int]:
+        if first_frame_engine(scene) != engine:  # Blender takes another one where it is missing
+            raise RuntimeError(f"it lacks the render engine {engine}")
         width, height = shot.size
         path = Path(folder) / _IMAGES
         images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, height, width, 3))

@@ -76,8 +76,8 @@ class Session:
 
     @property
     def latest(self) -> Job | None:
-        """The newest job, or None."""
-        return self.jobs[-1] if self.jobs else None
+        """The newest job that was begun since Blender was started, or None."""
+        return next((job for job in reversed(self.jobs) if not job.is_earlier), None)
 
     def find(self, uid: str) -> Job | None:
         """Return the job of that name, or None."""
@@ -109,6 +109,13 @@ class Session:
             bpy.app.handlers.load_pre.append(on_load_pre)
         job.begin(self.connect, lambda: self.holds_scene)
         return job
+
+    def follow_pending(self, job: Job) -> None:
+        """Start to follow a job of a Blender that has crashed, listed as the newest, or one that was not followed."""
+        if job not in self.jobs:
+            self._list(job)
+        job.begin_following(self.connect, lambda: self.holds_scene)
+        self.follow()
 
     def add_finished(self, jobs: Sequence[Job]) -> None:
         """List jobs that are over, before those that are listed."""
@@ -157,6 +164,7 @@ class Session:
         """Remove jobs from the list, after cancelling them. Their results stay on disk."""
         for job in jobs:
             self.cancel(only=job)
+            job.forget()
             self.jobs.remove(job)
         self._notify(Change.REMOVED)
 

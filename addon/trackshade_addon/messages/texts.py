@@ -8,6 +8,7 @@ instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import bpy
@@ -23,6 +24,7 @@ from .translations import CONTEXT
 
 if TYPE_CHECKING:
     from ..capture.request import ShotRequest
+    from ..jobs.durations import Estimate
 
 _STATES = {
     "planning": "Planning",
@@ -57,17 +59,20 @@ FIXES = {
     "output-exists": "Select another folder for results in the add-on's preferences.",
     "output-not-ours": "Select another folder for results in the add-on's preferences.",
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
+    "no-first-frame": "Set First Frame to Render or Image File under Look, or choose an image model.",
+    "control-not-taken": "Set Follow to Automatic under Model.",
     "light-failed": "Set Light to None under Shot.",
     "no-splats": "Shade the shot again with Splats above 0 under Shot.",
     "one-camera": "Add further cameras under Cameras.",
     "too-few-files": "Allow programs to open more files, in the settings of the system.",
     "wrong-weights": "Choose a folder or file of the right kind of model.",
     "no-animations": "Open the file without selecting an animation.",
+    "nothing-to-fetch": "Download it from its page, then press Use Checkpoint Folder under Models.",
     "missing-weights": "Download the model under Models.",
     "unknown-device": "Select another device in the add-on's preferences.",
     "backend-incomplete": "Press Set Up under Backend, or select another Python in the add-on's preferences.",
     "no-token": "Enter the token that trackshade serve printed in the add-on's preferences.",
-    "backend-unreachable": "Start it in the Backend panel, or clear its address in the add-on's preferences.",
+    "backend-unreachable": "Start it again, or correct its address in the add-on's preferences.",
 }
 
 
@@ -178,6 +183,43 @@ def plan_text(
             return f"{made} {text}"
         return f"{made} {tr('All follow {count} pictures. No model is used, and the prompt is not read.', count=count)}"
     return f"{made} {tr('All follow the first frame. No model is used, and the prompt is not read.')}"
+
+
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return a sentence about how long a job takes, by earlier jobs."""
+    if estimate is None:
+        return tr("Duration unknown: no job of this kind was done on this computer yet.")
+    time = duration_text(estimate.seconds)
+    if estimate.is_of_scene:
+        return tr("Takes about {time}, as earlier jobs of this scene did.", time=time)
+    return tr("Takes about {time}, as jobs of other scenes did.", time=time)
+
+
+_INPUTS = {
+    "tracking": "tracking video",
+    "layout": "gray clay renders",
+    "depth": "depth",
+    "tracks": "tracks of points",
+    "first-frame": "first frame",
+    "key-pictures": "key pictures",
+    "references": "reference",
+    "masks": "masks",
+    "prompt": "prompt",
+}
+
+
+def model_text(spec: ModelSpec) -> str:
+    """Return sentences about what a video model follows, uses and needs, and what it may be used for."""
+
+    def names(inputs: Iterable[str]) -> str:
+        return ", ".join(tr(_INPUTS[name]) for name in inputs)
+
+    text = tr("Follows: {controls}. Uses: {inputs}.", controls=names(spec.controls), inputs=names(spec.inputs))
+    if spec.needs:
+        text += " " + tr("Needs: {inputs}.", inputs=names(spec.needs))
+    if not spec.reads_prompt:
+        text += " " + tr("The prompt is not read.")
+    return f"{text} {spec.use}" if spec.use else text
 
 
 def memory_text(preset: MemoryPreset) -> str:

@@ -4,19 +4,31 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+import tempfile
+from collections.abc import Generator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 import bpy
+import numpy as np
 
+from trackshade.client import later
+from trackshade.core.atomic_files import writing
+from trackshade.core.colors import to_uint8
 from trackshade.core.fitting import SizeFit
+from trackshade.core.images import write_png
+from trackshade.core.resampling import crop_to_frame, frame_coverage
 
 from ..capture.animation import curves
+from ..capture.first_frame import read_picture
 from .collection import PLATE_KEY, tag
 from .drivers import clear_empty_animation
 from .result_folder import ResultFolder
-from .sequence import Sequence, load_sequence, play_in_viewport
+from .sequence import FrameChoice, Sequence, load_sequence, play_in_viewport, write_sequence
 
 _SWITCHED_KEY = "trackshade_showed_backgrounds"  # on a camera whose background images were switched off before
+_FIX = "Make the result's folder writable, or copy it to one that is."
 _PATH = re.compile(r"background_images\[(\d+)\]")
 
 
@@ -25,14 +37,18 @@ def add_backgrounds(
 ) -> list[str]:
     """Give cameras a background image in front of the scene, which the meshes that it shows would hide otherwise.
 
-    The model's image and the scene's frame have the same center, and one side in common: padded, the image just covers
-    the frame, which is Blender's frame method "crop"; cropped, it just fits inside, which is "fit". Both keep the
-    image's aspect under any pixel aspect of the scene. An image of the frame's own size is stretched to it, since its
-    pixels have the scene's aspect. Returns warnings about cameras that cannot be given one.
+    Args:
+        result: The result.
+        cameras: The cameras.
+        sequence: Images that show the scene's frame, no more and no less: those of the result if it has the frame's
+            pixels, else those of `write_frame_images`. They are stretched to the camera's frame, whose aspect they
+            have under any pixel aspect of the scene.
+        scene: The scene.
+
+    Returns:
+        Warnings about cameras that cannot be given one.
     """
-    method, warnings, image = _frame_method(result.fit), [], None
-    if method is None:
-        return ["The result shows a region of the frame, so the cameras were given no background image."]
+    warnings, image = [], None
     for data in dict.fromkeys(camera.data for camera in cameras):
         if data.library is not None:
             warnings.append(f"Camera data '{data.name}' is linked from a library and was given no background image.")
@@ -44,7 +60,7 @@ def add_backgrounds(
             data[_SWITCHED_KEY] = True
         background = data.background_images.new()
         background.image = image
-        background.frame_method = method
+        background.frame_method = "STRETCH"
         background.alpha = 1.0
         background.display_depth = "FRONT"
         play_in_viewport(background.image_user, sequence, scene)
@@ -52,16 +68,47 @@ def add_backgrounds(
     return warnings
 
 
-def _frame_method(fit: SizeFit) -> Literal["STRETCH", "FIT", "CROP"] | None:
-    """Return how Blender has to fit images to the camera's frame; None if it cannot put them where they belong."""
-    if fit.is_identity:
-        return "STRETCH"
-    left, top, right, bottom = fit.frame_in_model()
-    margins = (left, top, fit.size[0] - right, fit.size[1] - bottom)
-    is_centered = max(abs(margins[0] - margins[2]), abs(margins[1] - margins[3])) < 1e-6
-    if not is_centered or min(map(abs, margins)) > 1e-6:
-        return None
-    return "CROP" if fit.mode == "pad" else "FIT"
+def write_frame_images(
+    result: ResultFolder, choices: list[FrameChoice]
+) -> Generator[Future[Any] | None, None, Sequence]:
+    """Write images of the scene's frame, from those of a model or of a render region, beside the result's frames.
+
+    What a model was shown around the frame is cut off; parts of the frame that it did not see, and those outside of
+    the region, are transparent. Yields as `prepare` does.
+
+    Raises:
+        OutputError: The images cannot be written.
+    """
+    fit = result.fit
+    size = round(fit.scale[0] * fit.source[0]), round(fit.scale[1] * fit.source[1])
+    with writing("The background's images", result.folder, _FIX):
+        folder = tempfile.TemporaryDirectory(prefix=".trackshade-", dir=result.folder, ignore_cleanup_errors=True)
+    with folder as name:
+        images = [Path(name) / image.name for image in result.images]
+        for sample in sorted({choice.sample for choice in choices}):
+            image = read_picture(result.images[sample])
+            yield None
+            drawing = later(_write_frame_image, images[sample], image, fit, size)
+            yield drawing
+            drawing.result()
+        linking = later(write_sequence, result, choices, images, "background")
+        yield linking
+        return linking.result()
+
+
+def _write_frame_image(path: Path, image: np.ndarray, fit: SizeFit, size: tuple[int, int]) -> None:
+    """Write the scene's frame, at a size in pixels, as an image [h, w, 3] of a fit shows it."""
+    covered = frame_coverage(fit, size)
+    frame = _paste(image, fit) if fit.scale == (1.0, 1.0) else to_uint8(crop_to_frame(image, fit, size) / 255)
+    write_png(path, frame if covered.all() else np.dstack([frame, np.where(covered, np.uint8(255), np.uint8(0))]))
+
+
+def _paste(image: np.ndarray, fit: SizeFit) -> np.ndarray:
+    """Return a frame [H, W, 3] with the image [h, w, 3] of its render region, unchanged."""
+    frame = np.zeros((fit.source[1], fit.source[0], 3), np.uint8)
+    left, top = round(-fit.offset[0]), round(-fit.offset[1])
+    frame[top : top + fit.size[1], left : left + fit.size[0]] = image
+    return frame
 
 
 def remove_backgrounds(data: bpy.types.Camera, tag: str) -> None:

@@ -17,7 +17,7 @@ from trackshade.client import later
 from trackshade.core.errors import OutputError, UsageError
 
 from ..properties.placement_options import TEXTURE_MODES
-from .background import add_backgrounds
+from .background import add_backgrounds, write_frame_images
 from .cameras import active_camera, find_cameras, make_camera
 from .collection import PlacedResult, choose_view_layer, make_result_collection, tag
 from .color import changed_fraction, inverse_space, take_sample
@@ -53,6 +53,7 @@ class PreparedResult:
 
     result: ResultFolder
     sequence: Sequence  # its images by scene frame
+    frame_images: Sequence  # images of the scene's whole frame, which are those of the result where it has its pixels
     space: str  # color space of the images
     warnings: tuple[str, ...]  # sentences about colors
     mode: str  # placement mode
@@ -84,7 +85,7 @@ class PreparedResult:
                 warnings += depth_of_field_warnings(list(cameras.values()))
                 planes = self._add_plates(scene, collection, cameras)
             if self.mode != "plate":
-                warnings += add_backgrounds(result, list(cameras.values()), sequence, scene)
+                warnings += add_backgrounds(result, list(cameras.values()), self.frame_images, scene)
             collection[_WARNINGS_KEY] = "\n".join(warnings)
             collection_name = collection.name
         if self.mode == "image" or find_latest_image() is not None:
@@ -252,9 +253,12 @@ def prepare(
     if mode not in (*OVER_RENDER, "image"):
         find_cameras(scene, result)
     camera_of_frame = active_camera(scene)
-    writing = later(lambda: write_sequence(result, choose_frames(result, camera_of_frame)))
+    choices = choose_frames(result, camera_of_frame)
+    writing = later(write_sequence, result, choices)
     yield writing
-    sequence = writing.result()
+    frame_images = sequence = writing.result()
+    if mode in ("background", "both") and not result.fit.is_identity:
+        frame_images = yield from write_frame_images(result, choices)
     space, warnings = inverse_space(find_scene())
     if mode == "background":
         warnings = []
@@ -265,7 +269,9 @@ def prepare(
             yield None
             warnings = _color_warnings(find_scene(), sample, space)
     yield None
-    return PreparedResult(result, sequence, space, tuple(warnings), mode, view_layer, distance, interpolation)
+    return PreparedResult(
+        result, sequence, frame_images, space, tuple(warnings), mode, view_layer, distance, interpolation
+    )
 
 
 def _find_splats(folder: Path) -> tuple[float, ...]:

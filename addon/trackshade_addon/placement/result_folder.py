@@ -49,6 +49,20 @@ class ResultFolder:
         return f"{whole.name} {self.folder.name}" if self.folder in camera_folders(whole) else self.folder.name
 
 
+def find_result_folder(path: Path) -> Path:
+    """Return the folder of the result that a path belongs to: the path itself, or the folder of one of its files.
+
+    Args:
+        path: a result's folder, or its record, its video, one of its frames, or the folder of its frames. Of a result
+            with several cameras, the folder of one of them counts as a result.
+
+    Returns:
+        The nearest folder with a record; without one, the folder that was named.
+    """
+    named = path if path.is_dir() else path.parent
+    return next((folder for folder in (named, named.parent) if (folder / "job.json").is_file()), named)
+
+
 def camera_folders(folder: Path) -> list[Path]:
     """Return the folders of a result's cameras if it has several; none if it has one, or is no result."""
     try:

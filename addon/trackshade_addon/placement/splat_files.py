@@ -13,7 +13,7 @@ import numpy as np
 from trackshade.core.errors import UsageError
 
 USD_SUFFIXES = (".usdc", ".usda", ".usd")
-_HARMONIC = 0.28209479177387814  # the constant spherical harmonic
+HARMONIC = 0.28209479177387814  # the constant spherical harmonic
 _KINDS = {"float": "<f4", "double": "<f8", "uchar": "u1", "int": "<i4", "uint": "<u4", "short": "<i2", "ushort": "<u2"}
 _NEEDED = ("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
            "rot_0", "rot_1", "rot_2", "rot_3")  # fmt: skip
@@ -40,7 +40,7 @@ class Splats:
     @property
     def color(self) -> np.ndarray:
         """[N, 3] sRGB, 0..1."""
-        return 0.5 + _HARMONIC * self.radiance
+        return 0.5 + HARMONIC * self.radiance
 
 
 def read_splats(path: Path, frame: float) -> Splats:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Places Gaussian splats in a scene: as a point cloud of splats in Blender 5.3, as colored points in older versions.
 
-A USD file is played by Blender itself, by a cache modifier; a PLY file is one frame. Older versions show one frame,
-with points as large as the splats are wide. Nothing of the scene is changed but the collection "Trackshade".
+A USD file is played by Blender itself, by a cache modifier; numbered PLY files are played by a modifier with geometry
+nodes (see `splat_sequence`). Versions before 5.3 show points as large as the splats are wide. Nothing of the scene is
+changed but the collection "Trackshade".
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from trackshade.core.errors import UsageError
 
 from .collection import PLATE_KEY, make_collection, remove_empty_collections, stored_path
 from .splat_files import USD_SUFFIXES, Splats, read_splats
+from .splat_sequence import SplatSequence, add_player, can_play, find_sequence
 
 SPLATS_SINCE = (5, 3, 0)  # Blender version
 _POINT_MATERIAL = "Splat Colors"
@@ -41,18 +43,22 @@ def place_splats(path: Path, scene: bpy.types.Scene) -> PlacedSplats:
     """Add the splats of a file to a scene, instead of earlier ones of the same file.
 
     Args:
-        path: a USD file with the splats of all frames, or a PLY file of one frame.
+        path: a USD file with the splats of all frames, or a PLY file of one frame; numbered ones are placed together.
         scene: the scene.
 
     Raises:
         UsageError: the file is missing or damaged, or holds no splats.
     """
     path = path.absolute()
+    sequence = find_sequence(path) if path.suffix.lower() not in USD_SUFFIXES and can_play() else None
+    path = path if sequence is None else sequence.files[0]
     splats = read_splats(path, scene.frame_current)
     remove_splats(scene, path)
-    collection = make_collection(scene, path.stem, str(path))
-    is_played = has_splats() and path.suffix.lower() in USD_SUFFIXES
-    if is_played:
+    collection = make_collection(scene, path.stem if sequence is None else path.parent.name, str(path))
+    is_played = sequence is not None or (has_splats() and path.suffix.lower() in USD_SUFFIXES)
+    if sequence is not None:
+        obj = _play_sequence(sequence, collection)
+    elif is_played:
         obj = _import_usd(path, scene, collection)
     elif has_splats():
         obj = _add_object(path, collection, _splat_cloud(path.stem, splats))
@@ -78,9 +84,10 @@ def _warnings(path: Path, scene: bpy.types.Scene, is_played: bool) -> list[str]:
     found = []
     version = ".".join(map(str, SPLATS_SINCE[:2]))
     if not has_splats():
+        shown = "they were" if is_played else f"frame {scene.frame_current} was"
         found.append(
-            f"Blender {bpy.app.version_string} does not draw Gaussian splats, which Blender {version} does: frame "
-            f"{scene.frame_current} was placed as colored points."
+            f"Blender {bpy.app.version_string} does not draw Gaussian splats, which Blender {version} does: {shown} "
+            "placed as colored points."
         )
     elif not is_played:
         found.append(f"{path.name} holds one frame. Splats of all frames are in a USD file.")
@@ -95,6 +102,19 @@ def _add_object(path: Path, collection: bpy.types.Collection, data: bpy.types.ID
     obj = bpy.data.objects.new(path.stem, data)
     obj[PLATE_KEY] = str(path)
     collection.objects.link(obj)
+    return obj
+
+
+def _play_sequence(sequence: SplatSequence, collection: bpy.types.Collection) -> bpy.types.Object:
+    first = sequence.files[0]
+    obj = _add_object(first, collection, bpy.data.meshes.new(first.parent.name))
+    obj.name = first.parent.name
+    material = None if has_splats() else _point_material(first)
+    try:
+        bpy.data.node_groups[add_player(obj, sequence, material)][PLATE_KEY] = str(first)
+    except UsageError:
+        remove_splats(bpy.context.scene, first)
+        raise
     return obj
 
 

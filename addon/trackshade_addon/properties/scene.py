@@ -54,6 +54,13 @@ _MEMORY = [
     ("12", "12 GB", "One block at a time is on the device"),
     ("8", "8 GB", "One layer at a time, in 8 bits, is on the device"),
 ]
+_CONTROL_CLIPS = [
+    ("auto", "Automatic", "The first of what the model follows"),
+    ("tracking", "Tracking Video", "The colors of the tracks"),
+    ("layout", "Layout", "Gray clay renders of the scene"),
+    ("depth", "Depth", "Inverse depth, near is white"),
+    ("tracks", "Tracks", "Points that the first frame shows"),
+]
 _IMAGE_FAMILIES = [
     ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),
     ("sdxl", "Stable Diffusion XL", "Uses the depth ControlNet of sdxl-depth"),
@@ -393,6 +400,13 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         items=_get_size_items,
         translation_context=CONTEXT,
     )
+    control_clip: _enum("Follow", "What the video model follows, if it knows several", _CONTROL_CLIPS)
+    reference: bpy.props.StringProperty(
+        name="Reference",
+        description="Image of what is to be seen, such as a character, for video models that use it",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
     memory: _enum("Device Memory", "Memory of the device that the model may take. Less takes longer", _MEMORY)
     size_mode: _enum("Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", _SIZE_MODES)
     glass: _enum("Glass", "How to track visible surfaces that let more than half of the light through", _GLASS)
@@ -445,6 +459,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             first_frame=first_frame,
             keys=tuple((float(key.frame), key.picture) for key in keys if key not in of_others),
             light=self.light,
+            has_layout=self.shade_settings().follows_layout,
+            references=(bpy.path.abspath(self.reference),) if self.reference and self._uses_references() else (),
             glass=self.glass,
             hair=self.hair,
         )
@@ -478,10 +494,24 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             light=self.light,
             splats=self.splats or (SPLATS if self.place_as == "splats" else 0),
             memory=self.memory,
+            control_clip=self.control_clip if self._follows(self.control_clip) else "auto",
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
             loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
         )
+
+    def _spec(self) -> ModelSpec | None:
+        name = self.model or _DEFAULTS.model
+        return next((spec for spec in find_specs() if spec.name == name), None)
+
+    def _follows(self, control: str) -> bool:
+        """Return whether the model follows a clip; one that was chosen for another model may not be known to it."""
+        spec = self._spec()
+        return spec is not None and control in spec.controls
+
+    def _uses_references(self) -> bool:
+        spec = self._spec()
+        return spec is not None and "references" in spec.inputs
 
     def _image_model(self) -> str:
         """Return the name of the image model, empty for none."""
@@ -520,6 +550,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.control_end, self.control_start = settings.control_end, settings.control_start
         self.control_scale = settings.control_scale
         self.memory = settings.memory
+        self.control_clip = settings.control_clip
+        self.reference = request.references[0] if request.references else ""
         self.seed, self.seed_lock = settings.seed, True
         if request.first_frame in ("render", "none"):
             self.first_frame = request.first_frame

@@ -38,7 +38,14 @@ from ..capture.shot_builder import ShotBuilder, require_visible
 from ..capture.simulations import simulations
 from ..capture.stepping import Stepper
 from ..jobs import session
-from ..jobs.composer import StreamingUpload, stepping_progress, with_clay, with_keys, with_picture
+from ..jobs.composer import (
+    StreamingUpload,
+    stepping_progress,
+    with_clay,
+    with_keys,
+    with_picture,
+    with_references,
+)
 from ..jobs.render_process import render_elsewhere
 from .rendered_sequence import RenderedSequence
 
@@ -161,11 +168,11 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
         captured = render.on_main(lambda: with_picture(shot, picture))
     elif request.first_frame == "render":
         captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
-    captured = render.on_main(lambda: with_keys(captured, request))
+    captured = render.on_main(lambda: with_references(with_keys(captured, request), request))
     if request.light == "render":
         frames = yield from render_elsewhere(shot, len(shot.frame_numbers), render.on_main)
         captured = replace(captured, input_render=frames)
-    if request.light == "clay":
+    if request.needs_clay:
         captured = yield from with_clay(captured, request, render.on_main)
     return captured
 

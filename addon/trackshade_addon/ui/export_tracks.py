@@ -26,7 +26,7 @@ from ..lifting.task import follow_task
 from ..messages.translations import CONTEXT
 from ..redraw import redraw
 from .drawing import draw_properties, split_properties
-from .modal import SteppedOperator, is_scene_free
+from .modal import SteppedOperator, is_task_free
 
 _LABELS = {
     "npz": "Arrays", "camera": "Camera Path", "wan-move": "Wan-Move", "ati": "ATI", "vace": "Wan VACE", "ltx": "LTX",
@@ -60,11 +60,7 @@ class TRACKSHADE_OT_export_tracks(SteppedOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not is_scene_free(cls):
-            return False
-        run = lift_run.current()
-        if run is not None and run.progress is not None:
-            cls.poll_message_set("Another photo or video is being read")
+        if not is_task_free(cls):
             return False
         return context.scene is not None and context.scene.camera is not None
 

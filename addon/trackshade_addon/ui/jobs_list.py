@@ -23,7 +23,7 @@ from ..messages.texts import tr
 from ..messages.translations import CONTEXT
 from ..placement import place, remove_result, remove_textures
 from ..redraw import redraw, redraw_settled
-from .drawing import ActionOperator, FolderOperator, SidebarPanel, action, draw_text, report_error, tr_count
+from .drawing import ActionOperator, SidebarPanel, action, draw_text, report_error, tr_count
 from .jobs_thumbnails import thumbnails
 from .modal import is_scene_free
 
@@ -124,7 +124,7 @@ class TRACKSHADE_PT_jobs(SidebarPanel, bpy.types.Panel):
             job = active_job(context)
             if job is not None:
                 _draw_job(layout, context, job)
-        layout.operator("trackshade.place_folder", icon="FILE_FOLDER")
+        layout.operator("trackshade.import_result", icon="FILE_FOLDER")
 
 
 def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) -> None:
@@ -149,6 +149,8 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     row = buttons.row(align=True)
     if job.runs:
         row.operator("trackshade.cancel", icon="X").job = job.uid
+    elif job.is_pending:
+        row.operator("trackshade.follow_job", icon="PLAY").job = job.uid
     elif not is_motion:
         row.operator("trackshade.shade", text="Repeat", text_ctxt=CONTEXT, icon="FILE_REFRESH").redo = job.uid
     folder = row.row(align=True)
@@ -223,6 +225,13 @@ def remove_job(operator: JobOperator, context: bpy.types.Context, job: Job) -> N
     current().remove(job)
 
 
+@action("Continue", JobOperator)
+def follow_job(operator: JobOperator, context: bpy.types.Context, job: Job) -> None:
+    """Connect to the backend again, and wait for the result of this job"""
+    if job.is_pending:
+        current().follow_pending(job)
+
+
 @classmethod
 def _can_clear(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
     return any(not job.runs for job in current().jobs)
@@ -249,7 +258,7 @@ def place_again(operator: Any, context: bpy.types.Context, job: Job) -> set[str]
     if job.runs or not job.has_result or job.settings.output == "key":
         operator.report({"WARNING"}, tr("This job has no result to place"))
         return {"CANCELLED"}
-    return _place(operator, job.out, job.scene.find_or_raise(), job)
+    return place_result(operator, job.out, job.scene.find_or_raise(), job)
 
 
 @action("Remove from Scene", SceneJobOperator)
@@ -282,12 +291,6 @@ def use_settings(operator: SceneJobOperator, context: bpy.types.Context, job: Jo
     context.scene.trackshade.apply_job(job.request, job.settings)
 
 
-@action("Place Result from Folder", FolderOperator, bl_options={"REGISTER", "UNDO"}, poll=classmethod(is_scene_free))
-def place_folder(operator: Any, context: bpy.types.Context) -> set[str]:
-    """Place a result of an earlier session or of the command line from its folder"""
-    return _place(operator, operator.folder, context.scene)
-
-
 @classmethod
 def _can_restore(cls: type[bpy.types.Operator], context: bpy.types.Context) -> bool:
     if not any(PLATE_KEY in material for material in bpy.data.materials):
@@ -304,7 +307,20 @@ def restore_materials(operator: Any, context: bpy.types.Context) -> None:
     operator.report({"INFO"}, message)
 
 
-def _place(operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None) -> set[str]:
+def place_result(
+    operator: bpy.types.Operator, folder: Path, scene: bpy.types.Scene, job: Job | None = None
+) -> set[str]:
+    """Place a result as the scene's settings say, at once or, if that takes a while, as a job of the list.
+
+    Args:
+        operator: The operator that reports warnings.
+        folder: Folder of the result.
+        scene: The scene.
+        job: The job that made it, if it is in the list.
+
+    Raises:
+        TrackshadeError: As raised by `place`.
+    """
     options = scene.trackshade.placement_options()
     if job is not None and job.placement.mode == "armature":
         options = job.placement

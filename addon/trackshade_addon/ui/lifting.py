@@ -27,7 +27,7 @@ from ..redraw import redraw, redraw_settled
 from .camera_moves import draw_camera_moves
 from .drawing import ActionOperator, SubPanel, action, draw_properties, draw_text, split_properties
 from .lifting_objects import draw_objects, read_masks
-from .modal import is_scene_free
+from .modal import is_task_free
 
 _PLACES = [
     ("auto", "Automatic", "Decide by the photo"),
@@ -49,13 +49,7 @@ class _LiftOperator(ActionOperator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if not is_scene_free(cls):
-            return False
-        run = lift_run.current()
-        if run is not None and run.progress is not None:
-            cls.poll_message_set("Another photo or video is being read")
-            return False
-        return True
+        return is_task_free(cls)
 
     def begin(
         self,

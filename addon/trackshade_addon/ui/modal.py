@@ -14,6 +14,7 @@ from trackshade.core.errors import TrackshadeError
 from ..capture.stepping import Steps, finish
 from ..jobs.composer import stepping_progress
 from ..jobs.session import current
+from ..lifting import run as lift_run
 from ..messages import texts
 from ..messages.texts import tr
 from ..redraw import redraw, redraw_settled
@@ -118,6 +119,17 @@ def is_scene_free(operator: type[bpy.types.Operator], context: bpy.types.Context
     if current().holds_scene:
         operator.poll_message_set("The scene is being captured")
     return not current().holds_scene
+
+
+def is_task_free(operator: type[bpy.types.Operator], context: bpy.types.Context | None = None) -> bool:
+    """Return whether a photo, a video or an export may be begun, for `poll`: one at a time, not during a capture."""
+    if not is_scene_free(operator):
+        return False
+    run = lift_run.current()
+    if run is not None and run.progress is not None:
+        operator.poll_message_set("Another photo, video or export is in progress")
+        return False
+    return True
 
 
 class TRACKSHADE_OT_hold(bpy.types.Operator):

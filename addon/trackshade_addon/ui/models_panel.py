@@ -30,7 +30,9 @@ class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
     bl_label = "Download Model"
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Accept and Download")
+        spec = backend.models.spec(self.model)
+        confirm = "Open Download Page" if spec is not None and spec.source else "Accept and Download"
+        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text=confirm)
 
     def draw(self, context: bpy.types.Context) -> None:
         column = self.layout.column()
@@ -41,8 +43,19 @@ class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
         column.label(text=tr("License: {license}", license=spec.license), translate=False)
         if spec.license_url:
             column.operator("wm.url_open", text="Read License", icon="URL").url = spec.license_url
+        if spec.use:
+            draw_text(column, context, spec.use)
         memory = tr("Memory on the device: {size}", size=format_size(spec.memory_bytes))
         column.label(text=memory, translate=False)
+        if spec.download_bytes:
+            size = tr("Download: about {size}", size=format_size(spec.download_bytes))
+            column.label(text=size, translate=False)
+        if spec.source:
+            text = tr(
+                "You download this model yourself from {source}, then select its folder below", source=spec.source
+            )
+            draw_text(column, context, text)
+            return
         column.label(text=tr("Folder: {folder}", folder=backend.models.folder()), translate=False)
         if spec.repo:
             source = tr("Source: {repository}, revision {revision}", repository=spec.repo, revision=spec.revision)
@@ -50,7 +63,11 @@ class TRACKSHADE_OT_fetch_model(_ModelOperator, bpy.types.Operator):
         draw_online(column, context, "The download needs network access, which is disabled in Blender.")
 
     def act(self, context: bpy.types.Context) -> None:
-        backend.models.fetch(self.model, current_prefs())
+        spec = backend.models.spec(self.model)
+        if spec is not None and spec.source:
+            bpy.ops.wm.url_open(url=spec.source)
+        else:
+            backend.models.fetch(self.model, current_prefs())
 
 
 @action("Pause", _ModelOperator)

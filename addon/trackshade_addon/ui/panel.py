@@ -94,6 +94,13 @@ class ModelSettings(SettingsPanel):
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         settings = context.scene.trackshade
         layout.prop(settings, "model")
+        chosen = backend.models.spec(settings.model)
+        if chosen is not None and not chosen.shipped:
+            draw_text(layout, context, texts.model_text(chosen), "INFO")
+            if len(chosen.controls) > 1:
+                layout.prop(settings, "control_clip")
+            if "references" in chosen.inputs:
+                layout.prop(settings, "reference")
         column = layout.column(align=True)
         column.use_property_split = False
         column.label(text="Negative Prompt")
@@ -108,7 +115,11 @@ class ModelSettings(SettingsPanel):
         draw_properties(column, settings, "control_scale", "control_start", "control_end", slider=True)
         draw_properties(layout.column(align=True), settings, "key_pictures", "frame_rule", "size", "size_mode")
         layout.prop(settings, "memory")
-        preset = None if spec is None else choose_preset(settings.memory, spec.memory_bytes, _free_gpu_memory())
+        preset = (
+            None
+            if spec is None
+            else choose_preset(settings.memory, spec.memory_bytes, _free_gpu_memory(), spec.preset_bytes)
+        )
         if preset is not None and preset.name != "full":
             draw_text(layout, context, texts.memory_text(preset), "MEMORY")
 
@@ -140,8 +151,6 @@ class ShotSettings(SettingsPanel):
             return
         facts = state.facts
         column = layout.column(align=True)
-        if facts.plan:
-            draw_text(column, context, facts.plan, "TIME")
         if facts.frames:  # none if the frame range is invalid
             counts = tr(
                 "Objects: {objects}, vertices: {vertices}, size: {bytes}",
@@ -158,6 +167,9 @@ class TRACKSHADE_PT_shade(SidebarPanel, bpy.types.Panel):
 
     bl_label = "Trackshade"
 
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        self.layout.operator("trackshade.open_manual", text="", icon="HELP", emboss=False)
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         row = layout.row()
@@ -169,6 +181,8 @@ class TRACKSHADE_PT_shade(SidebarPanel, bpy.types.Panel):
             row = layout.row(align=True)
             row.progress(factor=job.factor, text=texts.progress_text(job.progress, job.seconds_left()))
             row.operator("trackshade.cancel", text="", icon="X").job = job.uid
+        if not current().holds_scene:
+            _draw_plan(layout, context)
         if not running:
             _draw_latest_job(layout, context)
             _draw_backend_state(layout, context)
@@ -251,6 +265,16 @@ def _state(context: bpy.types.Context) -> ChecksState | None:
 def _findings(context: bpy.types.Context) -> tuple[Finding, ...]:
     state = _state(context)
     return () if state is None else state.findings
+
+
+def _draw_plan(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Draw what the button will make: how many images of which size, of what, and about how long that takes."""
+    state = _state(context)
+    if state is None or not state.facts.plan:
+        return
+    column = layout.column(align=True)
+    draw_text(column, context, state.facts.plan, "IMAGE_DATA")
+    draw_text(column, context, state.facts.duration, "TIME")
 
 
 def _draw_finding(layout: bpy.types.UILayout, context: bpy.types.Context, finding: Finding) -> None:

@@ -15,14 +15,18 @@ from typing import Any, NoReturn
 
 from trackshade import __version__
 from trackshade.cli import commands, doctor
+from trackshade.cli.batch.command import batch_options, run_batch
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.export import export
-from trackshade.cli.progress import ProgressDisplay, print_error, print_result
+from trackshade.cli.farm.command import FLAMENCO_OPTIONS, openjd_options, write_flamenco, write_openjd
+from trackshade.cli.finished import SKIP_FINISHED, FinishedWork
+from trackshade.cli.progress import ProgressDisplay, has_reader, interrupt_with_reader, print_error, print_result
 from trackshade.cli.reenact import motion, reenact
 from trackshade.cli.shade import shade
 from trackshade.config import options
 from trackshade.config.options import Option
 from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
+from trackshade.core.farm_lines import FarmLines
 from trackshade.core.processes import this_python
 
 SUMMARY = "Animated scenes, shaded by video diffusion that follows their own 3D tracks."
@@ -51,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if has_reader():
+        interrupt_with_reader()
     try:
         _run(list(arguments))
     except TrackshadeError as error:
@@ -81,9 +87,30 @@ def _run(arguments: list[str]) -> None:
     if command.run is not None:
         command.run(values)
     if command.make is not None:
-        with ProgressDisplay() as display:
-            result = command.make(values, display.show)
-        print_result(result, values["json"])
+        _make(name, command, command.make, values)
+
+
+def _make(name: str, command: Command, make: Callable[[Values, OnMessage], Values], values: dict[str, Any]) -> None:
+    """Run a command that reports progress, and print its result; do nothing if that is there already."""
+    lines = FarmLines(values.get("progress", "none"))
+    finished = None
+    try:
+        if values.get("skip_finished"):
+            finished = FinishedWork(name, command.options, values)
+            values["force"] = True
+        result = None if finished is None else finished.result()
+        if result is None:
+            if finished is not None:
+                finished.begin()
+            with ProgressDisplay(lines) as display:
+                result = make(values, display.show)
+            if finished is not None:
+                finished.note()
+    except TrackshadeError as error:
+        lines.failure(str(error))
+        raise
+    lines.result(result)
+    print_result(result, values["json"])
 
 
 def _in_blender(command: str, values: Values, on_message: OnMessage) -> Values:
@@ -145,6 +172,8 @@ def _addon_command(
     """Make a command with the options that it has in Blender, and more; the scene file is required here."""
     description, own = options.COMMANDS[name]
     own = tuple(replace(option, required=True) if option == options.SCENE else option for option in own)
+    if any(option == options.PROGRESS for option in own):
+        more = (*more, SKIP_FINISHED)
     return Command(description, (*own, *more, _BLENDER), make=make or partial(_in_blender, name))
 
 
@@ -170,6 +199,11 @@ COMMANDS: Mapping[str, Command] = {
     "animate": _addon_command("animate"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
+    "batch": Command(
+        "Shade many shots of a list or a folder, and write a report. It goes on where it was interrupted.",
+        (*batch_options(), _BLENDER),
+        run_batch,
+    ),
     "reenact": Command(
         "Let the figure of a picture do the motion of footage, seen from a camera that is named in words.",
         options.REENACT,
@@ -177,6 +211,14 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "motion": Command(
         "Write the motion of the figure in footage as joint rotations, for an armature.", options.MOTION, make=motion
+    ),
+    "farm openjd": Command(
+        "Write a job template of Open Job Description, which Deadline Cloud and other managers run.",
+        openjd_options(),
+        write_openjd,
+    ),
+    "farm flamenco": Command(
+        "Write a job type for Flamenco 3, which its Manager reads at its start.", FLAMENCO_OPTIONS, write_flamenco
     ),
     "bake": Command(
         "Bake the frames of a result into a texture for each mesh, with a heat map of what varies.",
@@ -209,7 +251,25 @@ COMMANDS: Mapping[str, Command] = {
     "serve": Command(
         "Run a backend until it is interrupted. All programs on this machine use it.", options.SERVE, commands.serve
     ),
-    "models": Command("List the models. 'models fetch' downloads one.", (options.JSON,), commands.print_models),
+    "models": Command(
+        "List the models. 'models fetch' downloads one, 'models add' uses your own.",
+        (options.JSON,),
+        commands.print_models,
+    ),
+    "models add": Command(
+        "Use weights of your own: a folder in diffusers' layout, or a file that holds a transformer alone.",
+        (
+            Option("path", "Folder, .safetensors or .gguf file; it stays where it is.", "PATH", required=True),
+            Option("--like", "Built-in model that it is one of. Default: found in the folder.", "NAME", ""),
+            Option("--title", "Name to show. Default: that of the folder or file.", "TEXT", ""),
+        ),
+        commands.add_model,
+    ),
+    "models remove": Command(
+        "Remove weights of your own from the list. The files are kept.",
+        (Option("name", "Name of the model.", "NAME", required=True),),
+        commands.remove_model,
+    ),
     "models fetch": Command(
         "Download the weights of a model. An interrupted download is continued.",
         (

@@ -100,7 +100,7 @@ def verify(name: str) -> dict[str, Any]:
     if not registry.is_present(model):
         raise ModelError("missing-weights", f"The model {name} is not on this machine.", "Fetch it first.")
     folder = registry.model_folder(model)
-    if not model.shipped and not model.folder:
+    if model.revision:
         verify_files(folder)
         return {"folder": str(folder)}
     return {**check(str(folder)), "folder": str(folder)}
@@ -108,7 +108,7 @@ def verify(name: str) -> dict[str, Any]:
 
 def check(folder: str) -> dict[str, Any]:
     """Check every component of a checkpoint without loading it. Raise ModelError."""
-    from trackshade.models.loading import check_checkpoint
+    from trackshade.pipelines.families.recognize import check_checkpoint
 
     return check_checkpoint(Path(folder))
 

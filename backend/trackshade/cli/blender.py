@@ -55,7 +55,7 @@ def run_addon(arguments: Sequence[str], blender: str | None, on_message: OnMessa
         TrackshadeError: The command's error.
     """
     reasons = []
-    for host in _hosts(blender):
+    for host in _hosts(blender or None):  # a farm's parameter may be empty
         try:
             return _run(host, arguments, on_message)
         except UnusableBlenderError as reason:

@@ -18,7 +18,7 @@ from rich.table import Table
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.progress import ProgressDisplay
 from trackshade.client import Client, connect, find_served, start_private
-from trackshade.config import image_models, options, registry
+from trackshade.config import checkpoints, image_models, options, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.core.text import format_size, join_or
@@ -63,19 +63,22 @@ def print_models(values: Values) -> None:
     rows = []
     for item in items:
         weights = "present" if item["present"] else "not downloaded"
-        sizes = join_or(f"{width}×{height}" for width, height in item["sizes"])
-        accepts = f"{join_or(item['frames'])} frames of {sizes}"
-        rows.append([item["name"], weights, accepts, format_size(item["memory_bytes"]), item["licence"]])
+        spec = registry.spec(item["name"])
+        sizes = join_or(f"{width}×{height}" for width, height in spec.sizes)
+        accepts = f"{spec.frame_rule} frames of {sizes}"
+        follows = ", ".join((*spec.controls, *spec.inputs))
+        rows.append([spec.name, weights, accepts, follows, format_size(spec.memory_bytes), spec.license, spec.use])
     for motion in registry.motion_models():
-        weights = "present" if registry.is_present(motion) else "not there"
+        weights = "present" if registry.is_present(motion) else "not downloaded"
         width, height = motion.sizes[0]
         accepts = f"driving footage, pictures of {width}×{height}"
-        rows.append([motion.name, weights, accepts, format_size(motion.memory_bytes), motion.license])
+        memory = format_size(motion.memory_bytes)
+        rows.append([motion.name, weights, accepts, "reference, footage", memory, motion.license, motion.use])
     for image in image_models.image_models():
         weights = "present" if image_models.is_image_model_present(image) else "not downloaded"
         accepts = f"a still of about {image.area / 1e6:.1f} megapixels"
-        rows.append([image.name, weights, accepts, format_size(image.memory_bytes), image.license])
-    _print_table(["model", "weights", "accepts", "memory", "license"], rows)
+        rows.append([image.name, weights, accepts, "depth, prompt", format_size(image.memory_bytes), image.license, ""])
+    _print_table(["model", "weights", "accepts", "follows", "memory", "license", "use"], rows)
 
 
 def fetch_model(values: Values) -> None:
@@ -100,6 +103,21 @@ def fetch_model(values: Values) -> None:
 
         folder = fetch(model, show)
     print(folder)
+
+
+def add_model(values: Values) -> None:
+    """Add a checkpoint of the user to the models, once it is checked, and print its name. Raise ModelError."""
+    from trackshade.pipelines.families.recognize import check_checkpoint
+
+    path = Path(values["path"]).expanduser().absolute()
+    found = check_checkpoint(path, values["like"])
+    taken = tuple(item.name for item in registry.models())
+    print(checkpoints.register(path, str(found["like"]), taken, values["title"]).name)
+
+
+def remove_model(values: Values) -> None:
+    """Remove a checkpoint of the user from the models; its files stay. Raise UsageError."""
+    checkpoints.unregister(values["name"])
 
 
 def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:

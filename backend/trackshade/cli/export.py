@@ -12,6 +12,7 @@ import numpy as np
 from trackshade.cli.blender import run_addon
 from trackshade.cli.shade import add_pictures
 from trackshade.config import options
+from trackshade.config.chunks import values_of_chunk
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.core.errors import ShotError, UsageError
 from trackshade.ipc.leftovers import temporary_folder
@@ -30,6 +31,7 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         UsageError: An option does not belong to the format.
         TrackshadeError: As raised by `run_addon` and `export_shot`.
     """
+    values_of_chunk(values)  # a mistake is reported before anything starts
     name, source = values["format"], Path(values["scene"])
     is_shot = source.suffix.lower() == ".shot" or source.is_dir()
     if name == SHOT_FORMAT:
@@ -39,12 +41,12 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
                 raise UsageError("usage", f"{source} holds tracks that are captured already.", "Name another --format.")
             raise UsageError("usage", f"{source} is a shot file already.", "Name another --format.")
         return run_addon(options.to_arguments("export", values), values["blender"], on_message)
-    _refuse(values, ("model", "light"), f"--format {name}")
+    _refuse(values, ("model", "light", "chunk"), f"--format {name}")
     if not EXPORT_FORMATS[name].images:
         _refuse(values, ("images", "input_render"), f"--format {name}")
     if is_shot:
         captured = [option.key for option in (*options.CAPTURE, *options.COMMANDS["export"][1])]
-        kept = ("scene", "out", "force", "json", "first_frame", *(option.key for option in options.FITTING))
+        kept = ("scene", "out", "force", "json", "progress", "first_frame", *(option.key for option in options.FITTING))
         _refuse(values, [key for key in captured if key not in kept], f"{source.name}, which is captured already")
         return _write(source, values, on_message)
     with temporary_folder() as folder:

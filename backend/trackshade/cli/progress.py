@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The progress display of a command (a line for each stage, a bar for the current one) and its result or error."""
+"""The progress display of a command (a line for each stage, a bar for the current one) and its result or error.
+
+A command that another one has started reports all three to it as JSON lines instead (`trackshade.ipc.json_lines`).
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,12 +19,31 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trackshade.core.errors import TrackshadeError
+from trackshade.core.farm_lines import FarmLines
+from trackshade.core.processes import call_when_input_closes
+from trackshade.ipc import json_lines
+
+
+def has_reader() -> bool:
+    """Return whether another command has started this one and reads JSON lines from it."""
+    return os.environ.get(json_lines.VARIABLE) == "1"
+
+
+def interrupt_with_reader() -> None:
+    """Interrupt this process, as Ctrl-C does, when the command that reads from it ends or closes standard input."""
+    call_when_input_closes(lambda: signal.raise_signal(signal.SIGINT))
 
 
 class ProgressDisplay:
-    """Shows progress on standard error: live in a terminal, otherwise a line for each change."""
+    """Shows progress on standard error: live in a terminal, otherwise a line for each change.
 
-    def __init__(self) -> None:
+    Args:
+        lines: Prints it for a render farm, too.
+    """
+
+    def __init__(self, lines: FarmLines | None = None) -> None:
+        self._lines = lines or FarmLines("none")
+        self._reader = has_reader()
         self._console = Console(stderr=True, highlight=False)
         self._live = self._console.is_terminal
         self._progress = Progress(
@@ -69,6 +93,11 @@ class ProgressDisplay:
 
     def show(self, message: Mapping[str, Any]) -> None:
         """Show a message with "state" and optionally "message", "step" and "steps"."""
+        self._lines.progress(message)
+        if self._reader:
+            fields = {key: message.get(key) for key in ("state", "message", "step", "steps")}
+            print(json_lines.format_line({"event": "progress", **fields}), flush=True)
+            return
         state, detail = str(message["state"]), str(message.get("message") or "")
         step, steps = message.get("step"), message.get("steps")
         count = f"{step} of {steps}" if step is not None and steps is not None else ""
@@ -93,6 +122,9 @@ class ProgressDisplay:
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:
     """Print warnings and how the shot was fitted to standard error, then the files or one JSON object."""
+    if has_reader():
+        print(json_lines.format_line({"event": "result", "result": dict(result)}), flush=True)
+        return
     if as_json:
         print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
         return
@@ -121,6 +153,9 @@ def consistency_sentence(consistency: Mapping[str, Any] | None) -> str:
 
 def print_error(error: TrackshadeError, as_json: bool) -> int:
     """Print one sentence to standard error, and with --json an object; return the exit code."""
+    if has_reader():
+        print(json_lines.format_line({"event": "error", "error": error.to_dict()}), flush=True)
+        return error.exit_code
     print(f"trackshade: {error}", file=sys.stderr, flush=True)
     if as_json:
         print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), flush=True)

@@ -24,16 +24,17 @@ from trackshade.core.image_headers import read_header
 from trackshade.ipc.leftovers import temporary_folder
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names
-from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.input_image import (
     InputImage,
     attach_key_pictures,
+    fit_image,
     input_image_from_array,
     load_input_image,
     sample_of_frame,
 )
 from trackshade.shot.joining import join
-from trackshade.shot.track_set import FIRST, TrackSet, read_set
+from trackshade.shot.range_parts import find_parts, join_parts, read_light
+from trackshade.shot.track_set import FILE, FIRST, TrackSet, read_set
 
 OnMessage = Callable[[Mapping[str, Any]], None]
 
@@ -46,8 +47,10 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         TrackshadeError: As raised by `run_job`.
     """
     path = Path(values["shot"])
-    tracks = read_set(path) if path.is_dir() else None
-    shot = Shot.load(path) if tracks is None else None
+    is_set = path.is_dir() and (path / FILE).exists()
+    tracks = read_set(path) if is_set else None
+    parts = [] if is_set else find_parts(path) if path.is_dir() else [path]
+    shot = join_parts(parts) if parts else None
     settings = options.shade_settings(values) if tracks is None else _settings(tracks.order.settings, values)
     model = spec(settings.model)
     kind = "keys" if settings.output == "key" else "shaded"
@@ -55,8 +58,9 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            captured = add_pictures(shot, path.with_suffix(".png"), "any", values, on_message)
-            return replace(captured, light=_read_light(path) if settings.light == "clay" else None)
+            captured = add_pictures(shot, parts[0].with_suffix(".png"), "any", values, on_message)
+            needs_light = settings.light == "clay" or settings.follows_layout
+            return replace(captured, light=read_light(parts) if needs_light else None)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
@@ -72,19 +76,6 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     ):
         steps = run_job(load_shot, settings, client, out)
         return run_to_end(steps, lambda progress: on_message(progress.to_dict())).to_dict()
-
-
-def _read_light(path: Path) -> np.ndarray | None:
-    """Return the clay renders beside a shot file, mapped from their file; None if there are none.
-
-    Raises:
-        ShotError: They cannot be read.
-    """
-    light = path.with_suffix(LIGHT_SUFFIX)
-    try:
-        return np.load(light, mmap_mode="r", allow_pickle=False) if light.exists() else None
-    except (OSError, ValueError) as error:
-        raise ShotError("bad-light", f"{light} cannot be read: {error}.", "Export it again.") from error
 
 
 def _read_renders(tracks: TrackSet) -> np.ndarray:  # [T, H, W, 3] uint8 sRGB
@@ -149,7 +140,8 @@ def add_pictures(
     others = ((camera, frame, _load_key(path)) for camera, frame, path in keys if not is_first(camera, frame))
     shot, pictures = attach_key_pictures(captured.shot, others)
     shot.check_values()
-    return replace(captured, shot=shot, keys={**captured.keys, **pictures})
+    references = tuple(_load_reference(Path(path)) for path in values.get("reference") or ())
+    return replace(captured, shot=shot, keys={**captured.keys, **pictures}, references=references)
 
 
 def _first_frames_beside(
@@ -169,6 +161,11 @@ def _load(path: Path) -> InputImage:
     from trackshade.cli.image_decoder import decode
 
     return load_input_image(path, decode)
+
+
+def _load_reference(path: Path) -> np.ndarray:  # [h, w, 3] uint8 sRGB
+    image = _load(path)
+    return fit_image(image, image.size, None).pixels
 
 
 def _load_key(path: Path) -> InputImage:

@@ -8,7 +8,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ class Client:
         *,
         keys: Mapping[int, np.ndarray] | None = None,  # [h, w, 3] uint8 sRGB each
         light: np.ndarray | None = None,  # [T, h, w, 3] float16 scene-linear
+        references: Sequence[np.ndarray] = (),  # [h, w, 3] uint8 sRGB each
     ) -> str:
         """Submit a job. Only chunks that the backend lacks are sent.
 
@@ -76,6 +77,7 @@ class Client:
                 sample 0 is propagated instead of the first frame, which the model still gets.
             light: Clay renders of all samples (the scene in matte white under its own lights), with which propagated
                 pictures are relit; any size of the shot's aspect.
+            references: Pictures of what is to be seen, for models that use them; any size.
 
         Returns:
             The job's id, once the backend has stored the job.
@@ -87,7 +89,7 @@ class Client:
         if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
             shot, first_frame = attach_first_frame(shot, input_image_from_array(first_frame))
         images = {"first_frame": first_frame, "input_render": input_render, "light": light}
-        manifest, uploader = self._upload(shot, images, keys or {}, on_progress)
+        manifest, uploader = self._upload(shot, images, keys or {}, references, on_progress)
         body = {"job": job, "settings": settings.to_dict(), "manifest": manifest.to_dict()}
         for _ in range(MAX_ROUNDS):
             answer = self._ask("submit", body)
@@ -230,6 +232,7 @@ class Client:
         shot: Shot,
         images: Mapping[str, np.ndarray | None],
         keys: Mapping[int, np.ndarray],
+        references: Sequence[np.ndarray],
         on_progress: Callable[[int], None] | None,
     ) -> tuple[Manifest, Uploader]:
         """Send what the backend lacks, with the uploader that was begun if there is one; return the manifest."""
@@ -239,17 +242,20 @@ class Client:
         if small:
             extra["packed"] = np.frombuffer(small, np.uint8)
         pictures = {sample: _image("key picture", image) for sample, image in sorted(keys.items())}
+        others = [_image("reference", image) for image in references]
         large = [array for array in arrays if not is_small(array.nbytes)]
         begun, self._uploader = self._uploader, None
         uploader = begun if begun is not None and not begun.failed else Uploader(self._connection, self._hashing)
-        for array in (*large, *extra.values(), *pictures.values()):
+        for array in (*large, *extra.values(), *pictures.values(), *others):
             uploader.add(array, len(array))
         uploader.finish(on_progress)
         entries = tuple(
             ArrayEntry(a.dtype.str, a.shape, ()) if is_small(a.nbytes) else uploader.entry(a) for a in arrays
         )
         named = {name: uploader.entry(array) for name, array in extra.items()}
-        return Manifest(header, entries, **named, keys={n: uploader.entry(a) for n, a in pictures.items()}), uploader
+        keyed = {sample: uploader.entry(array) for sample, array in pictures.items()}
+        referred = tuple(uploader.entry(array) for array in others)
+        return Manifest(header, entries, **named, keys=keyed, references=referred), uploader
 
     def _resend(self, uploader: Uploader, missing: list[bytes]) -> None:
         """Send the chunks that the backend lost between storing them and the submit."""

@@ -25,7 +25,7 @@ from trackshade.client.job_result import JobResult
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress, wait_for
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, OutputError
+from trackshade.core.errors import CancelledError, JobError, OutputError, ProtocolError
 from trackshade.shot import Shot
 from trackshade.shot.input_image import InputImage, attach_first_frame, fit_larger
 
@@ -47,6 +47,7 @@ class CapturedShot:
     # Further pictures to propagate, by the sample that they show: [h, w, 3] uint8 sRGB of the shot's aspect.
     keys: Mapping[int, np.ndarray] = field(default_factory=dict)
     light: np.ndarray | None = None  # [T, h, w, 3] float16 scene-linear clay renders of all samples, or None
+    references: tuple[np.ndarray, ...] = ()  # [h, w, 3] uint8 sRGB pictures of what is to be seen
 
     @staticmethod
     def with_picture(shot: Shot, image: InputImage, content: str = "any") -> CapturedShot:
@@ -72,6 +73,7 @@ def run_job(
     client: Future[Client],
     out: OutputFolder,
     place: PlacementStep | None = None,
+    job: str | None = None,
 ) -> Generator[Progress, None, JobResult]:
     """Run a whole job, from its shot to its placed result.
 
@@ -82,64 +84,97 @@ def run_job(
         client: Connection to the backend, which may still be on its way.
         out: Where the result goes.
         place: Brings the result into a scene; None to leave it in its folder.
+        job: Id of the job; by default a new one.
 
     Raises:
         TrackshadeError: As raised by `capture`, `shade_shot` and `place`.
     """
     start = time.monotonic()
     captured = yield from capture(client)
-    result = yield from shade_shot(captured, settings, client, out)
+    result = yield from shade_shot(captured, settings, client, out, job)
     if place is not None:
         result = yield from place(result)
     return replace(result, seconds=time.monotonic() - start)
 
 
 def shade_shot(
-    captured: CapturedShot, settings: ShadeSettings, client: Future[Client], out: OutputFolder
+    captured: CapturedShot,
+    settings: ShadeSettings,
+    client: Future[Client],
+    out: OutputFolder,
+    job: str | None = None,
 ) -> Generator[Progress, None, JobResult]:
     """Have the backend shade a shot, and fetch the result.
 
     If the generator is closed or fails while the job is running, the backend is asked to cancel the job.
+
+    Args:
+        captured: The shot.
+        settings: How it is shaded.
+        client: Connection to the backend, which may still be on its way.
+        out: Where the result goes.
+        job: Id of the job; by default a new one.
 
     Raises:
         TrackshadeError: The backend cannot be reached, the job failed or was cancelled, or the output is not possible.
     """
     start = time.monotonic()
     backend = yield from wait_for(client, "starting", "the backend")
-    job = secrets.token_hex(8)
+    job = job or secrets.token_hex(8)
     chunks_left = [0]  # of one megabyte each
-    submitted: Future[str] | None = None
-    is_over = False
 
     def remaining() -> str:
         return f"{chunks_left[0]} MB to go" if chunks_left[0] else "the shot"
 
-    try:
-        submitted = later(
-            backend.submit,
-            captured.shot,
-            settings,
-            captured.first_frame,
-            captured.input_render,
-            job,
-            lambda count: chunks_left.__setitem__(0, count),
-            keys=captured.keys,
-            light=captured.light,
-        )
-        yield from wait_for(submitted, "sending", remaining)
-        last = yield from _follow(backend, job)
-        is_over = True
-        if last.error is not None:
-            raise last.error
-        if last.state == "cancelled":
-            raise CancelledError("cancelled", "The job was cancelled.")
-        yield from _fetch(backend, job, out)
-    finally:
-        if submitted is not None and not is_over:
-            request = later(_cancel, backend, job, submitted)
-            _cancelling.add(request)
-            request.add_done_callback(_cancelling.discard)
+    submitted = later(
+        backend.submit,
+        captured.shot,
+        settings,
+        captured.first_frame,
+        captured.input_render,
+        job,
+        lambda count: chunks_left.__setitem__(0, count),
+        keys=captured.keys,
+        light=captured.light,
+        references=captured.references,
+    )
+    yield from _complete(backend, job, submitted, out, remaining)
     return JobResult.load(job, out.path, time.monotonic() - start)
+
+
+def resume_job(
+    job: str, client: Future[Client], out: OutputFolder, place: PlacementStep | None = None
+) -> Generator[Progress, None, JobResult]:
+    """Follow a job that an earlier process has submitted, and fetch and place its result.
+
+    If the generator is closed while the job is running, the backend is asked to cancel the job.
+
+    Args:
+        job: Id of the job.
+        client: Connection to the backend, which may still be on its way.
+        out: Where the result goes.
+        place: Brings the result into a scene; None to leave it in its folder.
+
+    Raises:
+        JobError: The earlier process has ended before the backend had the whole shot.
+        TrackshadeError: As raised by `shade_shot` and `place`.
+    """
+    start = time.monotonic()
+    backend = yield from wait_for(client, "starting", "the backend")
+    submitted: Future[str] = Future()
+    submitted.set_result(job)
+    try:
+        yield from _complete(backend, job, submitted, out)
+    except ProtocolError as error:
+        if error.code != "unknown-job":
+            raise
+        raise JobError(
+            "not-submitted",
+            "The job is not known to the backend: it ended before the whole shot was sent, or was deleted.",
+            "Shade the shot again.",
+        ) from error
+    result = JobResult.load(job, out.path, time.monotonic() - start)
+    return result if place is None else (yield from place(result))
 
 
 def run_to_end(
@@ -206,6 +241,30 @@ def connect_with_options(options: Mapping[str, Any], model: str | None) -> Itera
         yield connecting
     finally:
         connecting.add_done_callback(close_connection)
+
+
+def _complete(
+    backend: Client, job: str, submitted: Future[str], out: OutputFolder, remaining: Callable[[], str] = str
+) -> Generator[Progress, None, None]:
+    """Follow a job that is being submitted, and fetch its result; ask the backend to cancel it if that is broken off.
+
+    `remaining` returns what is still to be sent.
+    """
+    is_over = False
+    try:
+        yield from wait_for(submitted, "sending", remaining)
+        last = yield from _follow(backend, job)
+        is_over = True
+        if last.error is not None:
+            raise last.error
+        if last.state == "cancelled":
+            raise CancelledError("cancelled", "The job was cancelled.")
+        yield from _fetch(backend, job, out)
+    finally:
+        if not is_over:
+            request = later(_cancel, backend, job, submitted)
+            _cancelling.add(request)
+            request.add_done_callback(_cancelling.discard)
 
 
 def _follow(client: Client, job: str) -> Generator[Progress, None, JobEvent]:

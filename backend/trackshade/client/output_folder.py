@@ -65,12 +65,16 @@ class OutputFolder:
         check_output(out.path, spec, force)
         return out
 
+    @staticmethod
+    def reserved(path: Path) -> OutputFolder:
+        """Return a folder that an earlier process has reserved. It may have been deleted since."""
+        return OutputFolder(path, following=iter(()))
+
     def reserve_next(self) -> bool:
         """Move on to another new folder, because this one was taken by somebody else; False if there is no other."""
-        if self._following is None:
-            return False
-        self.path = next(self._following)
-        return True
+        path = None if self._following is None else next(self._following, None)
+        self.path = path or self.path
+        return path is not None
 
     def release(self) -> None:
         """Remove a reserved folder that no result was put in."""

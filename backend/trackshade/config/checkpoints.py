@@ -18,12 +18,13 @@ from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import UsageError
 
 FILE = "checkpoints.json"
+FILE_SUFFIXES = (".safetensors", ".gguf")  # of checkpoints that are a single file
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,47}")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A registered folder."""
+    """A registered folder or file."""
 
     name: str  # model name
     title: str  # name shown to the user
@@ -41,10 +42,10 @@ def list_checkpoints() -> tuple[Checkpoint, ...]:
 
 
 def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> Checkpoint:
-    """Register a folder that the backend has checked, or update its entry.
+    """Register a folder or file that the backend has checked, or update its entry.
 
     Args:
-        folder: The checkpoint's folder.
+        folder: The checkpoint's folder or file.
         like: Name of the built-in model that it is based on.
         known: Names that are taken.
         title: Name shown to the user; that of the folder by default.
@@ -54,10 +55,11 @@ def register(folder: Path, like: str, known: Sequence[str], title: str = "") -> 
     others = [item for item in items if Path(item.folder) != folder]
     own = {item.name for item in items} - {item.name for item in others}
     taken = {*known, *(item.name for item in others)} - own
-    stem = re.sub(r"[^a-z0-9._-]+", "-", folder.name.lower()).strip("-._")[:40] or "checkpoint"
+    own_name = folder.stem if folder.suffix in FILE_SUFFIXES else folder.name
+    stem = re.sub(r"[^a-z0-9._-]+", "-", own_name.lower()).strip("-._")[:40] or "checkpoint"
     names = [stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))]
     name = next(name for name in names if name not in taken)
-    checkpoint = Checkpoint(name, title or folder.name, str(folder), like)
+    checkpoint = Checkpoint(name, title or own_name, str(folder), like)
     _save([*others, checkpoint])
     return checkpoint
 

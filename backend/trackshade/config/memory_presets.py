@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MEMORY_CHOICES = ("auto", "full", "24", "16", "12", "8")
@@ -46,26 +47,34 @@ PRESETS = {
 }
 
 
-def choose_preset(memory: str, model_bytes: int, free: int | None) -> MemoryPreset:
+def choose_preset(
+    memory: str, model_bytes: int, free: int | None, preset_bytes: Sequence[tuple[str, int]] = ()
+) -> MemoryPreset:
     """Choose a preset.
 
     Args:
         memory: One of `MEMORY_CHOICES`.
         model_bytes: Bytes that the model needs without offloading.
         free: Bytes of free memory of the device; None if it is unknown, or the device has no memory of its own.
+        preset_bytes: Presets and the bytes of free memory from which they suffice for the model; empty for the usual.
     """
-    if memory == "auto":
-        if free is None or model_bytes <= free:
-            return PRESETS["full"]
-        return next((preset for preset in PRESETS.values() if 0 < preset.needs <= free), PRESETS["8"])
-    return PRESETS["full" if memory == "full" or model_bytes <= int(memory) * GIB else memory]
+    if memory == "full" or (memory == "auto" and free is None):
+        return PRESETS["full"]
+    budget = int(memory) * GIB if memory != "auto" else free or 0
+    if model_bytes <= budget:
+        return PRESETS["full"]
+    needs = dict(preset_bytes) or {preset.name: preset.needs for preset in PRESETS.values()}
+    return next((PRESETS[name] for name in PRESETS if 0 < needs.get(name, 0) <= budget), PRESETS["8"])
 
 
-def next_preset(preset: MemoryPreset, model_bytes: int) -> MemoryPreset | None:
+def next_preset(
+    preset: MemoryPreset, model_bytes: int, preset_bytes: Sequence[tuple[str, int]] = ()
+) -> MemoryPreset | None:
     """Return the preset to try after one that ran out of memory; None if there is none, or the model is small."""
     names = list(PRESETS)
-    following = [choose_preset(name, model_bytes, None) for name in names[names.index(preset.name) + 1 :]]
-    return next((item for item in following if item.name != "full"), None)
+    place = names.index(preset.name)
+    following = [choose_preset(name, model_bytes, None, preset_bytes) for name in names[place + 1 :]]
+    return next((item for item in following if names.index(item.name) > place), None)
 
 
 def memory_sentence(preset: MemoryPreset) -> str:

@@ -20,6 +20,7 @@ from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.memory_presets import MEMORY_CHOICES
 from trackshade.config.registry import MINI_MOTION
 from trackshade.config.settings import (
+    CONTROL_CHOICES,
     CONTROLS,
     GLASS,
     HAIR,
@@ -31,6 +32,7 @@ from trackshade.config.settings import (
     ShadeSettings,
 )
 from trackshade.core.errors import UsageError
+from trackshade.core.farm_lines import FARMS
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
 
@@ -91,6 +93,9 @@ RESULT = Option("result", "Folder of a result.", "RESULT", required=True)
 MODEL = Option("--model", "Name of the model. 'trackshade models' lists them.", "NAME", "mini")
 FOLDER = Option("--out", "Folder of the result. Default: a new folder in the current one.", "DIR", short="-o")
 JSON = _Switch("--json", "Print one JSON object to standard output at the end.")
+PROGRESS = _choice(
+    "--progress", "Also print the lines by which a render farm shows progress, saved pictures and failures.", FARMS
+)
 PLACEMENT = _choice(
     "--way", "Where the result is placed: on a plane, over the render, or on the surfaces.", PLACEMENT_MODES
 )
@@ -151,10 +156,32 @@ SAMPLING_OPTIONS = (
         0,
         int,
     ),
+    _choice(
+        "--control-clip",
+        "What the video model follows, if it knows several: the tracking video, gray clay (layout), depth or tracks of "
+        "points. 'trackshade models' lists what each follows.",
+        CONTROL_CHOICES,
+    ),
+    Option(
+        "--video-lora",
+        "LoRA file of the video model, on the backend's machine, and its strength. Repeat it for more.",
+        "FILE[:X]",
+        repeat=True,
+        dest="video_loras",
+    ),
+    Option(
+        "--cache",
+        "Skip most of the video model in steps in which its first block changes by less than this share. 0.05 to 0.2 "
+        "is faster and less exact.",
+        "X",
+        0.0,
+        float,
+    ),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
     _choice(
         "--memory",
-        "Memory of the graphics card for the video model, GiB: less takes longer. 'auto' goes by what is free.",
+        "Memory for the video model on the graphics card, or for a multiview model, GiB: less takes longer. "
+        "'auto' goes by what is free.",
         MEMORY_CHOICES,
     ),
 )
@@ -184,12 +211,23 @@ SERVE = (
     Option("--endpoint", "Address to listen on. Default: a socket of this user.", "ipc://PATH|tcp://HOST:PORT"),
     Option("--store", "Folder of the job store. Default: one for this user.", "DIR"),
     Option("--device", "Device of a worker (auto, cpu, cuda:0, ...). Repeat it for more workers.", "NAME", repeat=True),
+    Option(
+        "--workers",
+        "Number of workers, which share the devices in turn; 0 to accept jobs only. With --ray, their number at most.",
+        "N",
+        kind=int,
+    ),
+    Option(
+        "--ray",
+        "Run the workers on the nodes of a Ray cluster: its address, 'auto' on one of its nodes, or 'local'.",
+        "ADDRESS|local",
+    ),
     Option("--curve", "Folder of CURVE keys, required for an address that other machines reach.", "DIR"),
     Option("--result-days", "Delete results that are older than this. Default: 30.", "DAYS", kind=float),
     Option("--result-gb", "Delete the oldest results above this size of all. Default: 50.", "GB", kind=float),
     Option("--idle-exit", "Exit after this many seconds without clients and jobs.", "SECONDS", kind=float),
 )
-_OPEN_SCENE = (
+OPEN_SCENE = (
     Option("--scene", "Name of the scene. Default: the active one.", "NAME", dest="scene_name"),
     Option("--animation", "Name of the animation (FBX: take). Default: the first one.", "NAME"),
     _Switch("--trust-scripts", "Run Python scripts and drivers that are stored in a .blend file."),
@@ -207,7 +245,7 @@ _SURFACES = (
     _choice("--hair", "Ignore hair (none), or capture it as thin tubes, which can be large (strands).", HAIR),
 )
 _BACKEND_PYTHON = Option("--backend-python", "Python interpreter of the backend's environment.", "PATH")
-_BACKEND = (*CONNECTION, _BACKEND_PYTHON)
+BACKEND = (*CONNECTION, _BACKEND_PYTHON)
 _FILE = Option("--out", "File to write.", "FILE", short="-o")
 EXPORT = (
     _choice(
@@ -238,14 +276,16 @@ _REFERENCE = (
     Option("--look", "Give the generated scene other materials, chosen by this number.", "N", 0, int),
     _Switch("--all-frames", "Render all true frames, without light and ideal video."),
 )
-_SHOT_FILE = Option("shot", "Shot file of 'export', or folder of tracks kept by a render.", "SHOT", required=True)
+_SHOT_FILE = Option(
+    "shot", "Shot file of 'export', folder of its parts, or folder of tracks kept by a render.", "SHOT", required=True
+)
 _IMAGE = Option("picture", "PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "PICTURE", required=True)
 _EXPORT_MODEL = replace(
     MODEL, help="Capture the frames and the size that this model takes. Default: every frame as rendered.", default=None
 )
-_CAPTURE_ALL = (SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, _FIRST_FRAME, *_SURFACES)
-_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, *_BACKEND)
-_FILE_OUTPUT = (_FILE, _FORCE, JSON)
+_CAPTURE_ALL = (SCENE, *OPEN_SCENE, _STRICT, *CAPTURE, _FIRST_FRAME, *_SURFACES)
+_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, PROGRESS, *BACKEND)
+_FILE_OUTPUT = (_FILE, _FORCE, JSON, PROGRESS)
 _RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
 _EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
 _EXPORT_LIGHT = Option(
@@ -253,6 +293,12 @@ _EXPORT_LIGHT = Option(
     "Also render clay, by which the light changes, to a file beside the shot file.",
     default="none",
     choices=("clay", "none"),
+)
+_CHUNK = Option(
+    "--chunk",
+    "Capture only the part of --frames that begins at FIRST and covers COUNT frames: every one, unless --frames names "
+    "a step. 'shade' takes the folder of all parts.",
+    "FIRST:COUNT",
 )
 _SHADE_FIRST_FRAME = replace(
     _FIRST_FRAME,
@@ -264,6 +310,12 @@ _KEY = Option(
     "--key",
     "Picture of another frame, carried to all frames, too. Repeat it for more.",
     "[CAMERA@]FRAME=PICTURE",
+    repeat=True,
+)
+_REFERENCES = Option(
+    "--reference",
+    "Picture of what is to be seen, such as a character, for video models that use it. Repeat it for more.",
+    "PICTURE",
     repeat=True,
 )
 _CAMERAS = (
@@ -286,7 +338,7 @@ _CONTROL_SIZE = _choice(
     "--output-size", "The model's frames (model), or every frame at the scene's own size (full).", ("model", "full")
 )
 _CONTROL_COMMAND = (
-    *(SCENE, *_OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES),
+    *(SCENE, *OPEN_SCENE, _STRICT, *CAPTURE, MODEL, *_SURFACES),
     *(*_TRACKING_VIDEO, _CONTROL_SIZE, *_RESULT_OUTPUT),
 )
 _PICTURE_COMMAND = (_IMAGE, Option("--shot", "Shot file that the image is for.", "SHOT"), *_FILE_OUTPUT)
@@ -365,29 +417,43 @@ REENACT = (
 MOTION = (
     *_DRIVING,
     Option("--fps", "Frame rate of the motion file. Default: the model's.", "X", kind=float),
-    *(_FILE, _FORCE, JSON, *_BACKEND),
+    *(_FILE, _FORCE, JSON, *BACKEND),
 )
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
         "Shade a scene, and place the result in a copy of it.",
-        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _KEY, MODEL, _RENDER, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (
+            *_CAPTURE_ALL,
+            *_CAMERAS,
+            *_MOTION,
+            _KEY,
+            _REFERENCES,
+            MODEL,
+            _RENDER,
+            *SAMPLING_OPTIONS,
+            *_LOOK,
+            *_RESULT_OUTPUT,
+        ),
     ),
     "control": ("Make the tracking video of a scene. No model is needed.", _CONTROL_COMMAND),
     "export": (
         "Capture a scene to a shot file and its first frame.",
-        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, *_FILE_OUTPUT),
+        (*_CAPTURE_ALL, *_CAMERAS, *_MOTION, _EXPORT_MODEL, _EXPORT_RENDER, _EXPORT_LIGHT, _CHUNK, *_FILE_OUTPUT),
     ),
     "shade": (
         "Shade a shot file, or the tracks kept by a render.",
-        (_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        (
+            *(_SHOT_FILE, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, _REFERENCES),
+            *(*SAMPLING_OPTIONS, *_LOOK, *_RESULT_OUTPUT),
+        ),
     ),
     "key": (
         "Write what a shot's key pictures show of some frames, to paint on them.",
         (_SHOT_FILE, _FRAME, *FITTING, MODEL, _SHADE_FIRST_FRAME, _KEY, *SAMPLING_OPTIONS, *_KEY_LOOK, *_RESULT_OUTPUT),
     ),
     "picture": ("Fit an image to a shot as its first frame.", _PICTURE_COMMAND),
-    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *_OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
+    "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
     "lift": (
         "Lift a photo to a scene: meshes that show the photo, which the camera and you can move.",
         (*_LIFT, *_MOTION, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
@@ -400,7 +466,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         "Animate an armature of a scene with a motion: a BVH file, or the result of 'trackshade reenact'.",
         (
             Option("motion", "BVH file, or folder of a result.", "MOTION", required=True),
-            *(SCENE, *_OPEN_SCENE),
+            *(SCENE, *OPEN_SCENE),
             Option("--armature", "Name of the armature. Default: the only one of the scene.", "NAME"),
             Option(
                 "--bones", 'JSON or TOML file that names the bone of joints, such as {"forearm_l": "Arm.L"}.', "FILE"
@@ -416,7 +482,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "reference": (
         "Render frames and light of a scene for 'trackshade evaluate propagation' and 'tracking', which run it.",
-        (SCENE, *_OPEN_SCENE, *_REFERENCE, FOLDER, _FORCE, JSON),
+        (SCENE, *OPEN_SCENE, *_REFERENCE, FOLDER, _FORCE, JSON),
     ),
 }
 """Description and options of each command that the add-on runs."""
@@ -514,6 +580,7 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job from the values of a command, such as "shade" or "key". Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
+    sampling["video_loras"] = tuple(values["video_loras"] or ())
     if "key_frames" in values:
         if not values["key_frames"]:
             raise UsageError("no-key-frame", "No frame was given.", "Name it with --frame N.")

@@ -24,6 +24,7 @@ OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
 IMAGE_FORMATS = ("png", "exr")
 TRACKING_RANGES = ("training", "demo")
+CONTROL_CHOICES = ("auto", *registry.CONTROL_CLIPS)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class ShadeSettings:
         light: What the light of propagated pictures changes with: "clay" for the clay renders sent with the shot,
             "render" for its input render, "none" to carry colors unchanged.
         image_format: "png" for frames of 8 bits, or "exr" for scene-linear half floats.
+        control_clip: What the video model follows: "tracking" for the tracking video, "layout" for gray clay renders,
+            "depth", "tracks" for points; "auto" for the model's default.
+        video_loras: LoRA files of the video model on the backend's machine, each with its strength, such as
+            "style.safetensors:0.7".
+        cache: Relative change of what the video model's first block adds from step to step, below which its other
+            blocks are skipped: faster and less exact; 0 skips none.
         memory: How much memory of the device the video model may take: "auto" for what is free, "full" for all that
             it needs, or GiB; see `trackshade.config.memory_presets`.
         alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
@@ -109,7 +116,10 @@ class ShadeSettings:
     multiview_model: str = ""
     arm: str = ""
     memory: str = "auto"
+    control_clip: str = "auto"
+    video_loras: tuple[str, ...] = ()
     azimuths_from: str = "reference"
+    cache: float = 0.0
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -128,6 +138,7 @@ class ShadeSettings:
         require(_is_number(self.control_start, 0, 1), "control start", self.control_start, "0 to 1")
         is_after_start = _is_number(end, 0, 1) and end >= self.control_start
         require(is_after_start, "control end", end, "0 to 1, not before the start")
+        require(_is_number(self.cache, 0, 1), "cache", self.cache, "0 to 1")
         require(_is_integer(self.preview_every, 0, 1000), "preview", self.preview_every, "0 to 1000")
         for name, value, choices in (
             ("control", self.control, CONTROLS),
@@ -140,6 +151,7 @@ class ShadeSettings:
             ("light", self.light, LIGHTS),
             ("image format", self.image_format, IMAGE_FORMATS),
             ("memory", self.memory, MEMORY_CHOICES),
+            ("control clip", self.control_clip, CONTROL_CHOICES),
             ("azimuths' origin", self.azimuths_from, AZIMUTHS_FROM),
         ):
             require(value in choices, name, value, " or ".join(choices))
@@ -159,9 +171,11 @@ class ShadeSettings:
         require(_is_integer(self.splats, 0, 2_000_000), "number of splats", self.splats, "0 to 2000000")
         require(_is_integer(self.stills, 1, 64), "number of stills", self.stills, "1 to 64")
         require(_is_number(self.strength, 0, 1), "strength", self.strength, "0 to 1")
-        are_texts = isinstance(self.loras, (tuple, list)) and all(isinstance(item, str) for item in self.loras)
-        require(are_texts, "LoRA files", self.loras, "a list of files")
-        object.__setattr__(self, "loras", tuple(self.loras))
+        for name in ("loras", "video_loras"):
+            files = getattr(self, name)
+            are_texts = isinstance(files, (tuple, list)) and all(isinstance(item, str) for item in files)
+            require(are_texts, "LoRA files", files, "a list of files")
+            object.__setattr__(self, name, tuple(files))
 
     @property
     def needs(self) -> str | None:
@@ -177,10 +191,17 @@ class ShadeSettings:
                 return None
         return self.model
 
+    @property
+    def follows_layout(self) -> bool:
+        """Whether the video model follows clay renders."""
+        with contextlib.suppress(ModelError, UsageError):  # the backend tells about a model or clip that is not known
+            return registry.spec(self.model).control_for(self.control_clip) == "layout"
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""
         size = self.model_size
-        lists = {"key_frames": list(self.key_frames), "loras": list(self.loras)}
+        lists = {"key_frames": list(self.key_frames), "loras": list(self.loras), "video_loras": list(self.video_loras)}
         return {**asdict(self), **lists, "model_size": None if size is None else list(size)}
 
     @staticmethod

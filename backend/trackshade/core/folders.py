@@ -10,6 +10,8 @@ r"""The folders in which the add-on, the command line and the backend keep their
       shared/                   job store, connection file and log of the backend that all Blenders share
       checkpoints.json          registered checkpoints
       places.json               folders that the user selected
+      pending/                  jobs of running Blenders, which are found again after a crash
+      durations.json            how long jobs took, which the panel's estimate is made of
       moved.json                new locations of results that were moved
     CACHE                       TRACKSHADE_HOME/cache, or the system's folder for files that can be made again:
                                 %LOCALAPPDATA%\trackshade\Cache, ~/Library/Caches/trackshade or
@@ -17,20 +19,26 @@ r"""The folders in which the add-on, the command line and the backend keep their
       clay/                     clay renders of shots
     DOCUMENTS/Trackshade        results of scenes that were never saved, unless TRACKSHADE_RESULTS names another folder
 
+Job stores and connection files belong to one machine. If HOME is on a network file system, they are in a folder of
+this user for temporary files instead, which is kept when the machine starts again: /var/tmp/trackshade-UID.
+
 Nothing is kept in Blender's own folders: Blender deletes an extension's folder with the extension. The locations are
 those of platformdirs with `appauthor=False`, a package that Blender's Python does not have.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from trackshade.core.atomic_files import write_json
 from trackshade.core.errors import UsageError
+from trackshade.core.file_systems import network_file_system
 
 APPLICATION = "trackshade"
 PLACES = "places.json"
@@ -90,19 +98,41 @@ def choose_models_dir(folder: Path | None) -> None:
     write_json(home() / PLACES, {} if folder is None else {"models": str(folder.absolute())})
 
 
+def local_home() -> Path:
+    """Return the folder of what belongs to this machine: `home`, or a local one if that is on a network.
+
+    Raises:
+        UsageError: "unsafe-home": the local one belongs to somebody else.
+    """
+    folder = home()
+    if _network_type(folder) is None:
+        return folder
+    base = Path("/var/tmp") if os.path.isdir("/var/tmp") else Path(tempfile.gettempdir())
+    local = base / f"{APPLICATION}-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME', 'user')}"
+    try:
+        local.mkdir(mode=0o700, exist_ok=True)
+        found = local.lstat()
+    except OSError:
+        return folder  # whoever needs it says what is wrong
+    if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
+        fix = "Set TRACKSHADE_HOME to a folder on a local disk."
+        raise UsageError("unsafe-home", f"{local} belongs to somebody else, or others may write to it.", fix)
+    return local
+
+
 def jobs_dir() -> Path:
     """Return the job store of `trackshade serve`."""
-    return home() / "jobs"
+    return local_home() / "jobs"
 
 
 def shared_dir() -> Path:
     """Return the folder of this user's shared backend."""
-    return home() / "shared"
+    return local_home() / "shared"
 
 
 def connection_file() -> Path:
     """Return the connection file of `trackshade serve`."""
-    return home() / "backend.json"
+    return local_home() / "backend.json"
 
 
 def unsaved_results_dir() -> Path:
@@ -117,6 +147,11 @@ def documents() -> Path:
     if sys.platform not in ("win32", "darwin"):
         found = _absolute(os.environ.get("XDG_DOCUMENTS_DIR")) or _xdg_documents()
     return found or _expanded("~") / "Documents"
+
+
+@functools.cache
+def _network_type(folder: Path) -> str | None:
+    return network_file_system(folder)
 
 
 def _selected_models_dir() -> str | None:

@@ -17,13 +17,13 @@ _MIN_SQUARED_ERROR = 1e-6  # squared levels: equal images have a PSNR of 108 dB 
 
 def write_png(
     path: Path,
-    image: NDArray[np.uint8],  # [H, W, 3] sRGB
+    image: NDArray[np.uint8],  # [H, W, 3] sRGB, or [H, W, 4] with straight alpha
 ) -> None:
     """Write an image as a PNG file in its simplest form (PNG specification, third edition). Raise OutputError."""
-    height, width = image.shape[:2]
-    rows: np.ndarray = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter: none
+    height, width, channels = image.shape
+    rows: np.ndarray = np.zeros((height, 1 + channels * width), np.uint8)  # each row begins with its filter: none
     rows[:, 1:] = image.reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 6, 0, 0, 0)
     parts = {b"IHDR": header, b"sRGB": b"\0", b"IDAT": zlib.compress(rows.tobytes()), b"IEND": b""}
     chunks = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

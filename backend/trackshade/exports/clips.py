@@ -10,7 +10,7 @@ from pathlib import Path
 import av.error
 import numpy as np
 
-from trackshade.exports.passes import (
+from trackshade.control.passes import (
     clay_picture,
     depth_picture,
     flow_picture,
@@ -19,7 +19,8 @@ from trackshade.exports.passes import (
     measure_range,
     normal_picture,
 )
-from trackshade.exports.tracks import draw_ltx_tracks, sample_tracks
+from trackshade.control.tracks import sample_tracks
+from trackshade.exports.tracks import draw_ltx_tracks
 from trackshade.results.video import VideoWriter
 from trackshade.shot import Shot
 

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
+from trackshade.control.tracks import sample_tracks
 from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
-from trackshade.exports import cameras, clips, passes, tracks
+from trackshade.exports import cameras, clips, exr, tracks
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot
 
@@ -211,15 +212,15 @@ def _write_folder(
     step: Callable[[int], None],
 ) -> None:
     if name == "wan-move":
-        tracks.write_wan_move(tracks.sample_tracks(shot, points, step), folder)
+        tracks.write_wan_move(sample_tracks(shot, points, step), folder)
     elif name == "ati":
-        tracks.write_ati(tracks.sample_tracks(shot, points, step), folder)
+        tracks.write_ati(sample_tracks(shot, points, step), folder)
     elif name == "vace":
         clips.write_vace(shot, folder, picture, step)
     elif name == "ltx":
         clips.write_ltx(shot, folder, points, step)
     elif name == "exr":
-        passes.write_exr_passes(shot, folder, step)
+        exr.write_exr_passes(shot, folder, step)
         names = {number: mesh.name for number, mesh in enumerate(shot.meshes, 1)}
         (folder / "meshes.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     elif name == "mp4":
@@ -241,7 +242,7 @@ def _write_surfaces(
 def _arrays(shot: Shot, name: str, points: int, step: Callable[[int], None]) -> dict[str, np.ndarray]:
     if name == "camera":
         return cameras.camera_arrays(shot)
-    found = tracks.sample_tracks(shot, points, step)
+    found = sample_tracks(shot, points, step)
     return {
         "frame_numbers": shot.frame_numbers,
         "fps": np.array(shot.fps),

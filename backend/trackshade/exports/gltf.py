@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trackshade.exports.normals import SmoothNormals
 from trackshade.results.texture.animate import AnimatedTexture
 from trackshade.shot import Shot
 
@@ -102,14 +103,23 @@ def _add_mesh(
 ) -> None:
     track = shot.meshes[texture.mesh]
     geometry, uv = shot.geometries[track.geometry], texture.uv[track.geometry]
-    corners = np.concatenate([geometry.triangles.reshape(-1, 1), uv.reshape(-1, 2)], axis=1, dtype=np.float64)
+    smooth = SmoothNormals(geometry.at(samples[0]), geometry.triangles)
+    corners = np.concatenate(
+        [geometry.triangles.reshape(-1, 1), smooth.groups[:, None], uv.reshape(-1, 2)], axis=1, dtype=np.float64
+    )
     unique, index = np.unique(corners, axis=0, return_inverse=True)
-    vertices = unique[:, 0].astype(np.int64)
-    coordinates = unique[:, 1:] * [1, -1] + [0, 1]  # from the top left corner
-    first = geometry.at(samples[0])[vertices]
+    vertices, groups = unique[:, 0].astype(np.int64), unique[:, 1].astype(np.int64)
+    coordinates = unique[:, 2:] * [1, -1] + [0, 1]  # from the top left corner
+    to_y_up = _TO_Y_UP.T.astype(np.float32)
+
+    def shape(t: int) -> dict[str, np.ndarray]:
+        points = geometry.at(t)
+        return {"POSITION": points[vertices] @ to_y_up, "NORMAL": smooth.at(points)[groups] @ to_y_up}
+
+    first = shape(samples[0])
     primitive: dict[str, Any] = {
         "attributes": {
-            "POSITION": buffer.array(first @ _TO_Y_UP.T.astype(np.float32), 34962),
+            **{name: buffer.array(values, 34962) for name, values in first.items()},
             "TEXCOORD_0": buffer.array(coordinates, 34962),
         },
         "indices": buffer.array(index.ravel().astype(np.uint32), 34963),
@@ -119,10 +129,12 @@ def _add_mesh(
     node = len(scene["nodes"])
     channels, samplers = scene["channels"], scene["samplers"]
     if geometry.deforms and len(samples) > 1:
-        offsets = [(geometry.at(t)[vertices] - first) @ _TO_Y_UP.T.astype(np.float32) for t in samples[1:]]
-        primitive["targets"] = [{"POSITION": buffer.array(offset, 34962)} for offset in offsets]
-        mesh["weights"] = [0.0] * len(offsets)
-        weights = np.concatenate([np.zeros((1, len(offsets))), np.eye(len(offsets))]).ravel()
+        targets = primitive["targets"] = []
+        for t in samples[1:]:
+            now = shape(t)
+            targets.append({name: buffer.array(now[name] - first[name], 34962) for name in first})
+        mesh["weights"] = [0.0] * len(targets)
+        weights = np.concatenate([np.zeros((1, len(targets))), np.eye(len(targets))]).ravel()
         channels.append({"sampler": len(samplers), "target": {"node": node, "path": "weights"}})
         samplers.append({"input": times, "output": buffer.array(weights)})
     parts = decompose(track.matrix_world[samples])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trackshade.exports.normals import SmoothNormals
 from trackshade.results.texture.animate import AnimatedTexture
 from trackshade.results.texture.heat import heat_map
 from trackshade.shot import Shot
@@ -79,7 +80,7 @@ def write_usd_scene(
 def _write_shape(
     shot: Shot, texture: AnimatedTexture, mesh: Any, numbers: list[float], modules: tuple[Any, Any, Any, Any]
 ) -> None:
-    """Write faces, points, texture coordinates, transform and visibility of a mesh, as time samples what changes."""
+    """Write faces, points, normals, texture coordinates, transform and visibility; what changes is sampled in time."""
     geom, vt, sdf, gf = modules
     track = shot.meshes[texture.mesh]
     matrix = mesh.AddTransformOp()
@@ -87,7 +88,9 @@ def _write_shape(
         "st", sdf.ValueTypeNames.TexCoord2fArray, geom.Tokens.faceVarying
     )
     counts, indices = mesh.CreateFaceVertexCountsAttr(), mesh.CreateFaceVertexIndicesAttr()
-    points, visibility = mesh.CreatePointsAttr(), mesh.CreateVisibilityAttr()
+    points, normals, visibility = mesh.CreatePointsAttr(), mesh.CreateNormalsAttr(), mesh.CreateVisibilityAttr()
+    mesh.SetNormalsInterpolation(geom.Tokens.faceVarying)
+    smooth: SmoothNormals | None = None
     changes = bool(track.changes)
     moves = bool(np.abs(track.matrix_world - track.matrix_world[0]).max() > 0)
     before = -1
@@ -101,9 +104,12 @@ def _write_shape(
             indices.Set(vt.IntArray.FromNumpy(geometry.triangles.ravel()), *time)
             uv = np.ascontiguousarray(texture.uv[index].reshape(-1, 2), np.float32)
             coordinates.Set(vt.Vec2fArray.FromNumpy(uv), *time)
+        if index != before or smooth is None:
+            smooth = SmoothNormals(geometry.at(t), geometry.triangles)
         if index != before or geometry.deforms:
-            placed = vt.Vec3fArray.FromNumpy(np.ascontiguousarray(geometry.at(t), np.float32))
-            points.Set(placed, *((number,) if changes or geometry.deforms else ()))
+            time = (number,) if changes or geometry.deforms else ()
+            points.Set(vt.Vec3fArray.FromNumpy(np.ascontiguousarray(geometry.at(t), np.float32)), *time)
+            normals.Set(vt.Vec3fArray.FromNumpy(smooth.at(geometry.at(t))[smooth.groups]), *time)
         before = index
         if n == 0 or moves:
             value = gf.Matrix4d(track.matrix_world[t].T.tolist())  # for row vectors

@@ -90,7 +90,7 @@ class ArrayEntry:
 # Type and dimensions of the optional arrays of a manifest.
 _OPTIONAL = {"packed": ("|u1", 1), "first_frame": ("|u1", 3), "input_render": ("|u1", 4)}
 # Those that earlier versions do not know: a manifest that has none is sent without the names.
-_ADDED = {"light": ("<f2", 4), "keys": ("|u1", 3)}
+_ADDED = {"light": ("<f2", 4), "keys": ("|u1", 3), "references": ("|u1", 3)}
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,12 @@ class Manifest:
     # each uint8 [h, w, 3] sRGB; of any size of the shot's aspect.
     light: ArrayEntry | None = None
     keys: Mapping[int, ArrayEntry] = field(default_factory=dict)
+    references: tuple[ArrayEntry, ...] = ()  # pictures of what is to be seen, uint8 [h, w, 3] sRGB of any size
 
     def entries(self) -> tuple[ArrayEntry, ...]:
         """Return all arrays with chunks: those of the shot, then the packed one and the images."""
-        optional = (self.packed, self.first_frame, self.input_render, self.light, *self.keys.values())
+        pictures = (*self.keys.values(), *self.references)
+        optional = (self.packed, self.first_frame, self.input_render, self.light, *pictures)
         return (*(e for e in self.arrays if e.chunks), *(e for e in optional if e is not None))
 
     def chunk_sizes(self) -> dict[bytes, int]:
@@ -126,6 +128,7 @@ class Manifest:
             **{name: entry.to_dict() if entry else None for name, entry in optional.items()},
             **({"light": self.light.to_dict()} if self.light else {}),
             **({"keys": keys} if keys else {}),
+            **({"references": [entry.to_dict() for entry in self.references]} if self.references else {}),
         }
 
     @staticmethod
@@ -139,7 +142,13 @@ class Manifest:
         optional = {name: _optional_array(found.get(name), name) for name in (*_OPTIONAL, "light")}
         packed, small = optional["packed"], sum(entry.nbytes for entry in arrays if not entry.chunks)
         _require(small == (packed.nbytes if packed else 0), "its packed array has not the size of its small arrays")
-        return Manifest(found["shot"], arrays, **optional, keys=_keys(found.get("keys", [])))
+        return Manifest(
+            found["shot"],
+            arrays,
+            **optional,
+            keys=_keys(found.get("keys", [])),
+            references=_references(found.get("references", [])),
+        )
 
 
 def _keys(found: Any) -> dict[int, ArrayEntry]:
@@ -148,6 +157,13 @@ def _keys(found: Any) -> dict[int, ArrayEntry]:
     entries = {sample: _optional_array(entry, "keys") for sample, entry in found}
     _require(len(entries) == len(found) and all(entries.values()), "two of its keys show one sample, or one is empty")
     return {sample: entry for sample, entry in entries.items() if entry is not None}
+
+
+def _references(found: Any) -> tuple[ArrayEntry, ...]:
+    _require(isinstance(found, list), "its references are not a list")
+    entries = [_optional_array(entry, "references") for entry in found]
+    _require(all(entries), "one of its references is empty")
+    return tuple(entry for entry in entries if entry is not None)
 
 
 def _optional_array(found: Any, name: str) -> ArrayEntry | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -16,6 +16,7 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTran
 from torch import nn
 
 from ..core.errors import ModelError
+from .block_cache import BlockCache
 from .checkpoint import check_strictly
 
 
@@ -33,8 +34,11 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         ModelError: if there are more tracking blocks than layers.
     """
 
+    _repeated_blocks: ClassVar = ["CogVideoXBlock"]  # what `compile_repeated_blocks` compiles: those of both streams
+
     def __init__(self, num_tracking_blocks: int = 18, **base_config: Any) -> None:
         super().__init__(**base_config)
+        self.block_cache: BlockCache | None = None  # skips blocks between steps, if there is one
         self.register_to_config(num_tracking_blocks=num_tracking_blocks)
         num_layers = len(self.transformer_blocks)
         if not 0 < num_tracking_blocks <= num_layers:
@@ -174,7 +178,11 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         control_scale: float,
         attention_kwargs: dict[str, Any] | None,
     ) -> torch.Tensor:
-        """Run the blocks of the main stream and of the tracking branch; return normalized video tokens [B, N, dim]."""
+        """Run the blocks of the main stream and of the tracking branch; return normalized video tokens [B, N, dim].
+
+        With a `block_cache`, all blocks but the first of either stream may be skipped.
+        """
+        start = after_first = video
         for index, block in enumerate(self.transformer_blocks):
             video, text = self._run_block(block, video, text, temb, image_rotary_emb, attention_kwargs)
             if control is not None and index < len(self.transformer_blocks_copy):
@@ -184,6 +192,13 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
                 combined: torch.Tensor = self.combine_linears[index](control)
                 video = video + (combined if control_scale == 1 else combined * control_scale)
                 control = combined  # the next tracking block reads the value after the linear
+            if index == 0 and self.block_cache is not None:
+                after_first = video
+                rest = self.block_cache.find(video - start, control_scale)
+                if rest is not None:
+                    return self.norm_out(self.norm_final(video + rest), temb=temb)
+        if self.block_cache is not None:
+            self.block_cache.keep(video - after_first)
         return self.norm_out(self.norm_final(video), temb=temb)
 
     def unpatchify(

@@ -145,8 +145,13 @@ class Listing:
 
 def license_text(spec: ModelSpec | ImageModelSpec) -> str:
     """Return what to show before fetching: the license's name and address, and where the weights come from."""
-    repos = " and ".join(item.repo for item in downloads_of(spec)) or spec.repo
     terms = f"{spec.title}: {spec.license}. Read it at {spec.license_url}."
+    if isinstance(spec, ModelSpec):
+        terms += f" {spec.use}" if spec.use else ""
+        terms += f" About {format_size(spec.download_bytes)}." if spec.download_bytes else ""
+        if spec.source:
+            return f"{terms} Weights: {spec.source}, downloaded by you."
+    repos = " and ".join(item.repo for item in downloads_of(spec)) or spec.repo
     return f"{terms} Weights: {repos}, fetched by you from the Hugging Face hub."
 
 
@@ -212,8 +217,14 @@ def fetch(
     """
     downloads = downloads_of(spec)
     if not downloads:
-        why = "you download it yourself" if isinstance(spec, ImageModelSpec) else "it is part of Trackshade"
-        raise ModelError("nothing-to-fetch", f"There is nothing to fetch for the model {spec.name}: {why}.")
+        own = isinstance(spec, ImageModelSpec) or not spec.shipped
+        why = "you download it yourself" if own else "it is part of Trackshade"
+        source = spec.source if isinstance(spec, ModelSpec) else ""
+        raise ModelError(
+            "nothing-to-fetch",
+            f"There is nothing to fetch for the model {spec.name}: {why}.",
+            f"Download it from {source}, then name the folder to `trackshade models add`." if source else None,
+        )
     listings: list[tuple[Download, Listing]] = []
     for download in downloads:
         if (download.folder / download.index).is_file():

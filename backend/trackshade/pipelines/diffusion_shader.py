@@ -32,6 +32,7 @@ from ..models.loading import load_components
 from ..models.track_warp import track_coordinates
 from ..models.warp_guided import WarpGuidedTransformer3DModel
 from .inputs import check_shape, to_images, to_videos
+from .memory import enable_tiling
 
 StepCallback = Callable[["DiffusionShaderPipeline", int, int, dict[str, torch.Tensor]], dict[str, torch.Tensor] | None]
 TRACKING_RANGES = ("training", "demo")
@@ -204,9 +205,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
 
     def enable_vae_tiling(self) -> None:
         """Let the autoencoder work in slices and tiles if it can: less memory, slightly different numbers."""
-        for name in ("enable_slicing", "enable_tiling"):
-            if hasattr(self.vae, name):
-                getattr(self.vae, name)()
+        enable_tiling(self.vae)
 
     # Steps of a call
 
@@ -337,6 +336,8 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         `first_step` is the number of steps of the call that came before, which the callback's step counts in.
         """
         self._guidance_scale = sampling.guidance_scale
+        if self.transformer.block_cache is not None:
+            self.transformer.block_cache.reset()
         is_guided, is_tracking_guided = sampling.guidance_scale > 1, sampling.tracking_guidance_scale > 1
         # Predictions in a batch, in this order: without the prompt, without the tracks, with both.
         has_tracks = [True] * is_guided + [False] * is_tracking_guided + [True]

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.memory_presets import MEMORY_CHOICES, choose_preset
@@ -28,7 +29,7 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_pipeline(spec: ModelSpec, device: str | None = None, **options: Any) -> DiffusionShaderPipeline:
+def load_pipeline(spec: ModelSpec, device: str | None = None, **options: Any) -> Any:
     """Load the pipeline of a registered model by the function that its `loader` names; see `load_diffusers`."""
     module, _, function = spec.loader.partition(":")
     return getattr(importlib.import_module(module), function)(spec, device=device, **options)
@@ -40,8 +41,9 @@ def load_diffusers(
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
     memory: str = "auto",
+    loras: Sequence[tuple[Path, float]] = (),
 ) -> DiffusionShaderPipeline:
-    """Load a checkpoint in diffusers' layout, ready to call.
+    """Load a Diffusion as Shader checkpoint, ready to call.
 
     Args:
         spec: Registry entry.
@@ -50,17 +52,49 @@ def load_diffusers(
         progress: Called with the fraction done and with what is being done.
         memory: One of `trackshade.config.memory_presets.MEMORY_CHOICES`; "auto" chooses by the device's free memory.
             The pipeline tells what was chosen as its `memory_preset`.
+        loras: LoRA files (.safetensors) and their strengths; this pipeline takes none.
 
     Raises:
         ModelError: if weights are missing, damaged or wrong, memory does not suffice, or there is no such device.
     """
+
+    def read(precision: torch.dtype) -> DiffusionShaderPipeline:
+        from .diffusion_shader import DiffusionShaderPipeline
+
+        if loras:
+            raise ModelError("bad-input", f"The model {spec.name} takes no LoRA files.", "Leave them out.")
+        return DiffusionShaderPipeline.from_pretrained(model_folder(spec), torch_dtype=precision)
+
+    return load_with(spec, read, device, dtype, progress, memory)
+
+
+def load_with(
+    spec: ModelSpec,
+    read: Callable[[torch.dtype], Any],
+    device: str | None,
+    dtype: torch.dtype | None,
+    progress: Progress | None,
+    memory: str,
+) -> Any:
+    """Read a pipeline and move it to a device with a memory preset.
+
+    Args:
+        spec: Registry entry.
+        read: Reads the pipeline in a precision.
+        device: See `load_diffusers`, as all others.
+        dtype: Precision.
+        progress: Progress.
+        memory: Memory preset.
+
+    Raises:
+        ModelError: See `load_diffusers`.
+    """
     report = progress or (lambda fraction, message: None)
     if not is_present(spec):
-        fix = "Reinstall Trackshade." if spec.shipped else f"Fetch them with `trackshade models fetch {spec.name}`."
         raise ModelError(
             "missing-weights",
             f"The weights of {spec.name} are not on this machine (looked in {model_folder(spec)}).",
-            "Choose its folder again." if spec.folder else fix,
+            _how_to_get(spec),
         )
     if memory not in MEMORY_CHOICES:
         fix = f"Choose one of {', '.join(MEMORY_CHOICES)}."
@@ -68,7 +102,7 @@ def load_diffusers(
     report(0.0, "starting torch")
     import torch
 
-    from .diffusion_shader import DiffusionShaderPipeline, explain_out_of_memory
+    from .diffusion_shader import explain_out_of_memory
     from .memory import apply_preset, free_memory
 
     try:
@@ -80,12 +114,22 @@ def load_diffusers(
     on_cpu = torch_device.type == "cpu"
     report(0.1, f"loading {spec.name}")
     with explain_out_of_memory():
-        pipeline = DiffusionShaderPipeline.from_pretrained(
-            model_folder(spec), torch_dtype=dtype or (torch.float32 if on_cpu else torch.bfloat16)
-        )
+        pipeline = read(dtype or (torch.float32 if on_cpu else torch.bfloat16))
         pipeline.set_progress_bar_config(disable=True)
         report(0.8, f"moving {spec.name} to {torch_device}")
-        pipeline.memory_preset = choose_preset(memory, spec.memory_bytes, free_memory(torch_device))
+        free = free_memory(torch_device)
+        pipeline.memory_preset = choose_preset(memory, spec.memory_bytes, free, spec.preset_bytes)
         apply_preset(pipeline, pipeline.memory_preset, torch_device)
     report(1.0, "ready")
     return pipeline
+
+
+def _how_to_get(spec: ModelSpec) -> str:
+    """Return how the user gets the weights of a model."""
+    if spec.folder:
+        return "Choose its folder again."
+    if spec.shipped:
+        return "Reinstall Trackshade."
+    if spec.revision:
+        return f"Fetch them with `trackshade models fetch {spec.name}`."
+    return f"Download them from {spec.source}, then use the folder with `trackshade models add`."

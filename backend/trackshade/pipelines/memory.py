@@ -4,35 +4,51 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
 from ..config.memory_presets import MemoryPreset
 
-if TYPE_CHECKING:
-    from .diffusion_shader import DiffusionShaderPipeline
+_TRANSFORMERS = ("transformer", "transformer_2")
+_ENCODERS = ("text_encoder", "image_encoder")
 
 
-def apply_preset(pipeline: DiffusionShaderPipeline, preset: MemoryPreset, device: torch.device) -> None:
+def apply_preset(pipeline: Any, preset: MemoryPreset, device: torch.device) -> None:
     """Move a pipeline to a device, or prepare it to visit the device in parts.
 
     On a CPU, "model" offloading has no effect.
     """
+    modules: dict[str, Any] = {
+        name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)
+    }
+    transformers = [modules[name] for name in _TRANSFORMERS if name in modules]
     if preset.is_float8:
-        pipeline.transformer.enable_layerwise_casting(torch.float8_e4m3fn, pipeline.transformer.dtype)
+        for transformer in transformers:
+            transformer.enable_layerwise_casting(torch.float8_e4m3fn, transformer.dtype)
     if preset.offload == "group":
         level, blocks = ("block_level", preset.blocks) if preset.blocks else ("leaf_level", None)
-        apply_group_offloading(pipeline.transformer, device, offload_type=level, num_blocks_per_group=blocks)
-        apply_group_offloading(pipeline.text_encoder, device, offload_type="leaf_level")
-        pipeline.vae.to(device)  # it is small, and works alone
+        for transformer in transformers:
+            apply_group_offloading(transformer, device, offload_type=level, num_blocks_per_group=blocks)
+        for name in _ENCODERS:
+            if name in modules:
+                apply_group_offloading(modules[name], device, offload_type="leaf_level")
+        for name in modules.keys() - {*_TRANSFORMERS, *_ENCODERS}:
+            modules[name].to(device)  # the autoencoder and others are small, and work alone
     elif preset.offload == "model" and device.type != "cpu":
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline.to(device)
     if preset.is_tiled:
-        pipeline.enable_vae_tiling()
+        enable_tiling(pipeline.vae)
+
+
+def enable_tiling(vae: Any) -> None:
+    """Let an autoencoder work in slices and tiles if it can: less memory, slightly different numbers."""
+    for name in ("enable_slicing", "enable_tiling"):
+        if hasattr(vae, name):
+            getattr(vae, name)()
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -11,7 +11,8 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import zmq
 
@@ -30,7 +31,7 @@ from trackshade.server.request_handler import RequestHandler
 from trackshade.server.router_socket import RouterSocket
 from trackshade.server.scheduler import Scheduler
 from trackshade.server.sessions import Sessions, hello_first
-from trackshade.server.worker_pool import WorkerPool
+from trackshade.server.workers import Workers
 
 log = logging.getLogger("trackshade.broker")
 
@@ -46,16 +47,15 @@ class Broker:
     """Serves until `stop` is set. The store, the sockets and the self-pipe are closed by the caller."""
 
     def __init__(
-        self, store: JobStore, clients: RouterSocket, workers: RouterSocket, wake: SelfPipe, options: ServeOptions
+        self, store: JobStore, clients: RouterSocket, workers: Workers, wake: SelfPipe, options: ServeOptions
     ) -> None:
         self.stop = False
         self._store = store
         self._clients = clients
-        self._worker_socket = workers
         self._wake = wake
         self._options = options
         self._sessions = Sessions(store.token)
-        self._workers = WorkerPool(workers, options.devices, store.folder / "logs", options.cancel_grace)
+        self._workers = workers
         self._scheduler = Scheduler(store, self._workers, self._publish, wake.set, defer_queued=options.has_owner)
         memory = MemoryMonitor(options.devices[0] if options.devices else "cpu")
         self._requests = RequestHandler(store, self._sessions, self._scheduler, self._workers, memory)
@@ -66,7 +66,7 @@ class Broker:
     def run(self) -> None:
         """Serve until `stop` is set or nobody has needed the backend for `idle_exit` seconds."""
         poller = zmq.Poller()
-        for source in (self._clients.socket, self._worker_socket.socket, self._wake):
+        for source in (self._clients.socket, self._workers.source, self._wake):
             poller.register(source, zmq.POLLIN)
         while not self.stop and not self._is_idle_for_long():
             ready = dict(poller.poll(int(TICK * 1000)))
@@ -75,11 +75,16 @@ class Broker:
                 self._guarded(self._scheduler.take_verified)
             if self._clients.socket in ready:
                 self._guarded(self._answer_clients)
-            if self._worker_socket.socket in ready:
+            if self._has_messages(ready):
                 self._guarded(lambda: self._workers.receive(self._scheduler.take_message))
             if time.monotonic() - self._last_check > TICK:
                 self._guarded(self._check)
             self._guarded(self._scheduler.run_queued)
+
+    def _has_messages(self, ready: Mapping[Any, int]) -> bool:
+        """Return whether the poll has found messages of workers; it names files by their descriptors."""
+        source = self._workers.source
+        return source in ready or (isinstance(source, SelfPipe) and source.fileno() in ready)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Do a part of the work. What goes wrong in it is logged, and ends neither the other parts nor the process."""

@@ -59,6 +59,8 @@ class JobRun:
     timings: dict[str, float]
     memory: dict[str, Any] = field(default_factory=dict)  # memory preset of the video model, once it has run
     view: int = 0  # camera of a shot with several that this part of the job is about
+    views: int = 1  # number of cameras of the whole job
+    used: dict[str, Any] = field(default_factory=dict)  # what the video model was given, once it has run
 
     @cached_property
     def report(self) -> Callable[..., None]:
@@ -103,6 +105,8 @@ class JobRun:
     ) -> dict[str, Any]:
         """Write the result; see `write_result`."""
         fit = {"frame_map": self.fit.frame_map.to_dict(), "size_fit": self.fit.size_fit.to_dict()}
+        if self.used:
+            fit["inputs"] = self.used
         if self.memory:
             fit["memory"] = self.memory
             warnings = [*warnings, *([self.memory["warning"]] if "warning" in self.memory else [])]

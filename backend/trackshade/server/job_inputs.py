@@ -24,6 +24,7 @@ class JobInputs:
     input_render: StoredFrames | None
     light: StoredFrames | None
     keys: dict[int, np.ndarray]
+    references: tuple[np.ndarray, ...] = ()
 
 
 def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
@@ -34,6 +35,7 @@ def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
         None if render is None else StoredFrames(store, render),
         None if light is None else StoredFrames(store, light),
         {sample: store.array(entry) for sample, entry in manifest.keys.items()},
+        tuple(store.array(entry) for entry in manifest.references),
     )
 
 

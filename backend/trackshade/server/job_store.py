@@ -23,6 +23,7 @@ import msgpack
 
 from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import JobError, OutputError, ProtocolError
+from trackshade.core.file_systems import network_file_system
 from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
@@ -76,11 +77,17 @@ class JobStore:
     """Opens the store in `folder`, creates it if there is none, and locks it until `close`.
 
     Raises:
-        OutputError: "store-in-use" if another backend has it, "store-unwritable" or "store-damaged".
+        OutputError: "store-in-use" if another backend has it, "network-store", "store-unwritable" or "store-damaged".
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder = Path(os.path.abspath(folder))
+        if (network := network_file_system(folder)) is not None:
+            raise OutputError(
+                "network-store",
+                f"The job store {folder} is on a network file system ({network}), which cannot lock a database.",
+                "Choose a folder on a local disk with --store or TRACKSHADE_HOME; results are fetched from there.",
+            )
         try:
             for name in ("results", "logs"):
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)

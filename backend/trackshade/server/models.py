@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,28 +18,28 @@ from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError
 from trackshade.ipc import protocol as states
-from trackshade.server.job import JobRun, Reporter, encode_preview, timed
-from trackshade.server.stills import load_look
+from trackshade.server.job import JobRun, encode_preview, timed
+from trackshade.server.memory import measure_main_memory
+from trackshade.server.model_inputs import check_model, collect_inputs, describe_inputs
+from trackshade.server.stills import load_look, parse_lora
 
 if TYPE_CHECKING:
-    from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
+    from trackshade.pipelines.families.family import ModelFamily, ModelInputs
     from trackshade.pipelines.look_stills import LookPipeline
     from trackshade.pipelines.motion import MotionPipeline
-
-FIRST_FRAME_STAGE = "First frame from the prompt"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model on a device, kept between jobs, and the digest of its weights, computed in the background."""
 
-    pipeline: DiffusionShaderPipeline
+    model: ModelFamily
     digest: Future[str]
 
     @property
     def preset(self) -> MemoryPreset:
         """How it uses the device's memory."""
-        return self.pipeline.memory_preset
+        return self.model.memory_preset
 
 
 class Models:
@@ -48,31 +48,35 @@ class Models:
     def __init__(self, device: str | None) -> None:
         """Load models on a device later; None for the best one."""
         self._device = device
-        self._loaded: tuple[str, LoadedModel] | None = None
+        self._loaded: tuple[tuple[str, tuple[str, ...]], LoadedModel] | None = None
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
         self._motion: tuple[str, MotionPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
-    def load(self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto") -> LoadedModel:
-        """Load a video model, unless it is the last one that was loaded. Raise ModelError.
+    def load(
+        self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto", loras: Sequence[str] = ()
+    ) -> LoadedModel:
+        """Load a video model with LoRA files, unless it is the last one that was loaded. Raise ModelError.
 
         "auto" keeps a loaded model's memory preset; see `trackshade.config.memory_presets`.
         """
-        if self._loaded is not None and self._loaded[0] == spec.name:
+        wanted = (spec.name, tuple(loras))
+        if self._loaded is not None and self._loaded[0] == wanted:
             preset = self._loaded[1].preset
-            if memory == "auto" or choose_preset(memory, spec.memory_bytes, None) == preset:
+            if memory == "auto" or choose_preset(memory, spec.memory_bytes, None, spec.preset_bytes) == preset:
                 return self._loaded[1]
         self._loaded = self._look = None  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
-        from trackshade.pipelines.loading import load_pipeline
+        from trackshade.pipelines.families.loading import load_model
 
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
-        pipeline = load_pipeline(spec, self._device, progress=progress, memory=memory)
-        loaded = LoadedModel(pipeline, self._background.submit(digest, registry.model_folder(spec)))
-        self._loaded = (spec.name, loaded)
+        files = [parse_lora(text) for text in loras]
+        model = load_model(spec, self._device, progress=progress, memory=memory, **({"loras": files} if files else {}))
+        loaded = LoadedModel(model, self._background.submit(digest, registry.model_folder(spec)))
+        self._loaded = (wanted, loaded)
         return loaded
 
     def load_look(self, settings: ShadeSettings, report: Callable[..., None]) -> LookPipeline:
@@ -113,7 +117,7 @@ class Models:
         self._loaded = self._look = None
         run.reporter.report(states.LOADING, "Loading PyTorch")
         from trackshade.pipelines.multiview.arms import DEFAULT
-        from trackshade.pipelines.multiview.cells import sample_cells
+        from trackshade.pipelines.multiview.cells import batch_for_memory, sample_cells
         from trackshade.pipelines.multiview.matrix import MatrixModel
 
         settings = run.settings
@@ -122,14 +126,16 @@ class Models:
         with timed(run.timings, "load"):
             model = MatrixModel.load(shipped if shipped.is_dir() else name)
         shot = run.fit.apply(run.shot)
+        batch = batch_for_memory(settings.memory, shot.size, measure_main_memory().get("free"))
 
         def progress(done: int, total: int) -> None:
             run.reporter.report(states.RUNNING, "Sampling all cameras", step=done, steps=total)
 
         def sample() -> np.ndarray:
             return sample_cells(
-                model, shot, given, arm=settings.arm or DEFAULT, seed=settings.seed, size=shot.size, progress=progress
-            )
+                model, shot, given, arm=settings.arm or DEFAULT, seed=settings.seed, size=shot.size,
+                clips_per_batch=batch, progress=progress,
+            )  # fmt: skip
 
         with timed(run.timings, "shade"):
             return dict(enumerate(run.work.images("cells", sample)))
@@ -144,30 +150,33 @@ class Models:
 
         Raises:
             ModelError: The model cannot be loaded.
+            ShotError: It needs a first frame and there is none, or a clay render cannot be used.
+            UsageError: It cannot be run with these settings.
         """
+        check_model(run.spec, run.settings, first_frame is not None)
+        run.used.update(describe_inputs(run, first_frame is not None))
         with timed(run.timings, "load"):
             loaded = self._load_or_retry(run, run.settings.memory)
         made = [loaded]  # a model that has run out of memory must not be kept alive here
         del loaded
 
         def make() -> np.ndarray:
-            frames = run.tracking.frames
-            if still and made[0].pipeline.still_guidance:  # other models make no image alone
-                frames = frames[:1]
+            inputs = collect_inputs(run, first_frame)
             try:
-                return _shade(made[0].pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
+                return _sample(made[0].model, run, inputs, still, name)
             except ModelError as error:
                 following = self._after_error(run, error, made[0].preset)
             made.clear()
             made.append(self._load(run, following.name))
-            return _shade(made[0].pipeline, run.spec, run.settings, frames, first_frame, run.reporter)
+            return _sample(made[0].model, run, inputs, still, name)
 
+        name = f"model-{run.view}" if run.view else "model"
         with timed(run.timings, "shade"):
-            images = run.work.images(f"model-{run.view}" if run.view else "model", make)
+            images = run.work.images(name, make)
         return images[:1] if still else images, {run.spec.name: made[0].digest.result()}
 
     def _load(self, run: JobRun, memory: str) -> LoadedModel:
-        loaded = self.load(run.spec, run.reporter.report, memory)
+        loaded = self.load(run.spec, run.reporter.report, memory, run.settings.video_loras)
         run.memory["preset"] = loaded.preset.name
         if loaded.preset.name != "full":
             run.reporter.report(states.LOADING, memory_sentence(loaded.preset))
@@ -180,7 +189,8 @@ class Models:
         from trackshade.pipelines.loading import default_device
         from trackshade.pipelines.memory import free_memory
 
-        return choose_preset(memory, spec.memory_bytes, free_memory(torch.device(self._device or default_device())))
+        free = free_memory(torch.device(self._device or default_device()))
+        return choose_preset(memory, spec.memory_bytes, free, spec.preset_bytes)
 
     def _load_or_retry(self, run: JobRun, memory: str) -> LoadedModel:
         try:
@@ -191,7 +201,7 @@ class Models:
 
     def _after_error(self, run: JobRun, error: ModelError, preset: MemoryPreset) -> MemoryPreset:
         """Return the preset to try once after the device ran out of memory, and say so. Raise any other error again."""
-        following = next_preset(preset, run.spec.memory_bytes)
+        following = next_preset(preset, run.spec.memory_bytes, run.spec.preset_bytes)
         if error.code != "out-of-memory" or following is None or "warning" in run.memory:
             raise error
         self._loaded = None
@@ -204,52 +214,21 @@ class Models:
         return following
 
 
-def _shade(
-    pipeline: DiffusionShaderPipeline,
-    spec: ModelSpec,
-    settings: ShadeSettings,
-    tracking_frames: np.ndarray,  # [N, h, w, 3] uint8; a single one for a first frame alone
-    first_frame: np.ndarray | None,
-    reporter: Reporter,
-) -> np.ndarray:
-    """Run the pipeline, reporting each step; return the shaded frames, uint8 [N, h, w, 3]."""
-    import torch
+def _sample(model: ModelFamily, run: JobRun, inputs: ModelInputs, still: bool, name: str) -> np.ndarray:
+    """Run a model, reporting each step; return its frames, uint8 [N, h, w, 3]."""
+    from trackshade.pipelines.families.family import SamplingOptions
 
-    steps = spec.steps if settings.steps is None else settings.steps
-    guidance = spec.guidance if settings.guidance is None else settings.guidance
-    stages = pipeline.stages(len(tracking_frames), has_first_frame=first_frame is not None)
-    is_still = len(tracking_frames) == 1
-    if is_still:
-        guidance = max(guidance, pipeline.still_guidance)
-    total = steps * len(stages)  # the first frame takes as many as the video
+    settings, reporter = run.settings, run.reporter
 
-    def on_step_end(pipe: DiffusionShaderPipeline, step: int, _: int, tensors: dict[str, Any]) -> None:
-        done = step + 1
-        is_due = settings.preview_every and done % settings.preview_every == 0 and done < total
-        preview = encode_preview(pipe.preview_frame(tensors["denoised"])) if is_due else None
-        is_first_frame = is_still or pipe.stage == "first frame"
-        message = f"{FIRST_FRAME_STAGE}, step {done} of {steps}" if is_first_frame else ""
-        reporter.report(states.RUNNING, message, preview, step=done, steps=total)
+    def on_step(done: int, total: int, message: str = "", preview: Callable[[], np.ndarray] | None = None) -> None:
+        is_due = settings.preview_every and 0 < done < total and done % settings.preview_every == 0
+        image = encode_preview(preview()) if is_due and preview is not None else None
+        reporter.report(states.RUNNING, message, image, step=done, steps=total)
         if done == total:
             reporter.report(states.DECODING, "Decoding the frames")
 
-    begins_with_still = is_still or "first frame" in stages
-    reporter.report(states.RUNNING, FIRST_FRAME_STAGE if begins_with_still else "", step=0, steps=total)
-    output: Any = pipeline(
-        settings.prompt,
-        image=None if first_frame is None else np.array(first_frame),
-        tracking_video=tracking_frames,
-        negative_prompt=spec.negative_prompt if settings.negative_prompt is None else settings.negative_prompt,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        use_dynamic_cfg=spec.dynamic_guidance and settings.guidance is None,
-        generator=torch.Generator("cpu").manual_seed(settings.seed),
-        tracking_range=settings.tracking_range,
-        control_scale=settings.control_scale,
-        control_start=settings.control_start,
-        control_end=settings.control_end,
-        output_type="uint8",
-        callback_on_step_end=on_step_end,
-        callback_on_step_end_tensor_inputs=("denoised",),
-    )
-    return output[0][0]
+    def keep(part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        return run.work.images(f"{name}-{part}", make)
+
+    model.set_cache(settings.cache)
+    return model.sample(inputs, SamplingOptions.of(run.spec, settings, still), on_step, keep)

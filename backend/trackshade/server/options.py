@@ -18,6 +18,8 @@ class ServeOptions:
     endpoint: str | None = None  # `ipc://PATH` or `tcp://HOST:PORT`; None for a socket of the store's own
     store: Path | None = None  # None for the per-user one (a private backend takes the first free one)
     devices: tuple[str, ...] = ("auto",)  # one worker process for each; empty to accept jobs only
+    ray: str | None = None  # address of a Ray cluster whose nodes run the workers, or "local"; None for this machine
+    workers: int | None = None  # number of workers on a Ray cluster at most; None for as many as it has room for
     connection_file: Path | None = None  # None for the per-user file
     private: bool = False  # exit when standard input closes, that is when the parent process ends
     owners: Path | None = None  # exit when this folder has no owner any more (see `trackshade.ipc.locks`)
@@ -40,7 +42,9 @@ class ServeOptions:
         """Make the options from values of the command line, by their keys."""
         given = {key: value for key, value in values.items() if value is not None}
         devices, workers = given.pop("device", ["auto"]), given.pop("workers", None)
-        if workers is not None:
+        if given.get("ray") is not None:
+            given["workers"] = workers
+        elif workers is not None:
             devices = [devices[number % len(devices)] for number in range(workers)]
         for key in {"store", "connection_file", "owners", "curve"} & given.keys():
             given[key] = Path(given[key])
@@ -49,7 +53,6 @@ class ServeOptions:
 
 _OPTIONS = (
     *SERVE,
-    Option("--workers", "Number of workers, which share the devices in turn; 0 to accept jobs only.", "N", kind=int),
     Option("--connection-file", "Where to write address and token. Default: one for this user.", "FILE"),
     Option("--private", "Exit when standard input closes.", default=False, kind=bool),
     Option("--owners", "Exit when this folder has no owner's lock any more.", "DIR"),

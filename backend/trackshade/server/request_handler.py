@@ -35,7 +35,7 @@ from trackshade.server.job_store import JobStore, StoredEvent, StoredJob, event_
 from trackshade.server.memory import MemoryMonitor, total_main_memory
 from trackshade.server.scheduler import Scheduler
 from trackshade.server.sessions import Session, Sessions
-from trackshade.server.worker_pool import WorkerPool
+from trackshade.server.workers import Workers
 
 EVENTS_PER_REPLY = 32
 JOBS_PER_REPLY = 100
@@ -50,7 +50,7 @@ class RequestHandler:
     """Answers the requests of clients that have said hello."""
 
     def __init__(
-        self, store: JobStore, sessions: Sessions, scheduler: Scheduler, workers: WorkerPool, memory: MemoryMonitor
+        self, store: JobStore, sessions: Sessions, scheduler: Scheduler, workers: Workers, memory: MemoryMonitor
     ) -> None:
         self._store = store
         self._sessions = sessions

@@ -15,7 +15,8 @@ from trackshade.ipc import Manifest, Message
 from trackshade.ipc.protocol import CANCELLED, DONE, FAILED, FINAL_STATES, LOADING, QUEUED
 from trackshade.server.chunk_store import ChunkVerifier
 from trackshade.server.job_store import JobStore, StoredEvent, StoredJob
-from trackshade.server.worker_pool import WorkerDeath, WorkerPool
+from trackshade.server.worker_pool import WorkerDeath
+from trackshade.server.workers import Workers
 
 log = logging.getLogger("trackshade.broker")
 
@@ -32,7 +33,7 @@ class Scheduler:
     def __init__(
         self,
         store: JobStore,  # holds everything that has to survive a restart
-        workers: WorkerPool,
+        workers: Workers,
         publish: Callable[[StoredEvent], None],  # sends an event to its subscribers
         wake: Callable[[], None],  # ends the broker's poll; called by the thread that verifies chunks
         defer_queued: bool,  # whether jobs left by an earlier backend wait until a client asks for them
@@ -164,7 +165,7 @@ class Scheduler:
             self._finish(job, {"state": CANCELLED})
         elif self._store.result(job).is_dir():
             self._finish(job, {"state": DONE, "summary": {}})
-        elif self._count_death(job) > 1:
+        elif not death.is_lost and self._count_death(job) > 1:
             self._finish(job, error)
         else:
             self._record(job, {"state": QUEUED, "message": death.error.message + " The job starts again."})

@@ -37,6 +37,8 @@ from trackshade.server.job_store import JobStore
 from trackshade.server.options import ServeOptions
 from trackshade.server.router_socket import CURVE_DOMAIN, RouterSocket
 from trackshade.server.sessions import is_hello
+from trackshade.server.worker_pool import WorkerPool
+from trackshade.server.workers import Workers
 
 MAX_PRIVATE_STORES = 64
 CHECK_OWNERS_EVERY = 0.5  # seconds
@@ -79,8 +81,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         address = options.endpoint or _local_endpoint(store.folder, "broker")
         gate = Gate(address, clients.endpoint, functools.partial(is_hello, store.token), keys is not None)
         stack.callback(gate.close)
-        workers = RouterSocket(context, _local_endpoint(store.folder, "workers"))
-        stack.callback(workers.close)
+        workers = _workers(options, store, context, stack)
         wake = SelfPipe()
         stack.callback(wake.close)
         broker = Broker(store, clients, workers, wake, options)
@@ -93,6 +94,21 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         if on_ready is not None:
             on_ready(info)
         broker.run()
+
+
+def _workers(
+    options: ServeOptions, store: JobStore, context: zmq.Context[zmq.Socket[bytes]], stack: ExitStack
+) -> Workers:
+    """Return what runs the jobs: processes on this machine, or actors on a Ray cluster. `Broker.close` ends them."""
+    if options.ray is not None:
+        from trackshade.server.ray_cluster import RayCluster
+        from trackshade.server.ray_pool import RayPool
+
+        cluster = RayCluster(options.ray, on_cpu=options.devices[:1] == ("cpu",))
+        return RayPool(cluster, options.cancel_grace, options.workers)
+    socket = RouterSocket(context, _local_endpoint(store.folder, "workers"))
+    stack.callback(socket.close)
+    return WorkerPool(socket, options.devices, store.folder / "logs", options.cancel_grace)
 
 
 def _open_store(options: ServeOptions) -> JobStore:

@@ -83,6 +83,7 @@ class JobRunner:
                 frame_rule=settings.frame_rule,
                 size_mode=settings.size_mode,
                 size=settings.model_size,
+                frame_counts=spec.frame_counts_for(len(shot.frame_numbers), float(shot.fps), settings.frame_rule),
             )
         if settings.output == "stills":
             look = self._models.load_look(settings, reporter.report)

@@ -152,7 +152,7 @@ def _view_of(run: JobRun, view: int, folder: Path) -> JobRun:
     if view:
         of_model = tracking.shot is not run.shot
         tracking = tracking_video(run.fit.apply(shot) if of_model else shot, needs_surface=False)
-    return replace(run, shot=shot, tracking=tracking, folder=folder, view=view)
+    return replace(run, shot=shot, tracking=tracking, folder=folder, view=view, views=len(run.shot.cameras))
 
 
 def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyPictures, list[str], dict[str, str]]:

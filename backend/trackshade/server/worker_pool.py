@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import zmq
+
 from trackshade.core.errors import JobError, ProtocolError
 from trackshade.core.processes import end_process, last_log_line, open_log, this_python
 from trackshade.ipc import Message, decode
@@ -62,6 +64,7 @@ class WorkerDeath:
     was_cancelled: bool  # whether it was killed because it did not answer a cancel
     error: JobError  # why it ended
     gave_up: bool  # whether workers have died so often before they were ready that queued jobs should fail
+    is_lost: bool = False  # whether the machine is to blame and not the job, which then starts again
 
 
 class WorkerPool:
@@ -73,6 +76,11 @@ class WorkerPool:
         self._logs = logs
         self._cancel_grace = cancel_grace
         self._failed: list[WorkerSlot] = []  # those whose process could not be started
+
+    @property
+    def source(self) -> zmq.Socket[bytes]:
+        """What the broker polls for messages of workers."""
+        return self._socket.socket
 
     def find_idle(self) -> WorkerSlot | None:
         """Return a worker that is ready and has no job."""

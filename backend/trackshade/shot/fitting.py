@@ -103,6 +103,7 @@ def plan_fit(
     frame_rule: str = "auto",
     size_mode: str = "pad",
     size: tuple[int, int] | None = None,
+    frame_counts: tuple[int, ...] | None = None,
 ) -> ShotFit:
     """Decide which samples of a shot a model sees, and at what size.
 
@@ -113,6 +114,7 @@ def plan_fit(
             "resample".
         size_mode: "pad" or "crop"; see `SizeFit`.
         size: (width, height) of the model, pixels; None for the nearest in aspect.
+        frame_counts: those of the model's frame counts that are considered; None for all.
 
     Raises:
         ShotError: the shot is too short for the rule, or the model has no such size.
@@ -128,7 +130,7 @@ def plan_fit(
     sizes = spec.sizes if size is None else (size,)
     if aspect == (1.0, 1.0) and shot.size in sizes:
         sizes = (shot.size,)
-    frame_map, positions = _fit_frames(shot, spec.allowed_frame_counts, frame_rule)
+    frame_map, positions = _fit_frames(shot, frame_counts or spec.allowed_frame_counts, frame_rule)
     return ShotFit(frame_map, fit_size(shot.size, aspect, sizes, size_mode), positions)
 
 

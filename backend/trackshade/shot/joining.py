@@ -9,13 +9,15 @@ keeps its latest state.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trackshade.core.errors import ShotError
+from trackshade.core.fitting import FrameMap
 from trackshade.shot.model import Shot
 from trackshade.shot.parts import CameraTrack, Cutout, Geometry, MeshTrack, ObjectTrack, Surfaces
 from trackshade.shot.segments import History, Segment, SlotVariants, carried_warning, geometries_of
@@ -35,7 +37,21 @@ def join(tracks: TrackSet) -> Shot:
     frames = tracks.order.frames()
     tracks.check_complete()
     samples = [Shot.load(tracks.path(frame)) for frame in frames.frame_numbers]
-    _check_sizes(tracks, samples)
+    check_sizes(tracks.folder, samples)
+    return join_samples(samples, frames)
+
+
+def join_samples(samples: list[Shot], frames: FrameMap) -> Shot:
+    """Return the shot of samples in the order of their frames.
+
+    Args:
+        samples: A shot with one sample for each frame. Its source has "keys", which says for each mesh where it is
+            among the instances, and "topology", which is equal for geometries whose vertices and faces correspond.
+        frames: The frames.
+
+    Raises:
+        ShotError: A sample does not have these lists.
+    """
     meshes: dict[MeshKey, MeshIndices] = {}
     for t, sample in enumerate(samples):
         for mesh, key in enumerate(_mesh_keys(sample)):
@@ -68,6 +84,7 @@ def join(tracks: TrackSet) -> Shot:
         fps=frames.fps,
         size=samples[0].size,
         camera=_join_cameras([sample.camera for sample in samples]),
+        more_cameras=tuple(map(_join_cameras, zip(*(sample.more_cameras for sample in samples), strict=True))),
         geometries=geometries,
         meshes=tuple(tracks_of_meshes),
         objects=_join_objects(samples),
@@ -87,13 +104,14 @@ def join(tracks: TrackSet) -> Shot:
     )
 
 
-def _check_sizes(tracks: TrackSet, samples: list[Shot]) -> None:
+def check_sizes(folder: Path, samples: Sequence[Shot]) -> None:
+    """Raise ShotError("mixed-set") unless all shots of a folder have one size."""
     sizes = {sample.size for sample in samples}
     if len(sizes) > 1:
         text = " and ".join(sorted(f"{width}×{height}" for width, height in sizes))
         raise ShotError(
             "mixed-set",
-            f"The tracks in {tracks.folder} are of renders of different sizes: {text}.",
+            f"The tracks in {folder} are of renders of different sizes: {text}.",
             "Render all frames at one size.",
         )
 
@@ -244,7 +262,7 @@ def _join_objects(samples: list[Shot]) -> tuple[ObjectTrack, ...]:
     return tuple(ObjectTrack(name, kind, _hold_matrices(rows, len(samples))) for name, (kind, rows) in found.items())
 
 
-def _join_cameras(cameras: list[CameraTrack]) -> CameraTrack:
+def _join_cameras(cameras: Sequence[CameraTrack]) -> CameraTrack:
     return CameraTrack(
         name=cameras[0].name,
         sources=tuple(camera.sources[0] for camera in cameras),

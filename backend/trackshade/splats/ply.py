@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 def write_splat_ply(path: Path, frame: SplatFrame, width: float = WIDTH, opacity: float = OPACITY) -> None:
-    """Write the splats of a frame.
+    """Write the splats of a frame, whose number in the scene is a comment in the header.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def write_splat_ply(path: Path, frame: SplatFrame, width: float = WIDTH, opacity
     rows[:, 10:13] = np.log(width * frame.size)
     rows[:, 13:17] = frame.rotation
     header = [
-        "ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}",
+        "ply", "format binary_little_endian 1.0", f"comment frame {frame.number:g}", f"element vertex {len(rows)}",
         *(f"property float {name}" for name in COLUMNS), "end_header", "",
     ]  # fmt: skip
     path.write_bytes("\n".join(header).encode() + rows.tobytes())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
+from ...config.memory_presets import GIB
 from ...core.errors import UsageError
 from ...core.resampling import resample
 from ...propagation.poses import resize_shot
@@ -22,7 +23,26 @@ from .warping import ReferenceWarp
 
 STEPS = 6
 SIGMAS = (0.05, 20.0)  # least and greatest noise level
+MOST_CLIPS = 16  # that are denoised in one call; more are not faster
+BASE_BYTES = 700 << 20  # of the process with mini-matrix, measured
+BYTES_PER_PIXEL = 300  # of a clip, for each pixel of its cells, measured on mini-matrix with 144x96 and 288x192
+_SHARE = 0.8  # of the memory that is used
 LONGEST_CLIP = 17  # cells of a clip, as in the model's training
+
+
+def batch_for_memory(memory: str, size: tuple[int, int], free: int | None) -> int:
+    """Return how many clips may be denoised in one call.
+
+    Args:
+        memory: one of `trackshade.config.memory_presets.MEMORY_CHOICES`: GiB, "auto" for what is free, or "full".
+        size: (width, height) of the cells.
+        free: bytes of free memory; None if that is unknown.
+    """
+    limit = {"full": None, "auto": free}[memory] if memory in ("full", "auto") else int(memory) * GIB
+    if limit is None:
+        return MOST_CLIPS
+    clip = BYTES_PER_PIXEL * LONGEST_CLIP * size[0] * size[1]
+    return min(MOST_CLIPS, max(1, (int(_SHARE * limit) - BASE_BYTES) // clip))
 
 
 def sample_cells(
@@ -34,7 +54,7 @@ def sample_cells(
     steps: int = STEPS,
     seed: int = 0,
     size: tuple[int, int] = (144, 96),
-    clips_per_batch: int = 16,
+    clips_per_batch: int = MOST_CLIPS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Sample all cells of a shot.

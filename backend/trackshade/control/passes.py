@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,10 +17,8 @@ from trackshade.core.colors import to_uint8
 from trackshade.shot import Shot
 from trackshade.shot.track_colors import inverse_range, nearness
 
-PASSES = ("depth", "normal", "flow", "index")
 _RANGE_FRAMES = 9  # frames that the range of the pictures is measured on
-_NO_DEPTH = 1e10  # metres
-_BACKGROUND = 61  # gray of what nothing covers in clay pictures, as in Blender's viewport
+BACKGROUND = 61  # gray of what nothing covers in clay pictures, as in Blender's viewport
 _CLAY_LIGHT = np.array([0.3, 0.5, 0.8]) / np.linalg.norm([0.3, 0.5, 0.8])  # direction to it, in the axes of normals
 
 
@@ -136,14 +133,18 @@ class PassRange:
 
 
 def measure_range(shot: Shot, flow: bool = True) -> PassRange:
-    """Measure the range of depths and flows on up to nine frames, spread evenly over the shot."""
+    """Measure the range of depths and flows on up to nine frames, spread evenly over the shot.
+
+    If all surfaces have one depth, the range begins at infinity, so that they are white.
+    """
     step = max(1, -(-len(shot.frame_numbers) // _RANGE_FRAMES))
     inverse, lengths = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     for passes in frame_passes(shot, flow, range(0, len(shot.frame_numbers), step)):
         inverse.append(1.0 / passes.depth[np.isfinite(passes.depth)])
         lengths.append(np.linalg.norm(passes.flow[passes.flow[..., 2] > 0][:, :2], axis=1))
     moving = np.concatenate(lengths)
-    return PassRange(inverse_range(np.concatenate(inverse)), float(np.percentile(moving, 98)) if moving.size else 0.0)
+    low, high = inverse_range(np.concatenate(inverse))
+    return PassRange((low if low < high else 0.0, high), float(np.percentile(moving, 98)) if moving.size else 0.0)
 
 
 def depth_picture(passes: FramePasses, limits: PassRange) -> np.ndarray:
@@ -178,37 +179,5 @@ def index_picture(passes: FramePasses) -> np.ndarray:
 def clay_picture(passes: FramePasses) -> np.ndarray:
     """Return the surfaces in gray clay under a light beside the camera, [H, W, 3] uint8."""
     light = 0.3 + 0.55 * np.clip(passes.normal @ _CLAY_LIGHT, 0, 1)
-    gray = np.where(passes.index > 0, to_uint8(light), np.uint8(_BACKGROUND))
+    gray = np.where(passes.index > 0, to_uint8(light), np.uint8(BACKGROUND))
     return np.repeat(gray[..., None], 3, axis=-1)
-
-
-def write_exr_passes(shot: Shot, folder: Path, report: Callable[[int], None] = lambda done: None) -> None:
-    """Write `depth/0001.exr`, `normal/`, `flow/` and `index/` in 32-bit floats; see `FramePasses`.
-
-    Depth and index have the channel Y, as Blender reads a single channel of no other name. Depth is 1e10 where nothing
-    is, as in Blender's own pass.
-    """
-    for name in PASSES:
-        (folder / name).mkdir()
-    for t, passes in enumerate(frame_passes(shot)):
-        file = f"{t + 1:04d}.exr"
-        _write_exr(folder / "depth" / file, np.minimum(passes.depth, _NO_DEPTH)[..., None], ("Y",))
-        _write_exr(folder / "normal" / file, passes.normal, ("R", "G", "B"))
-        _write_exr(folder / "flow" / file, passes.flow, ("R", "G", "B"))
-        _write_exr(folder / "index" / file, passes.index[..., None].astype(np.float32), ("Y",))
-        report(t + 1)
-
-
-def _write_exr(path: Path, pixels: np.ndarray, channels: tuple[str, ...]) -> None:
-    import OpenImageIO as oiio
-
-    height, width, _ = pixels.shape
-    spec = oiio.ImageSpec(width, height, len(channels), "float")
-    spec.channelnames = channels
-    spec.attribute("compression", "zip")
-    output = oiio.ImageOutput.create(str(path))
-    if output is None or not output.open(str(path), spec):
-        raise OSError(oiio.geterror() if output is None else output.geterror())
-    written = output.write_image(np.ascontiguousarray(pixels, np.float32))
-    if not output.close() or not written:
-        raise OSError(output.geterror())

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Families of video models on tiny random checkpoints of the published classes, loaded by the real loading code."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.result_shots import at
+from tests.helpers.result_shots import shot as moving_shot
+from tests.helpers.tiny_families import PROMPT, write_family
+from trackshade.config import registry
+from trackshade.config.memory_presets import GIB, choose_preset, next_preset
+from trackshade.config.registry import CONTROL_CLIPS, INPUTS, ModelSpec
+from trackshade.config.settings import ShadeSettings
+from trackshade.control import tracking_video
+from trackshade.core.errors import CancelledError, ShotError, UsageError
+from trackshade.server.job import JobRun
+from trackshade.server.job_inputs import JobInputs
+from trackshade.server.models import Models
+from trackshade.server.propagate import KeptWork
+from trackshade.shot import Shot
+from trackshade.shot.fitting import plan_fit
+
+CASES = {  # family: its model, image size and number of frames of the tests
+    "wan-vace": ("wan-vace-1.3b", (48, 32), 9),
+    "wan-move": ("wan-move-14b", (48, 32), 9),
+    "cogvideox-fun": ("cogvideox-fun-5b-control", (48, 32), 9),
+    "ltx": ("ltx-2.5-layout", (96, 64), 25),
+}
+FAMILIES = pytest.mark.parametrize("family", CASES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("models")
+    for family, (name, _, _) in CASES.items():
+        write_family(folder / name, family)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKSHADE_MODELS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    """Models of one device, of which the last one is kept between tests."""
+    return Models("cpu")
+
+
+def tiny(family: str) -> ModelSpec:
+    """The registry's entry with sizes and frames of the tests; LTX makes them in passes of 17 frames that hold 9."""
+    name, size, count = CASES[family]
+    passes = {"pass_frames": 17, "held_frames": 9} if family == "ltx" else {}
+    return dataclasses.replace(
+        registry.spec(name), allowed_frame_counts=(count,), sizes=(size,), text_length=8, keeps_rate=False, **passes
+    )
+
+
+class Recorder:
+    """Keeps what a job reports; raises once a number of steps are done, if asked for."""
+
+    def __init__(self, cancel_at: int = 0) -> None:
+        self.messages: list[str] = []
+        self.steps: list[int] = []
+        self._cancel_at = cancel_at
+
+    def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
+        self.messages.append(message)
+        if "step" in details:
+            self.steps.append(details["step"])
+            if self._cancel_at and details["step"] >= self._cancel_at:
+                raise CancelledError("cancelled", "Stop.")
+
+    def check(self) -> None:
+        pass
+
+
+def squares(family: str, speed: float = 0.05) -> Shot:
+    _, size, count = CASES[family]
+    near = [at(0.5 - speed * t, 0.3, 1.5, scale=0.4) for t in range(count)]
+    far = [at(speed * t, 0, 0, 2 * speed * t) for t in range(count)]
+    return moving_shot([("Square", far), ("Small", near)], size=size)
+
+
+def picture(family: str, seed: int = 0) -> np.ndarray:
+    """A first frame with areas of a few colors."""
+    _, (width, height), _ = CASES[family]
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return np.ascontiguousarray(blocks.repeat(height // 4, 0).repeat(width // 4, 1))
+
+
+Make = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def make(models: Models, tmp_path: Path) -> Make:
+    """Runs the model of a job and returns its frames."""
+    folders = itertools.count()
+
+    def run(family: str, **changes: Any) -> np.ndarray:
+        first = changes.pop("first", picture(family))
+        job = a_job(family, changes.pop("folder", tmp_path / str(next(folders))), **changes)
+        return models.make_images(job, first, still=False)[0]
+
+    return run
+
+
+def a_job(
+    family: str,
+    folder: Path,
+    shot: Shot | None = None,
+    reporter: Recorder | None = None,
+    inputs: JobInputs | None = None,
+    **settings: Any,
+) -> JobRun:
+    """A job up to where its model's frames are made."""
+    spec, shot = tiny(family), shot or squares(family)
+    steps = None if spec.has_fixed_steps else 2
+    wanted = ShadeSettings(**{"model": spec.name, "steps": steps, "prompt": PROMPT, "points": 60, **settings})
+    fit = plan_fit(shot, spec)
+    tracking = tracking_video(fit.apply(shot))
+    inputs, work = inputs or JobInputs(None, None, None, {}), KeptWork(folder, b"test")
+    return JobRun(shot, spec, wanted, inputs, fit, tracking, work, folder, reporter or Recorder(), {})
+
+
+@FAMILIES
+def test_frames_follow_the_layout_and_the_look_and_are_equal_on_repeat(family: str, make: Make) -> None:
+    made = make(family)
+    _, (width, height), count = CASES[family]
+    assert made.shape == (count, height, width, 3)
+    assert np.array_equal(made, make(family))
+    assert not np.array_equal(made, make(family, shot=squares(family, speed=0.1)))
+    assert not np.array_equal(made, make(family, seed=1))
+    is_painted = "first-frame" in tiny(family).inputs
+    look = make(family, first=picture(family, 5)) if is_painted else make(family, prompt="green floor red")
+    assert not np.array_equal(made, look)
+
+
+@FAMILIES
+def test_steps_are_reported_and_a_job_is_cancelled_between_them(family: str, make: Make, tmp_path: Path) -> None:
+    recorder = Recorder()
+    make(family, reporter=recorder, preview_every=1)
+    total = recorder.steps[-1]
+    assert recorder.steps == list(range(total + 1))
+    with pytest.raises(CancelledError):
+        make(family, reporter=Recorder(cancel_at=total - 1))
+
+
+@FAMILIES
+def test_what_was_made_is_kept_for_another_attempt(family: str, make: Make, tmp_path: Path) -> None:
+    made = make(family, folder=tmp_path / "job")
+    recorder = Recorder()
+    assert np.array_equal(make(family, folder=tmp_path / "job", reporter=recorder), made)
+    assert recorder.steps == []
+
+
+@pytest.mark.parametrize("memory", ["24", "12", "8"])
+@FAMILIES
+def test_memory_presets_make_the_same_or_nearly_the_same_frames(family: str, memory: str, make: Make) -> None:
+    whole = make(family).astype(int)
+    less = make(family, memory=memory).astype(int)
+    assert np.abs(less - whole).mean() < (12 if memory == "8" else 6)  # tiles change the decoded frames slightly
+    assert less.std() > 1
+
+
+def test_a_model_begins_another_attempt_with_the_pass_that_was_not_made(make: Make, tmp_path: Path) -> None:
+    whole = make("ltx", folder=tmp_path / "whole")
+    with pytest.raises(CancelledError):
+        make("ltx", folder=tmp_path / "job", reporter=Recorder(cancel_at=12))  # in the second of two passes
+    recorder = Recorder()
+    assert np.array_equal(make("ltx", folder=tmp_path / "job", reporter=recorder), whole)
+    assert recorder.steps == [0, *range(9, 17)]
+    assert "Pass 2 of 2" in recorder.messages
+
+
+@FAMILIES
+def test_a_first_frame_is_asked_for_where_a_model_needs_one(family: str, make: Make) -> None:
+    if "first-frame" in tiny(family).needs:
+        with pytest.raises(ShotError, match="first frame"):
+            make(family, first=None)
+    else:
+        assert len(make(family, first=None)) == CASES[family][2]
+
+
+def test_a_clip_that_a_model_does_not_follow_and_other_steps_are_refused(make: Make) -> None:
+    with pytest.raises(UsageError, match="it follows layout"):
+        make("ltx", control_clip="depth")
+    with pytest.raises(UsageError, match="8 steps"):
+        make("ltx", steps=20)
+    assert not np.array_equal(make("wan-vace", control_clip="layout"), make("wan-vace", control_clip="depth"))
+
+
+def test_references_change_what_vace_makes(make: Make) -> None:
+    reference = np.full((20, 30, 3), (200, 30, 30), np.uint8)
+    inputs = JobInputs(None, None, None, {}, (reference,))
+    assert not np.array_equal(make("wan-vace"), make("wan-vace", inputs=inputs))
+
+
+def test_the_record_says_what_a_model_was_given(models: Models, tmp_path: Path) -> None:
+    frame = picture("wan-vace")
+    clay = np.full((9, 16, 24, 3), 0.3, np.float16)
+    run = a_job("wan-vace", tmp_path, inputs=JobInputs(frame, None, clay, {4: frame}), control_clip="layout")  # type: ignore[arg-type]
+    models.make_images(run, frame, still=False)
+    assert run.used == {"control": "layout", "source": "clay renders", "pictures": [0, 4], "references": 0}
+
+
+def test_every_entry_of_the_registry_is_complete() -> None:
+    for spec in registry.models():
+        assert spec.controls
+        assert set(spec.controls) <= set(CONTROL_CLIPS)
+        assert set(spec.inputs) <= set(INPUTS)
+        assert set(spec.needs) <= set(spec.inputs)
+        assert spec.control_for("auto") == spec.controls[0]
+        json.dumps(spec.to_dict())
+        if spec.family.startswith("trackshade.pipelines.families.diffusion_shader"):
+            continue
+        assert spec.license_url.startswith("https://")
+        assert spec.source.startswith("https://")
+        assert spec.use.endswith(".")
+        assert spec.download_bytes > GIB
+        assert spec.key_pictures == "video"
+        multiple = {"wan": 16, "ltx": 64, "cog": 16}[spec.name[:3]]
+        assert all(side % multiple == 0 for size in spec.sizes for side in size)
+        step = 8 if spec.name.startswith("ltx") else 4
+        assert all(count % step == 1 for count in spec.allowed_frame_counts)
+
+
+def test_a_frame_rule_is_described_and_the_rate_is_kept() -> None:
+    assert registry.spec("mini").frame_rule == "17"
+    vace = registry.spec("wan-vace-1.3b")
+    assert vace.frame_rule == "4k+1, 5 to 81"
+    assert vace.frame_counts_for(49, 24.0) == (33,)  # two seconds
+    assert vace.frame_counts_for(500, 24.0) == (81,)
+    assert vace.frame_counts_for(49, 24.0, "choose") == vace.allowed_frame_counts
+    assert registry.spec("ltx-2.5-layout").frame_counts_for(1000, 24.0) == (1001,)
+    assert registry.spec("das-cogvideox-5b").frame_counts_for(49, 24.0) == (49,)
+
+
+def test_a_model_has_memory_presets_of_its_own() -> None:
+    spec = registry.spec("wan-vace-14b")
+
+    def chosen(memory: str, free: int | None = None) -> str:
+        return choose_preset(memory, spec.memory_bytes, free, spec.preset_bytes).name
+
+    assert chosen("auto", 80 * GIB) == "full"
+    assert chosen("auto", 48 * GIB) == "24"
+    assert chosen("24") == chosen("auto", 24 * GIB) == "16"  # the parts that take turns do not fit in 24 GB
+    assert chosen("12") == "12"
+    assert chosen("8") == "8"
+    following = next_preset(
+        choose_preset("24", spec.memory_bytes, None, spec.preset_bytes), 56 * GIB, spec.preset_bytes
+    )
+    assert following is not None
+    assert following.name == "12"
