@@ -66,7 +66,7 @@ class MotionPipeline:
             "vae": PatchAutoencoder,
         }
         parts = {
-            name: component.from_pretrained(path, subfolder=name).float().eval().to(device)
+            name: component.from_pretrained(path, subfolder=name, torch_dtype=torch.float32).eval().to(device)
             for name, component in classes.items()
         }
         return cls(MotionNetworks(**parts))
