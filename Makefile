@@ -135,7 +135,7 @@ MINI_MOTION := runs/mini-motion
 TRAIN_MOTION := PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/python -m trackshade_lab.training motion --device cpu --threads 1
 mini-motion: setup
 	@$(TRAIN_MOTION) --out $(MINI_MOTION)/baselines --sources baselines --steps 3200
-	@$(TRAIN_MOTION) --out $(MINI_MOTION)/run --minutes 63 --generator-minutes 30 --baselines $(MINI_MOTION)/baselines
+	@$(TRAIN_MOTION) --out $(MINI_MOTION)/run --minutes 63 --generator-minutes 27 --baselines $(MINI_MOTION)/baselines
 
 docs: setup
 	@.venv/bin/pdoc -d google --no-show-source -o build/docs trackshade

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 """Measures of the motion model's evaluation: what they say of the truth, and of known faults."""
 
 from __future__ import annotations

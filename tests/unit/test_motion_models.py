@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers are typed too loosely for these rules.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+# pyright: reportCallIssue=false
 """The networks of the motion model, tiny and with random weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def cogvideox() -> CogVideoXTransformer3DModel:
     return CogVideoXTransformer3DModel(**COGVIDEOX).eval()
 
 
-def video_inputs() -> dict[str, torch.Tensor]:
+def video_inputs() -> dict[str, Any]:
     generator = torch.Generator().manual_seed(3)
     angles = torch.rand(3 * 4, 16, generator=generator)
     return {

@@ -31,9 +31,6 @@ def pipeline(folder: Path) -> MotionPipeline:
 def footage() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return driving frames [8, 64, 48, 3], crops of hands and a reference as uint8."""
     batch = motion_batch(count=1)
-    assert batch.driving is not None
-    assert batch.hands is not None
-    assert batch.reference is not None
     still = (batch.reference[0] * 255).byte().permute(1, 2, 0)
     return batch.driving.permute(0, 2, 3, 1).numpy(), batch.hands.permute(0, 1, 3, 4, 2).numpy(), still.numpy()
 

@@ -184,7 +184,8 @@ def box_in_render(
     if not places:
         return None
     low, high = np.clip(np.min(places, axis=0), 0, size), np.clip(np.max(places, axis=0), 0, size)
-    return (*map(float, low), *map(float, high)) if (high - low).min() > 2 else None
+    box = float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    return box if (high - low).min() > 2 else None
 
 
 def _describe_scene(scene: bpy.types.Scene, size: tuple[int, int]) -> dict[str, Any]:

@@ -119,12 +119,13 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
 
     def driving_request(self) -> DrivingRequest:
         """Return what of the footage is used; the reference is left out. Raise UsageError."""
+        left, top, right, bottom = map(float, self.box)
         return DrivingRequest(
             mode=self.mode,
             start=self.start,
             end=self.end or None,
             person=self.person or None,
-            box=tuple(map(float, self.box)) if self.use_box else None,
+            box=(left, top, right, bottom) if self.use_box else None,
         )
 
     def bone_table(self) -> dict[str, str] | None:

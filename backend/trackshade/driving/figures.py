@@ -45,6 +45,12 @@ class Figure:
         """[4] its usual box."""
         return np.nanmedian(self.boxes, axis=0)
 
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of its usual box, rounded."""
+        left, top, right, bottom = (float(number) for number in self.box.round(1))
+        return left, top, right, bottom
+
 
 def find_figures(
     frames: np.ndarray,  # [N, H, W, 3] uint8 sRGB, evenly spread over the footage
@@ -84,14 +90,14 @@ def _plain_masks(images: np.ndarray) -> np.ndarray | None:
     masks, plain = [], 0
     for image in images:
         colors = cv2.GaussianBlur(image, (0, 0), 0.8).reshape(-1, 3).astype(np.float64)
-        weights = ring.astype(np.float64)
+        weights, away = ring.astype(np.float64), np.zeros(len(ring))
         for _ in range(4):  # what stands at the border counts less and less
             fitted = terms @ np.linalg.lstsq(terms * weights[:, None], colors * weights[:, None], rcond=None)[0]
             away = np.abs(colors - fitted).max(axis=1)
             weights = ring * np.exp(-((away / 12.0) ** 2))
         spread = float(np.median(away[ring]))
         plain += spread < _PLAIN and np.mean(away[ring] < 25) > 0.8
-        masks.append((away > max(22.0, 5 * spread)).reshape(height, width))
+        masks.append(np.greater(away, max(22.0, 5 * spread)).reshape(height, width))
     return np.stack([_cleaned(mask) for mask in masks]) if plain > 0.7 * len(images) else None
 
 
@@ -219,7 +225,7 @@ def _boxes_of(mask: np.ndarray) -> Boxes:
 def _people(frames: np.ndarray, most: int = 7) -> list[Boxes]:
     """Return boxes of upright people in some frames, [n, 4] in pixels for each frame; none in the other frames."""
     detector = cv2.HOGDescriptor()
-    detector.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
+    detector.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
     height, width = frames.shape[1:3]
     scale = _PEOPLE_SIDE / max(height, width)
     chosen = {*np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int).tolist()}

@@ -92,8 +92,8 @@ def read_driving(
         frames.append(crop(image, crops.centers[t] * ratio, float(crops.heights[t] * ratio), size))
         report("Cropping", 0.5 + 0.5 * len(frames) / len(times))
     clip = np.stack(frames)
-    box = tuple(float(number) for number in figure.box.round(1))
-    return DrivingClip(clip, clip[0] if reference is None else reference, fps, float(times[0]), box, tuple(warnings))
+    shown_reference = clip[0] if reference is None else reference
+    return DrivingClip(clip, shown_reference, fps, float(times[0]), figure.corners, tuple(warnings))
 
 
 def read_picture_crop(path: Path, box: tuple[float, float, float, float] | None, size: tuple[int, int]) -> np.ndarray:
@@ -165,8 +165,7 @@ def _frozen(
     """Return a clip of one frame."""
     figure = _choose(path, request, image[None], np.array([start]), (image.shape[1], image.shape[0]))
     frame = _crop_around(image, figure.box, size)
-    box = tuple(float(number) for number in figure.box.round(1))
-    return DrivingClip(frame[None], frame if reference is None else reference, fps, start, box, warnings)
+    return DrivingClip(frame[None], frame if reference is None else reference, fps, start, figure.corners, warnings)
 
 
 def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

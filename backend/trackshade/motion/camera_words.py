@@ -117,7 +117,7 @@ def angles_of_path(
         raise ShotError(
             "camera-in-figure", "The camera is where the figure is.", "Choose another center, or move the camera."
         )
-    azimuths = np.degrees(np.unwrap(np.arctan2(away[:, 0], -away[:, 1])))
+    azimuths = np.degrees(np.unwrap(np.arctan2(away[:, 0], np.negative(away[:, 1]))))
     return CameraAngles(azimuths, np.degrees(np.arctan2(away[:, 2], flat)), is_absolute=True)
 
 
@@ -132,9 +132,10 @@ def camera_matrices(angles: CameraAngles, distance: float) -> np.ndarray:
     away = np.stack([
         np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)
     ], axis=1)  # fmt: skip
+    ahead = np.negative(away)
     right = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros(len(azimuth))], axis=1)
     matrices = np.tile(np.eye(4), (len(away), 1, 1))
-    matrices[:, :3, :3] = np.stack([right, np.cross(-away, right), -away], axis=1)
+    matrices[:, :3, :3] = np.stack([right, np.cross(ahead, right), ahead], axis=1)
     matrices[:, 2, 3] = distance
     return matrices
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportAttributeAccessIssue=false
 """Motion from footage: motion tokens of a driving video, the rotations they say, and pictures of another figure."""
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ class MotionNetworks:
         azimuth: torch.Tensor,  # [B, T] radians
         elevation: torch.Tensor,  # [B, T] radians
         reference_adapter: ViewAdapter | None = None,
+        exact: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> MotionCondition:
         """Return what the generator is conditioned on.
 
@@ -86,6 +87,8 @@ class MotionNetworks:
             azimuth: those of the frames' cameras.
             elevation: their elevations; the references are taken to be seen at the first frame's.
             reference_adapter: says the pose of the references from the encoder's tokens; that of the frames by default.
+            exact: places [B, T, L, 2] in pixels and depths [B, T, L] in metres of the frames' landmarks, if they are
+                known. Those that the adapter says otherwise.
         """
         batch, count = azimuth.shape
         reference_adapter = reference_adapter or self.adapter
@@ -99,8 +102,11 @@ class MotionNetworks:
         scale, from_center, to_center = fit_framing(pose.landmarks.detach(), seen)
         places = frames.landmarks.unflatten(0, (batch, count))
         places = scale[:, None, None, None] * (places - from_center[:, None, None]) + to_center[:, None, None]
+        depths = frames.depths.unflatten(0, (batch, count))
+        if exact is not None:
+            places, depths = exact
         places = torch.cat([seen[:, None], places], dim=1)
-        depths = torch.cat([pose.depths[:, None], frames.depths.unflatten(0, (batch, count))], dim=1)
+        depths = torch.cat([pose.depths[:, None], depths], dim=1)
         azimuths = torch.cat([reference_azimuth[:, None], azimuth], dim=1)
         elevations = torch.cat([elevation[:, :1], elevation], dim=1)
         guidance = make_guidance(reference, places, depths, azimuths, elevations, scale)

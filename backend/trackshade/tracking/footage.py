@@ -312,7 +312,7 @@ class _Pictures(_Video):
                 data = cv2.imread(str(file), cv2.IMREAD_COLOR)
                 if data is None:
                     raise ShotError("bad-video", f"The picture {file} cannot be read.", "Check the file.")
-                yield number / self._rate, av.VideoFrame.from_ndarray(data, format="bgr24")
+                yield number / self._rate, av.VideoFrame.from_ndarray(np.asarray(data, np.uint8), format="bgr24")
 
 
 def _open(path: Path, rate: float) -> _Video:

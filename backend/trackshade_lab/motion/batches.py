@@ -15,7 +15,7 @@ from .clips import FRAME_SIZE, Clips
 class MotionBatch:
     """N frames of N / F clips; the frames of a clip follow each other.
 
-    Pictures are in 0..1, angles in radians, places in pixels. Pictures that were not rendered are None.
+    Pictures are in 0..1, angles in radians, places in pixels. Pictures that were not rendered are empty.
     """
 
     num_frames: int  # F
@@ -30,12 +30,12 @@ class MotionBatch:
     hands_visible: torch.Tensor  # [N, 2] bool
     reference_azimuth: torch.Tensor  # [N / F]
     reference_landmarks: torch.Tensor  # [N / F, L, 2]
-    driving: torch.Tensor | None  # [N, 3, H, W]
-    hands: torch.Tensor | None  # [N, 2, 3, h, h]
-    target: torch.Tensor | None  # [N, 3, H, W]
-    coverage: torch.Tensor | None  # [N, H, W]
-    reference: torch.Tensor | None  # [N / F, 3, H, W]
-    background: torch.Tensor | None  # [N / F, 3, H, W], without figure
+    driving: torch.Tensor  # [N, 3, H, W]
+    hands: torch.Tensor  # [N, 2, 3, h, h]
+    target: torch.Tensor  # [N, 3, H, W]
+    coverage: torch.Tensor  # [N, H, W]
+    reference: torch.Tensor  # [N / F, 3, H, W]
+    background: torch.Tensor  # [N / F, 3, H, W], without figure
 
     @classmethod
     def from_clips(cls, clips: Clips, device: torch.device | str = "cpu") -> MotionBatch:
@@ -44,8 +44,8 @@ class MotionBatch:
         def flat(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, np.float32)).flatten(0, 1).to(device)
 
-        def pictures(array: np.ndarray | None) -> torch.Tensor | None:
-            return None if array is None else flat(array).movedim(-1, -3).contiguous()
+        def pictures(array: np.ndarray | None) -> torch.Tensor:
+            return torch.empty(0) if array is None else flat(array).movedim(-1, -3).contiguous()
 
         def single(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
@@ -53,7 +53,7 @@ class MotionBatch:
         num_frames = clips.azimuth.shape[1]
         visible = torch.from_numpy(clips.hands_visible).to(device)
         still, background = (
-            None if array is None else single(array).movedim(-1, -3).contiguous()
+            torch.empty(0) if array is None else single(array).movedim(-1, -3).contiguous()
             for array in (clips.reference, clips.background)
         )
         return cls(
@@ -72,7 +72,7 @@ class MotionBatch:
             driving=pictures(clips.driving),
             hands=pictures(clips.hands),
             target=pictures(clips.target),
-            coverage=None if clips.coverage is None else flat(clips.coverage),
+            coverage=torch.empty(0) if clips.coverage is None else flat(clips.coverage),
             reference=still,
             background=background,
         )

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The classes of diffusers are typed too loosely for these rules.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
-"""Training of the generator on motion tokens of a frozen encoder: figures of references, in motion, from any camera."""
+"""Training of the generator on motion tokens of a frozen encoder: figures of references, in motion, from any camera.
+
+Puppets have the true landmarks in training. With those that tokens say, which are some pixels off, the generator learns
+to draw a figure everywhere that it may be: a smear.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +45,7 @@ class GeneratorBatch:
     level: torch.Tensor  # [B] noise levels
     noise: torch.Tensor  # [B, T, C, h, w]
     azimuth: torch.Tensor  # [B] azimuth of the reference as the model takes it, radians
+    exact: bool = True  # whether puppets have the true landmarks of the frames, or those that the source says
 
 
 class GeneratorModel(nn.Module):
@@ -90,9 +95,11 @@ class GeneratorModel(nn.Module):
         elevation = frames.elevation.unflatten(0, (-1, count))
         networks = self.networks(batch.source)
         reference_adapter = self.networks("tokens").adapter
-        return networks.condition(
-            frames.reference, tokens, batch.azimuth, azimuth, elevation, reference_adapter=reference_adapter
-        )
+        exact = None
+        if batch.exact:
+            _, depths = networks.adapter.project(frames.body_landmarks, frames.azimuth, frames.elevation)
+            exact = frames.landmarks.unflatten(0, (-1, count)), depths.unflatten(0, (-1, count))
+        return networks.condition(frames.reference, tokens, batch.azimuth, azimuth, elevation, reference_adapter, exact)
 
     def forward(self, batch: GeneratorBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return estimated and true latents, [B, T, C, h, w] float32."""
@@ -194,7 +201,7 @@ class GeneratorTask:
         noise = torch.randn(*shape, *cells, generator=torch.Generator().manual_seed(0)).to(self.vae.device)
         level = torch.ones(count, device=self.vae.device)
         # As in use: the azimuth of the reference is read from the picture.
-        step = GeneratorBatch(batch, "tokens", level, noise, networks.read_azimuth(batch.reference))
+        step = GeneratorBatch(batch, "tokens", level, noise, networks.read_azimuth(batch.reference), exact=False)
         with torch.autocast(self.vae.device.type, torch.bfloat16, enabled=self.config.bf16):
             condition = model.condition(step)
             latents = networks.estimate(noise, level, condition)

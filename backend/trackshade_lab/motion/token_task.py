@@ -51,13 +51,13 @@ class TokenModel(nn.Module):
             [N, 2L+2]. All float32.
         """
         with torch.autocast(batch.azimuth.device.type, torch.bfloat16, enabled=self.bf16):
-            module = self.sources[source]
+            module = self.sources.get_submodule(source)
             if isinstance(module, MotionEncoder):
                 tokens, layout = module(batch.driving, batch.hands, batch.hands_visible)
                 more = (module.rotations(tokens).float(), layout.float())
             else:
                 tokens, more = module(batch), ()
-            return self.adapters[source].body_landmarks(tokens), *more
+            return _adapter(self, source).body_landmarks(tokens), *more
 
 
 class TokenTask:
@@ -120,7 +120,7 @@ class TokenTask:
 
     def validate(self, run: TrainingRun) -> dict[str, Any]:
         """Measure joints said for unseen clips that another figure drives, by azimuth difference, in pixels."""
-        model = run.model.module if hasattr(run.model, "module") else run.model
+        model = getattr(run.model, "module", run.model)
         figures: dict[str, Any] = {}
         for source in self.sources:
             for difference in (0, 90, 180):
@@ -179,8 +179,9 @@ def mean_landmarks() -> np.ndarray:
 
 
 def _adapter(model: nn.Module, source: str) -> ViewAdapter:
-    module = model.module if hasattr(model, "module") else model
-    return module.adapters[source]
+    adapter = getattr(model, "module", model).get_submodule(f"adapters.{source}")
+    assert isinstance(adapter, ViewAdapter)
+    return adapter
 
 
 def _between(limits: tuple[float, float], progress: float) -> float:

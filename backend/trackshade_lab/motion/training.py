@@ -89,7 +89,6 @@ def _prepare_autoencoder(out: Path, config: MotionConfig, accelerator: Accelerat
         vae = PatchAutoencoder(PATCH_SIZE, config.latent_channels, refiner_width=8, refiner_layers=0)
         clips = sample_clips(np.random.default_rng([config.seed, 43]), 200, ClipOptions(drivers=False))
         frames = MotionBatch.from_clips(clips).target
-        assert frames is not None
         vae.fit(frames * 2 - 1)
         vae.save_pretrained(folder)
     accelerator.wait_for_everyone()
@@ -117,7 +116,7 @@ def _train_generator(
     transformer = build_transformer(config).to(accelerator.device)
     configure_transformer(transformer, config, accelerator)
     model.requires_grad_(False)
-    views: dict[str, nn.Module] = {f"view_{name}": adapter.view for name, adapter in model.adapters.items()}
+    views = _views(model.adapters)
     for view in views.values():
         view.requires_grad_(True)
     modules = {"transformer": transformer, **views}
@@ -212,10 +211,14 @@ def load_transformer(
     """Load the generator of a run, and into adapters what it trained of them. Raise UsageError if there is none."""
     transformer = build_transformer(config)
     weights = load_ema_weights(_require_checkpoint(out, GENERATOR))
-    views = {f"view_{name}": adapter.view for name, adapter in adapters.items()}
-    target = named_parameters({"transformer": transformer, **views})
+    target = named_parameters({"transformer": transformer, **_views(adapters)})
     copy_weights(target, {key: weights[key] for key in target})
     return transformer.eval()
+
+
+def _views(adapters: nn.ModuleDict | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return the parts of view adapters that the generator's stage trains, by their names in checkpoints."""
+    return {f"view_{name}": adapter.get_submodule("view") for name, adapter in adapters.items()}
 
 
 def _require_checkpoint(out: Path, stage: str) -> Path:

@@ -338,7 +338,7 @@ class MotionConfig(RunConfig):
     attention_head_dim: int = _model("Channels of an attention head.", 64)
     num_layers: int = _model("Transformer blocks of the generator.", 4)
     latent_channels: int = _model("Channels of the latents.", 32)
-    generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 8)
+    generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 6)
     terminal_fraction: float = _data("Fraction of clips that the generator is trained on from noise alone.", 0.7)
 
     batch_size: int = _with_default("batch_size", 64)

@@ -132,7 +132,6 @@ def detector_error(detector: JointDetector, count: int = 400) -> float:
     """Return the mean error on limbs in unseen true frames, in pixels."""
     options = ClipOptions(frames=1, drivers=False)
     batch = MotionBatch.from_clips(sample_clips(np.random.default_rng([_SEED, 2]), count, options))
-    assert batch.target is not None
     places, _ = detect(detector, batch.target)
     return float((places - batch.landmarks)[:, list(LIMBS)].norm(dim=-1).mean())
 
@@ -142,9 +141,8 @@ def _frames(step: int, count: int) -> MotionBatch:
     return MotionBatch.from_clips(sample_clips(np.random.default_rng([_SEED, 1, step]), count, options))
 
 
-def _disturbed(pictures: torch.Tensor | None, step: int) -> torch.Tensor:
+def _disturbed(pictures: torch.Tensor, step: int) -> torch.Tensor:
     """Return pictures with noise, and some blurred, so that a generator's faults do not upset the detector."""
-    assert pictures is not None
     generator = torch.Generator().manual_seed(step)
     count = len(pictures)
     blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 """The generator's pictures against true ones: joints by a detector, silhouettes, colors, sharpness, and the camera."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# pyright: reportOptionalMemberAccess=false
 """Tables and sheets of the evaluation of a motion model."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 """What motion tokens say, without the generator: joints in the target view, retrieval, azimuth, rotations."""
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _RIDGE = 10.0
 
 def sample(seed: int, count: int, **options: Any) -> list[MotionBatch]:
     """Sample unseen clips, in parts; another figure drives, and the camera stands still, by default."""
-    values = {"other_figure": 1.0, "moving": 0.0} | options
+    values: dict[str, Any] = {"other_figure": 1.0, "moving": 0.0} | options
     return [
         MotionBatch.from_clips(
             sample_clips(np.random.default_rng([seed, part]), min(_PART, count - part), ClipOptions(**values))
