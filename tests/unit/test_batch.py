@@ -55,6 +55,12 @@ def test_lists_of_spreadsheets(folder: Path, delimiter: str) -> None:
     assert [(row.line, row.values["prompt"]) for row in rows] == [(2, "x\ny"), (4, "z")]
 
 
+def test_a_lora_of_the_list_is_found_and_one_of_the_backend_is_kept(folder: Path) -> None:
+    (folder / "style.safetensors").touch()
+    row = rows_of(folder, "scene,lora\nb.blend,style.safetensors:0.5 | far.safetensors\n")[0]
+    assert row.values["lora"] == [f"{folder / 'style.safetensors'}:0.5", "far.safetensors"]
+
+
 def test_all_mistakes_are_told_with_their_lines(folder: Path) -> None:
     text = (
         "scene,name,seed,steps,model,first_frame,camera,alpha,orbit\n"

@@ -101,11 +101,10 @@ def _key(text: str, base: Path) -> tuple[str, Path | None]:
 
 
 def _lora(text: str, base: Path) -> tuple[str, Path | None]:
+    """Of a file and a strength; the file may be on the backend's machine only."""
     found = re.fullmatch(r"(.+?)(:[0-9.]+)?", text)
-    if found is None:
-        return text, None
-    path = base / Path(found[1]).expanduser()
-    return f"{path}{found[2] or ''}", path
+    path = base / Path(found[1]).expanduser() if found is not None else base
+    return (f"{path}{found[2] or ''}", path) if found is not None and path.is_file() else (text, None)
 
 
 def _model(text: str, base: Path) -> tuple[str, Path | None]:
@@ -118,6 +117,8 @@ _PATHS: Mapping[str, Change] = {
     "first_frame": _first_frame,
     "key": _key,
     "lora": _lora,
+    "video_loras": _lora,
+    "reference": _plain,
     "camera_path": _plain,
     "multiview_model": _model,
 }
