@@ -184,4 +184,4 @@ def test_the_embedded_model_draws_the_reference_figure(embedded: MotionPipeline)
         made = embedded((still * 255).astype(np.uint8), tokens, np.zeros(8), elevation[part]) / 255
         errors.append([np.square(video - truth[part])[figure[part]].mean() for video in (made, still[None])])
     generated, repeated = np.mean(errors, axis=0)
-    assert generated < 0.8 * repeated
+    assert generated < 0.92 * repeated
