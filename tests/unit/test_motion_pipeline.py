@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+import trackshade
 from tests.helpers.motion import motion_batch, tiny_motion_modules
 from trackshade.core.errors import CancelledError, ModelError
+from trackshade.motion.framing import LIMBS
 from trackshade.motion.skeleton import NUM_JOINTS
 from trackshade.pipelines.motion import MotionPipeline
 from trackshade_lab.training.checkpoint import export_motion
@@ -141,3 +143,45 @@ def test_stored_weights_are_the_trained_ones(pipeline: MotionPipeline) -> None:
         for key, value in module.state_dict().items():
             expected = value if name == "vae" else value.to(torch.bfloat16).float()
             torch.testing.assert_close(loaded[key], expected, rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> MotionPipeline:
+    return MotionPipeline.from_pretrained()
+
+
+def test_the_embedded_model_is_small(embedded: MotionPipeline) -> None:
+    files = (Path(trackshade.__file__).parent / "models" / "mini-motion").rglob("*")
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 40 << 20
+    assert embedded.frame_size == (48, 64)
+    assert embedded.frame_count == 8
+
+
+def test_the_embedded_model_reads_motion_from_the_side(embedded: MotionPipeline) -> None:
+    """Joints in a view at 90 degrees from the driving one are nearer than those of the mean pose, in unseen clips."""
+    batch = motion_batch(seed=77, count=16, azimuth_difference=90, other_figure=1.0, hands=1.0, frames=2, targets=False)
+    frames, hands = batch.driving.permute(0, 2, 3, 1).numpy(), batch.hands.permute(0, 1, 3, 4, 2).numpy()
+    tokens = torch.from_numpy(embedded.encode_motion(frames, hands))
+    adapter = embedded.networks.adapter
+    with torch.no_grad():
+        said = adapter.project(adapter.body_landmarks(tokens), batch.azimuth, batch.elevation)[0]
+        mean = adapter.project(adapter.rest.expand(len(tokens), -1, -1), batch.azimuth, batch.elevation)[0]
+    errors = [(places - batch.landmarks).norm(dim=-1)[:, list(LIMBS)].mean() for places in (said, mean)]
+    assert errors[0] < 0.75 * errors[1]
+
+
+def test_the_embedded_model_draws_the_reference_figure(embedded: MotionPipeline) -> None:
+    """The result is nearer to the true frames than the reference repeated is, where the figure is."""
+    batch = motion_batch(seed=78, count=4, azimuth_difference=0, apart=0.0, same_pose=0.0, hands=1.0)
+    frames, hands = batch.driving.permute(0, 2, 3, 1).numpy(), batch.hands.permute(0, 1, 3, 4, 2).numpy()
+    stills = batch.reference.permute(0, 2, 3, 1).numpy()
+    truth, figure = batch.target.permute(0, 2, 3, 1).numpy(), batch.coverage.numpy() > 0.5
+    elevation = np.degrees(batch.elevation.numpy())
+    errors = []
+    for clip, still in enumerate(stills):
+        part = slice(8 * clip, 8 * clip + 8)
+        tokens = embedded.encode_motion(frames[part], hands[part])
+        made = embedded((still * 255).astype(np.uint8), tokens, np.zeros(8), elevation[part]) / 255
+        errors.append([np.square(video - truth[part])[figure[part]].mean() for video in (made, still[None])])
+    generated, repeated = np.mean(errors, axis=0)
+    assert generated < 0.92 * repeated
