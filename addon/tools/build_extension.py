@@ -109,7 +109,7 @@ def package_files(source: Path) -> Iterator[str]:
     for base, package in ((source / "backend", "trackshade"), (source / "addon", "trackshade_addon")):
         for path in sorted((base / package).rglob("*")):
             name = path.relative_to(base).as_posix()
-            is_data = name.startswith(DATA_FOLDERS) or name.endswith((".txt", ".toml", "/py.typed"))
+            is_data = name.startswith(DATA_FOLDERS) or name.endswith((".txt", ".toml", "/py.typed", "/flamenco.js"))
             if path.is_file() and (name.endswith(".py") or is_data):
                 yield name
 

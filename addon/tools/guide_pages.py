@@ -23,9 +23,9 @@ table { border-collapse: collapse; } td, th { border: 1px solid #ccc; padding: 0
 nav { border-bottom: 1px solid #ccc; padding-bottom: 0.5em; }"""
 PAGES = {  # in the order of the links above each page
     "installing": "Installing", "first-plate": "First plate", "looks": "Looks", "panel": "Panel",
-    "placing": "Placing", "render-engine": "Rendering", "many-cameras": "Many cameras",
-    "photo-to-scene": "Photo or video", "what-is-captured": "What is captured", "cookbook": "Cookbook",
-    "troubleshooting": "Troubleshooting",
+    "placing": "Placing", "render-engine": "Rendering", "video-models": "Video models",
+    "many-cameras": "Many cameras", "photo-to-scene": "Photo or video", "motion-from-footage": "Motion from footage",
+    "what-is-captured": "What is captured", "cookbook": "Cookbook", "troubleshooting": "Troubleshooting",
 }  # fmt: skip
 
 

@@ -231,7 +231,8 @@ def test_the_command_line_knows_every_way() -> None:
     from trackshade.config import options
     from trackshade_addon.placement.placing import PLACEMENT_MODES
 
-    assert set(options.PLACEMENT.choices) == set(PLACEMENT_MODES)
+    # Motion is placed on an armature by a command of its own, `animate`.
+    assert {*options.PLACEMENT.choices, "armature"} == set(PLACEMENT_MODES)
 
 
 @pytest.mark.skipif(not EFFECTS, reason="only Blender 5.3 and later have several compositor effects")

@@ -42,8 +42,8 @@ STARTING = ("os.system", "os.popen", "os.spawn", "os.exec", "os.startfile", "os.
 STARTERS = {
     "addon/tools/build_extension.py", "addon/tools/extension_wheels.py", "addon/trackshade_addon/backend/tasks.py",
     "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
-    "backend/trackshade/cli/blender.py",
-    "backend/trackshade/client/backend_process.py",
+    "backend/trackshade/cli/batch/run.py", "backend/trackshade/cli/blender.py",
+    "backend/trackshade/client/backend_process.py", "backend/trackshade/core/file_systems.py",
     "backend/trackshade/server/memory.py", "backend/trackshade/server/worker_pool.py",
     "backend/trackshade_lab/scenes/shards.py",
 }  # fmt: skip

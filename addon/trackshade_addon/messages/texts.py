@@ -72,6 +72,7 @@ FIXES = {
     "unknown-device": "Select another device in the add-on's preferences.",
     "backend-incomplete": "Press Set Up under Backend, or select another Python in the add-on's preferences.",
     "no-token": "Enter the token that trackshade serve printed in the add-on's preferences.",
+    "network-store": "Set TRACKSHADE_HOME to a folder on a local disk, and start Blender again.",
     "backend-unreachable": "Start it again, or correct its address in the add-on's preferences.",
 }
 

@@ -72,7 +72,8 @@ def _is_network_drive(drive: str) -> bool:
 def _mounts() -> list[tuple[str, str]]:
     try:
         if sys.platform == "darwin":
-            done = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=5, check=False)
+            command = ["/sbin/mount"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
             return parse_mount_output(done.stdout)
         return parse_mountinfo(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, subprocess.SubprocessError):
