@@ -23,8 +23,7 @@ from trackshade.control.tracks import Tracks, sample_tracks
 from trackshade.core.errors import ModelError
 from trackshade.pipelines.families.family import ModelInputs
 from trackshade.pipelines.families.loading import load_model
-from trackshade.pipelines.families.ltx import pass_conditions
-from trackshade.pipelines.families.passes import plan_passes
+from trackshade.pipelines.families.ltx import pass_conditions, plan_passes
 from trackshade.pipelines.families.recognize import check_checkpoint
 from trackshade.pipelines.families.wan_move import copy_along_tracks, track_cells
 from trackshade.pipelines.families.wan_vace import control_arrays

@@ -28,7 +28,6 @@ from ...models.checkpoint import check_strictly
 from .calls import call_pipeline
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import ADAPTER, Layout
-from .passes import plan_passes
 
 UPSAMPLER_FOLDER = "latent_upsampler"
 _PLAIN = {  # of the distilled model: no guidance of any kind
@@ -218,3 +217,21 @@ def _read_upsampler(folder: Path, pipeline: Any) -> Any:
         folder, dtype=pipeline.vae.dtype, use_safetensors=True, local_files_only=True
     )
     return upsampler.to(pipeline._execution_device)
+
+
+def plan_passes(num_frames: int, longest: int, held: int) -> list[tuple[int, int]]:
+    """Split a long video into passes; return the frames (start, end) of each, end excluded.
+
+    Args:
+        num_frames: Number of frames of the video.
+        longest: Most frames of a pass; 0 for no limit.
+        held: Frames of a pass that the next one begins with, fewer than `longest`.
+    """
+    if not longest or num_frames <= longest:
+        return [(0, num_frames)]
+    passes, end = [(0, longest)], longest
+    while end < num_frames:
+        start = end - held
+        end = min(num_frames, start + longest)
+        passes.append((start, end))
+    return passes

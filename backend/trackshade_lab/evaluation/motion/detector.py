@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trackshade.motion.framing import LIMBS, NUM_LANDMARKS
 
 from ...motion.batches import MotionBatch
 from ...motion.clips import FRAME_SIZE, ClipOptions, sample_clips
+from ...training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
 from ...training.loop import linear_schedule
 
 STEPS = 4000
@@ -90,15 +92,12 @@ def prepare_detector(
     if path.exists():
         detector.load_state_dict(load_file(path))
         return detector.eval()
-    partial = path.with_suffix(".part.pt")
+    folder = path.with_suffix(".checkpoint")
     optimizer = torch.optim.AdamW(detector.parameters(), lr=_RATE, weight_decay=0.01, fused=True)
-    first = 0
-    if partial.exists():
-        stored = torch.load(partial, weights_only=True)
-        detector.load_state_dict(stored["detector"])
-        optimizer.load_state_dict(stored["optimizer"])
-        first = stored["step"]
-    for step in range(first, steps):
+    optimizers, weights, progress = {"detector": optimizer}, detector.state_dict(), Progress()
+    if (checkpoint := find_checkpoint(folder)) is not None:
+        progress = load_checkpoint(checkpoint, weights, {}, optimizers)
+    for step in range(progress.step, steps):
         for group in optimizer.param_groups:
             group["lr"] = _RATE * linear_schedule(step, step / steps, 100)
         frames = _frames(step, batch)
@@ -109,11 +108,10 @@ def prepare_detector(
         nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % 100 == 0:
-            state = {"detector": detector.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state, partial)
+            save_checkpoint(folder, weights, {}, optimizers, Progress(step + 1, (step + 1) * batch))
             report(f"detector: step {step + 1} of {steps}, loss {loss.item():.3f}")
     save_file(detector.state_dict(), path)
-    partial.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return detector.eval()
 
 
