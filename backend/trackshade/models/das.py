@@ -206,14 +206,8 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         tokens: torch.Tensor,  # [B, T*h*w/p^2, C*p^2]
         shape: torch.Size,
     ) -> torch.Tensor:
-        """Return latents [B, T, C, h, w] from projected tokens; B, T, h and w are those of `shape`, [B, T, _, h, w]."""
-        batch, num_frames, _, height, width = shape
-        p, p_t = self.config.patch_size, self.config.patch_size_t
-        if p_t is None:  # CogVideoX 1.0
-            cells = tokens.reshape(batch, num_frames, height // p, width // p, -1, p, p)
-            return cells.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
-        cells = tokens.reshape(batch, (num_frames + p_t - 1) // p_t, height // p, width // p, -1, p_t, p, p)
-        return cells.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)
+        """Return latents of projected tokens; see `unpatchify`."""
+        return unpatchify(tokens, shape, self.config.patch_size, self.config.patch_size_t)
 
     def _run_block(
         self, block, video, text, temb, image_rotary_emb, attention_kwargs
@@ -221,3 +215,25 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(block, video, text, temb, image_rotary_emb, attention_kwargs)
         return block(video, text, temb, image_rotary_emb, attention_kwargs)
+
+
+def unpatchify(
+    tokens: torch.Tensor,  # [B, T*h*w/p^2, C*p^2]
+    shape: torch.Size,
+    p: int,
+    p_t: int | None,
+) -> torch.Tensor:
+    """Return latents [B, T, C, h, w] from projected tokens of CogVideoX.
+
+    Args:
+        tokens: The tokens.
+        shape: [B, T, _, h, w], of which B, T, h and w are those of the latents.
+        p: Side of a token, latent cells.
+        p_t: Latent frames of a token; None for CogVideoX 1.0, where each frame has its own.
+    """
+    batch, num_frames, _, height, width = shape
+    if p_t is None:
+        cells = tokens.reshape(batch, num_frames, height // p, width // p, -1, p, p)
+        return cells.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+    cells = tokens.reshape(batch, (num_frames + p_t - 1) // p_t, height // p, width // p, -1, p_t, p, p)
+    return cells.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..core.errors import ModelError
 from .checkpoint import check_strictly
+from .das import unpatchify
 
 
 class MotionCrossAttention(nn.Module):
@@ -148,7 +149,7 @@ class MotionTransformer3DModel(CogVideoXTransformer3DModel):
             latent_frames = hidden_states.shape[1] // (self.config.patch_size_t or 1)
             motion = group_frames(motion_tokens, latent_frames)
         video = self.run_blocks(video, text, temb, motion, image_rotary_emb, attention_kwargs)
-        output = self.unpatchify(self.proj_out(video), hidden_states.shape)
+        output = unpatchify(self.proj_out(video), hidden_states.shape, self.config.patch_size, self.config.patch_size_t)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def run_blocks(
@@ -168,20 +169,6 @@ class MotionTransformer3DModel(CogVideoXTransformer3DModel):
             else:
                 video, text = _run_block(block, cross, video, text, *arguments)
         return self.norm_out(self.norm_final(video), temb=temb)
-
-    def unpatchify(
-        self,
-        tokens: torch.Tensor,  # [B, T*h*w/p^2, C*p^2]
-        shape: torch.Size,
-    ) -> torch.Tensor:
-        """Return latents [B, T, C, h, w] from projected tokens; B, T, h and w are those of `shape`, [B, T, _, h, w]."""
-        batch, num_frames, _, height, width = shape
-        p, p_t = self.config.patch_size, self.config.patch_size_t
-        if p_t is None:  # CogVideoX 1.0
-            cells = tokens.reshape(batch, num_frames, height // p, width // p, -1, p, p)
-            return cells.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
-        cells = tokens.reshape(batch, (num_frames + p_t - 1) // p_t, height // p, width // p, -1, p_t, p, p)
-        return cells.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)
 
 
 def group_frames(

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..motion.framing import NUM_LANDMARKS
+from .das import unpatchify
 from .motion_transformer import MotionTransformer3DModel
 from .puppet import erase_figures, paint_puppets, sample_colors
 
@@ -93,7 +94,9 @@ class PuppetGuidedTransformer3DModel(MotionTransformer3DModel):
         embedded = self.patch_embed(self.text.expand(len(noisy), -1, -1), sequence)
         text, video = embedded[:, :1], embedded[:, 1:] + self._guidance_tokens(guidance)
         video = self.run_blocks(video, text, temb, motion_tokens)
-        correction = self.unpatchify(self.proj_out(video), sequence.shape)[:, 1:]
+        correction = unpatchify(self.proj_out(video), sequence.shape, self.config.patch_size, self.config.patch_size_t)[
+            :, 1:
+        ]
         return estimates.float() + correction.float()
 
     def _guidance_tokens(self, guidance: PuppetGuidance) -> torch.Tensor:
