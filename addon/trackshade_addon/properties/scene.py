@@ -294,6 +294,15 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         subtype="FILE_PATH",
         options={"ANIMATABLE", *RELATIVE_PATH},
     )
+    video_lora: bpy.props.StringProperty(
+        name="LoRA",
+        description="LoRA file of the video model (.safetensors), on the machine of the backend",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
+    video_lora_strength: bpy.props.FloatProperty(
+        name="LoRA Strength", description="Strength of the LoRA", min=0, max=2, default=1
+    )
     memory: _enum("Device Memory", "Memory of the device that the model may take. Less takes longer", choices.MEMORY)
     size_mode: _enum(
         "Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", choices.SIZE_MODES
@@ -386,7 +395,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             control_clip=self.control_clip if self._follows(self.control_clip) else "auto",
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
-            loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
+            loras=_lora_files(self.lora, self.lora_strength),
+            video_loras=_lora_files(self.video_lora, self.video_lora_strength) if self._takes_loras() else (),
         )
 
     def _spec(self) -> ModelSpec | None:
@@ -397,6 +407,10 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         """Return whether the model follows a clip; one that was chosen for another model may not be known to it."""
         spec = self._spec()
         return spec is not None and control in spec.controls
+
+    def _takes_loras(self) -> bool:
+        spec = self._spec()
+        return spec is not None and spec.takes_loras
 
     def _uses_references(self) -> bool:
         spec = self._spec()
@@ -474,11 +488,22 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         if colon:
             self.image_family, self.image_checkpoint = family, path
         self.image_strength = settings.strength
-        self.lora, _, lora_strength = settings.loras[0].rpartition(":") if settings.loras else ("", "", "1")
-        self.lora_strength = float(lora_strength)
+        self.lora, self.lora_strength = _first_lora(settings.loras)
+        self.video_lora, self.video_lora_strength = _first_lora(settings.video_loras)
         self.size = "auto" if size is None else f"{size[0]}x{size[1]}"
         self.view_layer = request.view_layer or ""
         self.camera = None if request.camera is None else self.id_data.objects.get(request.camera)
+
+
+def _lora_files(path: str, strength: float) -> tuple[str, ...]:
+    """Return a LoRA file and its strength as settings of a job have them; nothing if no file is named."""
+    return (f"{bpy.path.abspath(path)}:{strength:.4g}",) if path else ()
+
+
+def _first_lora(files: tuple[str, ...]) -> tuple[str, float]:
+    """Return the first LoRA file of a job and its strength; an empty path if there is none."""
+    path, _, strength = files[0].rpartition(":") if files else ("", "", "1")
+    return path, float(strength)
 
 
 class TrackshadeOverlay(bpy.types.PropertyGroup):
