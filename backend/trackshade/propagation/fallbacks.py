@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,18 @@ def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
         return np.where(number[:, None] > 0, total / number[:, None], by_geometry[geometry]).astype(np.float32)
 
 
+KnownPoints = tuple[np.ndarray, np.ndarray]
+"""Places [P, 3] float64 of surface points in the first sample, and their colors [P, 3]."""
+
+
+def known_points(
+    table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]
+) -> dict[int, KnownPoints]:
+    """Return what pictures, each with its sample, show of each of some meshes; without those that none shows."""
+    shown = shown_points(table, pictures, set(meshes))
+    return {mesh: average_points(points.positions, points.colors, _POINTS) for mesh, points in shown.items()}
+
+
 class VertexColors:
     """Colors of vertices, from what pictures show of their mesh near them, by the positions of their first sample.
 
@@ -52,28 +64,20 @@ class VertexColors:
     color in all frames. Thread-safe.
 
     Args:
-        table: the shot's poses.
-        pictures: the key pictures and their samples.
-        meshes: indices of the meshes.
+        shot: the shot.
+        points: the known points of each mesh that gets colors.
     """
 
-    def __init__(self, table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]) -> None:
-        self._table = table
-        self._trees: dict[int, tuple[KDTree, np.ndarray]] = {}
+    def __init__(self, shot: Shot, points: Mapping[int, KnownPoints]) -> None:
+        self._shot = shot
+        self.points = dict(points)
+        self._trees = {mesh: KDTree(places) for mesh, (places, _) in points.items()}
         self._colors: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-        for mesh, shown in shown_points(table, pictures, set(meshes)).items():
-            centers, means = average_points(shown.positions, shown.colors, _POINTS)
-            self._trees[mesh] = KDTree(centers), means
-
-    @property
-    def meshes(self) -> tuple[int, ...]:
-        """Indices of the meshes that some picture shows."""
-        return tuple(self._trees)
 
     def at(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Return where the colors of each mesh begin, [M] int64, -1 if it has none, and colors [N, 3] float32."""
-        shot = self._table.shot
+        shot = self._shot
         start, parts, total = np.full(len(shot.meshes), -1, np.int64), [np.zeros((0, 3), np.float32)], 0
         for mesh in self._trees:
             if shot.meshes[mesh].visible[t]:
@@ -88,9 +92,9 @@ class VertexColors:
             if key in self._colors:
                 self._colors.move_to_end(key)
                 return self._colors[key]
-        tree, means = self._trees[mesh]
+        tree, means = self._trees[mesh], self.points[mesh][1]
         ranks: Any = range(1, min(NEIGHBORS, len(means)) + 1)
-        distance, index = tree.query(self._table.shot.geometries[geometry].first, k=ranks)
+        distance, index = tree.query(self._shot.geometries[geometry].first, k=ranks)
         weight = 1 / np.maximum(distance, 1e-9 + 1e-6 * float(distance.max())) ** 2
         colors = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), means[index]).astype(np.float32)
         with self._lock:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trackshade.propagation.composing import Fills
+from trackshade.propagation.fallbacks import VertexColors
 from trackshade.propagation.light import Light
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.propagation import KeyPicture, Propagation, _Key
@@ -44,7 +45,9 @@ def pack(propagation: Propagation) -> tuple[dict[str, Any], list[np.ndarray]]:
     }
     pictures = [key.picture for name in _PICTURES for key in getattr(propagation, name)]
     arrays = [*arrays, *(key.image for key in given), *(array for picture in pictures for array in picture)]
-    return header, [*arrays, *propagation._fills]
+    points = propagation._vertex_colors.points if propagation._vertex_colors is not None else {}
+    header["vertex_colors"] = list(points)
+    return header, [*arrays, *(array for pair in points.values() for array in pair), *propagation._fills]
 
 
 def unpack(header: Mapping[str, Any], arrays: Sequence[np.ndarray], light: Light | None = None) -> Propagation:
@@ -67,6 +70,8 @@ def unpack(header: Mapping[str, Any], arrays: Sequence[np.ndarray], light: Light
     propagation._exposure, propagation._exponent = header["light"]
     for name in _PICTURES:
         setattr(propagation, name, [_read_key(propagation, t, rest) for t in header[name]])
+    points = {mesh: (next(rest), next(rest)) for mesh in header["vertex_colors"]}
+    propagation._vertex_colors = VertexColors(propagation.shot, points) if points else None
     propagation._fills = Fills(*(np.array(array) for array in rest))
     return propagation
 

@@ -21,7 +21,7 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import SURVEYED, Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills
 from trackshade.propagation.drawing import FrameSources, Source, find_device, make_drawer
-from trackshade.propagation.fallbacks import VertexColors, plain_colors
+from trackshade.propagation.fallbacks import VertexColors, known_points, plain_colors
 from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
     EXPONENTS,
@@ -220,6 +220,9 @@ class Propagation:
         shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
         maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
         canvases = maker.plan()
+        seen = [(picture, pose.t) for picture, pose in pictures]
+        if points := known_points(self._table, seen, maker.unmapped):
+            self._vertex_colors = VertexColors(self.shot, points)
         texels: list[np.ndarray] = []
 
         def work(index: int) -> np.ndarray:
@@ -256,7 +259,7 @@ class Propagation:
         soft = [(key, SOFT * weight) for key, weight in self._around(t, self._soft)]
         assert self._fills is not None
         fills = self._fills
-        if self._vertex_colors is not None and self._vertex_colors.meshes:
+        if self._vertex_colors is not None:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
         light = None if self._light is None else self._clay(t, self._light)

@@ -397,7 +397,7 @@ def _describe(worker: RayWorker) -> dict[str, Any]:
 
 
 def _offer(worker: RayWorker) -> Offer | None:
-    """Return what `RayWorker.offer` does. Runs in the actor; Ray keeps it there and copies it to each other node once."""
+    """Return what `RayWorker.offer` does. Runs in the actor; Ray copies it to each other node once."""
     return worker.offer()
 
 
