@@ -24,7 +24,6 @@ from trackshade.propagation.drawing import FrameSources, Source, find_device, ma
 from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
-    EXPONENTS,
     LUMINANCE,
     Light,
     LightMatch,
@@ -147,7 +146,7 @@ class Propagation:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
         self._drawer = make_drawer(self._table, samples, self._each, find_device(device))
-        self._exposure = self._exponent = 1.0
+        self._exposure, self._exponents = 1.0, (1.0, 1.0, 1.0)
         self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._low: list[_Key] = []
@@ -187,11 +186,11 @@ class Propagation:
         self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
         if not self.light_match.agrees:
             self._light = None
-        elif np.isfinite(self.light_match.slope):
-            self._exponent = float(np.clip(self.light_match.slope, *EXPONENTS))
+        else:
+            self._exponents = self.light_match.exponents
 
     def _clay(self, t: int, light: Light) -> SurfacePicture:
-        return clay_picture(self.shot, t, light, self._exposure, self._exponent)
+        return clay_picture(self.shot, t, light, self._exposure, self._exponents)
 
     def _compare(self, key: KeyPicture) -> _Key:
         """Return a picture without detail as the factor between its low frequencies and those of the frame so far."""
@@ -220,6 +219,8 @@ class Propagation:
         shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
         maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
         canvases = maker.plan()
+        samples = [(picture, pose.t) for picture, pose in pictures]
+        self._vertex_colors = VertexColors(self._table, samples, maker.unmapped)
         texels: list[np.ndarray] = []
 
         def work(index: int) -> np.ndarray:
