@@ -101,6 +101,11 @@ class ModelSettings(SettingsPanel):
                 layout.prop(settings, "control_clip")
             if "references" in chosen.inputs:
                 layout.prop(settings, "reference")
+            if chosen.takes_loras:
+                column = layout.column(align=True)
+                column.prop(settings, "video_lora")
+                if settings.video_lora:
+                    column.prop(settings, "video_lora_strength")
         column = layout.column(align=True)
         column.use_property_split = False
         column.label(text="Negative Prompt")

@@ -108,6 +108,7 @@ class Propagation:
         device: what draws the frames, see `drawing.find_device`; preparing them is done by the processor.
 
     Attributes:
+        device: the same as given.
         light_match: how far the light of the first key picture with detail is that of the clay render, after `prepare`.
             Where it does not agree, colors are not relit.
 
@@ -145,6 +146,7 @@ class Propagation:
         self._rasters: list[ShotRaster] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
+        self.device = device
         self._drawer = make_drawer(self._table, samples, self._each, find_device(device))
         self._exposure, self._exponents = 1.0, (1.0, 1.0, 1.0)
         self.light_match: LightMatch | None = None
@@ -220,7 +222,7 @@ class Propagation:
         maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
         canvases = maker.plan()
         samples = [(picture, pose.t) for picture, pose in pictures]
-        self._vertex_colors = VertexColors(self._table, samples, maker.unmapped)
+        self._vertex_colors = VertexColors.from_pictures(self._table, samples, maker.unmapped)
         texels: list[np.ndarray] = []
 
         def work(index: int) -> np.ndarray:
@@ -257,7 +259,7 @@ class Propagation:
         soft = [(key, SOFT * weight) for key, weight in self._around(t, self._soft)]
         assert self._fills is not None
         fills = self._fills
-        if self._vertex_colors is not None and self._vertex_colors.meshes:
+        if self._vertex_colors is not None and self._vertex_colors.points:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
         light = None if self._light is None else self._clay(t, self._light)
