@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.result_shots import at, shot
-from tests.helpers.shots import changing_shot
 from trackshade.core.errors import CancelledError
 from trackshade.propagation import KeyPicture, Propagation
-from trackshade.propagation.packing import pack, unpack
 from trackshade.server import parts
 from trackshade.server.parts import AHEAD, GRACE, LATE, Packed, PartQueue, do_in_order
 from trackshade.server.propagate import FrameParts
@@ -154,17 +152,6 @@ def test_a_helper_draws_the_same_frames_bit_for_bit(
     same(results, list(do_in_order(work)))
     assert owner.take_part(offer.number, "helper") is False
     assert owner.offer() is None
-
-
-def test_colors_of_vertices_are_the_same_elsewhere() -> None:
-    """Of a mesh of a changing topology, which has no canvas."""
-    found = changing_shot()
-    image = (np.random.default_rng(0).random((*found.size[::-1], 3)) * 255).astype(np.uint8)
-    propagation = Propagation(found, [KeyPicture(0, image)])
-    propagation.prepare()
-    elsewhere = unpack(*pack(propagation))
-    for t in range(4):
-        np.testing.assert_array_equal(elsewhere.frame(t).image, propagation.frame(t).image)
 
 
 def test_a_cancel_and_a_recall_end_the_help(workers: tuple[RayWorker, RayWorker]) -> None:

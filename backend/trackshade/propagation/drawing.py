@@ -178,8 +178,9 @@ def make_drawer(
     device: str | None,
 ) -> Drawer:
     """Return what draws a shot's frames; see `BandDrawer` and `find_device`."""
+    drawer = BandDrawer(table, samples, each)
     if device is None:
-        return BandDrawer(table, samples, each)
+        return drawer
     from trackshade.propagation.torch_drawing import TorchDrawer
 
-    return TorchDrawer(table, samples, device)
+    return TorchDrawer(table, samples, device, drawer)

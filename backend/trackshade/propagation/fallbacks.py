@@ -45,18 +45,6 @@ def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
         return np.where(number[:, None] > 0, total / number[:, None], by_geometry[geometry]).astype(np.float32)
 
 
-KnownPoints = tuple[np.ndarray, np.ndarray]
-"""Places [P, 3] float64 of surface points in the first sample, and their colors [P, 3]."""
-
-
-def known_points(
-    table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]
-) -> dict[int, KnownPoints]:
-    """Return what pictures, each with its sample, show of each of some meshes; without those that none shows."""
-    shown = shown_points(table, pictures, set(meshes))
-    return {mesh: average_points(points.positions, points.colors, _POINTS) for mesh, points in shown.items()}
-
-
 class VertexColors:
     """Colors of vertices, from what pictures show of their mesh near them, by the positions of their first sample.
 
@@ -64,20 +52,30 @@ class VertexColors:
     color in all frames. Thread-safe.
 
     Args:
-        shot: the shot.
-        points: the known points of each mesh that gets colors.
+        table: the shot's poses.
+        points: what pictures show of each mesh: positions [N, 3] of the first sample, object space, and colors [N, 3].
+
+    Attributes:
+        points: the same.
     """
 
-    def __init__(self, shot: Shot, points: Mapping[int, KnownPoints]) -> None:
-        self._shot = shot
-        self.points = dict(points)
-        self._trees = {mesh: KDTree(places) for mesh, (places, _) in points.items()}
+    def __init__(self, table: PoseTable, points: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        self._table, self.points = table, points
+        self._trees = {mesh: KDTree(positions) for mesh, (positions, _) in points.items()}
         self._colors: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
+    @classmethod
+    def from_pictures(
+        cls, table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]
+    ) -> VertexColors:
+        """Return the colors of meshes, given by their indices, by pictures and their samples."""
+        shown = shown_points(table, pictures, set(meshes))
+        return cls(table, {mesh: average_points(x.positions, x.colors, _POINTS) for mesh, x in shown.items()})
+
     def at(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Return where the colors of each mesh begin, [M] int64, -1 if it has none, and colors [N, 3] float32."""
-        shot = self._shot
+        shot = self._table.shot
         start, parts, total = np.full(len(shot.meshes), -1, np.int64), [np.zeros((0, 3), np.float32)], 0
         for mesh in self._trees:
             if shot.meshes[mesh].visible[t]:
@@ -92,9 +90,9 @@ class VertexColors:
             if key in self._colors:
                 self._colors.move_to_end(key)
                 return self._colors[key]
-        tree, means = self._trees[mesh], self.points[mesh][1]
+        tree, (_, means) = self._trees[mesh], self.points[mesh]
         ranks: Any = range(1, min(NEIGHBORS, len(means)) + 1)
-        distance, index = tree.query(self._shot.geometries[geometry].first, k=ranks)
+        distance, index = tree.query(self._table.shot.geometries[geometry].first, k=ranks)
         weight = 1 / np.maximum(distance, 1e-9 + 1e-6 * float(distance.max())) ** 2
         colors = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), means[index]).astype(np.float32)
         with self._lock:

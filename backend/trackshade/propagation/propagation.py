@@ -21,10 +21,9 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import SURVEYED, Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills
 from trackshade.propagation.drawing import FrameSources, Source, find_device, make_drawer
-from trackshade.propagation.fallbacks import VertexColors, known_points, plain_colors
+from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
-    EXPONENTS,
     LUMINANCE,
     Light,
     LightMatch,
@@ -109,6 +108,7 @@ class Propagation:
         device: what draws the frames, see `drawing.find_device`; preparing them is done by the processor.
 
     Attributes:
+        device: the same as given.
         light_match: how far the light of the first key picture with detail is that of the clay render, after `prepare`.
             Where it does not agree, colors are not relit.
 
@@ -146,8 +146,9 @@ class Propagation:
         self._rasters: list[ShotRaster] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
+        self.device = device
         self._drawer = make_drawer(self._table, samples, self._each, find_device(device))
-        self._exposure = self._exponent = 1.0
+        self._exposure, self._exponents = 1.0, (1.0, 1.0, 1.0)
         self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._low: list[_Key] = []
@@ -187,11 +188,11 @@ class Propagation:
         self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
         if not self.light_match.agrees:
             self._light = None
-        elif np.isfinite(self.light_match.slope):
-            self._exponent = float(np.clip(self.light_match.slope, *EXPONENTS))
+        else:
+            self._exponents = self.light_match.exponents
 
     def _clay(self, t: int, light: Light) -> SurfacePicture:
-        return clay_picture(self.shot, t, light, self._exposure, self._exponent)
+        return clay_picture(self.shot, t, light, self._exposure, self._exponents)
 
     def _compare(self, key: KeyPicture) -> _Key:
         """Return a picture without detail as the factor between its low frequencies and those of the frame so far."""
@@ -220,9 +221,8 @@ class Propagation:
         shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
         maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
         canvases = maker.plan()
-        seen = [(picture, pose.t) for picture, pose in pictures]
-        if points := known_points(self._table, seen, maker.unmapped):
-            self._vertex_colors = VertexColors(self.shot, points)
+        samples = [(picture, pose.t) for picture, pose in pictures]
+        self._vertex_colors = VertexColors.from_pictures(self._table, samples, maker.unmapped)
         texels: list[np.ndarray] = []
 
         def work(index: int) -> np.ndarray:
@@ -259,7 +259,7 @@ class Propagation:
         soft = [(key, SOFT * weight) for key, weight in self._around(t, self._soft)]
         assert self._fills is not None
         fills = self._fills
-        if self._vertex_colors is not None:
+        if self._vertex_colors is not None and self._vertex_colors.points:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
         light = None if self._light is None else self._clay(t, self._light)

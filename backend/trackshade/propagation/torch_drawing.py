@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trackshade.propagation.composing import CHANGED, TRUSTED, Fills, background_rays
-from trackshade.propagation.drawing import DrawnFrame, FrameSources, Source
+from trackshade.propagation.drawing import Drawer, DrawnFrame, FrameSources, Source
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable
 from trackshade.propagation.surface import BEND, ENOUGH, MOST_READINGS, NO_POINT, READING_STEP, background_map
 from trackshade.propagation.torch_pictures import (
@@ -44,10 +44,12 @@ class TorchDrawer:
         table: the shot's poses.
         samples: visibility samples along each side of a pixel.
         device: the device.
+        fallback: draws the frames once the device has run out of memory.
     """
 
-    def __init__(self, table: PoseTable, samples: int, device: str) -> None:
+    def __init__(self, table: PoseTable, samples: int, device: str, fallback: Drawer) -> None:
         self._table, self._samples, self._device = table, samples, torch.device(device)
+        self._fallback, self._is_full = fallback, False
         self._kept: dict[int, tuple[np.ndarray, Tensor]] = {}
         self._most_faces = max((len(geometry.triangles) for geometry in table.shot.geometries), default=1)
         self._holdout = _padded(self.send(np.array([mesh.holdout for mesh in table.shot.meshes], np.bool_)))
@@ -64,6 +66,15 @@ class TorchDrawer:
 
     def draw(self, sources: FrameSources) -> DrawnFrame:
         """Draw a frame."""
+        if not self._is_full:
+            try:
+                return self._draw(sources)
+            except torch.OutOfMemoryError:
+                self._is_full = True
+                self._kept.clear()
+        return self._fallback.draw(sources)
+
+    def _draw(self, sources: FrameSources) -> DrawnFrame:
         height, width = (length // self._samples for length in sources.buffers.label.shape)
         frame = DrawnFrame(
             np.empty((height, width, 3), np.float32),
