@@ -20,7 +20,8 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import CancelledError, ModelError, UsageError
 from trackshade.pipelines.look_stills import LookPipeline, depth_image
-from trackshade.server.stills import parse_lora, write_stills
+from trackshade.server.models import Models
+from trackshade.server.stills import StillParts, make_still_doer, parse_lora, write_stills
 from trackshade.shot import Shot
 
 SIZE = (64, 48)
@@ -175,9 +176,8 @@ def test_stills_of_a_job_are_written_with_a_sheet(look: LookPipeline, tmp_path: 
     settings = ShadeSettings(output="stills", image_model="sd15-depth", stills=3, seed=5, steps=2)
     look.spec = replace(look.spec, area=64 * 48)
     reports: list[dict[str, object]] = []
-    entry = write_stills(
-        tmp_path, look, shot, settings, lambda *words, **more: reports.append({"words": words, **more}), None
-    )
+    parts = StillParts(look, shot, settings, lambda *words, **more: reports.append({"words": words, **more}))
+    entry = write_stills(tmp_path, parts)
     assert [item["seed"] for item in entry["stills"]] == [5, 6, 7]
     images = [np.asarray(Image.open(tmp_path / item["path"])) for item in entry["stills"]]
     assert {image.shape for image in images} == {(80, 120, 3)}
@@ -185,6 +185,10 @@ def test_stills_of_a_job_are_written_with_a_sheet(look: LookPipeline, tmp_path: 
     assert Image.open(tmp_path / "sheet.png").width > 3 * 120
     assert reports[-1]["step"] == reports[-1]["steps"]
     assert "Look 3 of 3" in str(reports[-1]["words"])
+    models = Models("cpu")  # of another worker, which paints one of them
+    models._look = (settings.image_model, settings.loras), look
+    _, (painted,) = make_still_doer(parts.pack(), models, lambda *_, **__: None)(parts.pack_part(1))
+    np.testing.assert_array_equal(painted, images[1])
 
 
 @pytest.mark.parametrize(

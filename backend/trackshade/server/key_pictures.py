@@ -24,7 +24,7 @@ from trackshade.results.frames import unwritable, write_png
 from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.propagate import KeyPictures
-from trackshade.server.stills import paint_stills
+from trackshade.server.stills import paint_still
 from trackshade.shot import Shot
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _paint_unseen(
     """Return the image of sample `t` of a shot, painted where no key picture shows it."""
     if not unseen.any():
         return image
-    return next(paint_stills(look, shot, t, run.settings, 1, run.reporter.report, image, unseen))
+    return paint_still(look, shot, t, run.settings, run.reporter.report, image, unseen)
 
 
 def _inverse_depth(depth: np.ndarray) -> tuple[np.ndarray, float | None]:
