@@ -35,6 +35,13 @@ class Gap:
     phase: str
     stacks: collections.Counter[str] = field(default_factory=collections.Counter)
 
+    @property
+    def held(self) -> float:
+        """Time in which functions of the add-on ran or waited, without what other processes took."""
+        seen = sum(self.stacks.values())
+        ours = sum(count for stack, count in self.stacks.items() if OURS in stack)
+        return (self.wall - self.starved) * ours / max(1, seen)
+
     def __str__(self) -> str:
         times = f"{self.wall:6.2f} s, processor {self.cpu:5.2f} s, starved {self.starved:5.2f} s"
         waits = max(0.0, self.wall - self.cpu - self.starved)
@@ -56,24 +63,25 @@ class GapWatch:
         self._cpu, self._starved = time.thread_time(), self._wait_for_processor()
         self._ended = threading.Event()
         threading.Thread(target=self._sample, daemon=True).start()
-        bpy.app.timers.register(self._tick, persistent=True)
+        self._timer = self._tick  # one object, by which it is unregistered
+        bpy.app.timers.register(self._timer, persistent=True)
 
     def report(self, limit: float = 1.0, count: int = 12) -> list[Gap]:
-        """End the measurement, print the longest gaps, and return those in which our code held Blender too long.
+        """End the measurement, print the longest gaps, and return those in which the add-on held Blender too long.
 
         Args:
-            limit: longest time that a gap may take, not counting what other processes took, seconds.
+            limit: longest time that the add-on may take of a gap, seconds.
             count: number of gaps that are printed for each phase.
         """
         self._ended.set()
-        bpy.app.timers.unregister(self._tick)
+        bpy.app.timers.unregister(self._timer)
         print(f"{self.calls} calls of the timer in {self._last - self._began:.0f} s; gaps by phase:")
         for phase in dict.fromkeys(gap.phase for gap in self.gaps):
             found = sorted((gap for gap in self.gaps if gap.phase == phase), key=lambda gap: -gap.wall)
             print(f"{phase}: {len(found)} of {NOTED:g} s or more")
             for gap in found[:count]:
                 print(f"  {gap}")
-        return [gap for gap in self.gaps if gap.wall - gap.starved > limit and OURS in "".join(gap.stacks)]
+        return [gap for gap in self.gaps if gap.held > limit]
 
     def _tick(self) -> float:
         now, cpu, starved = time.perf_counter(), time.thread_time(), self._wait_for_processor()
