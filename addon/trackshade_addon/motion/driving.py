@@ -82,9 +82,7 @@ class MotionOrder:
         """Return the settings of the job. Raise UsageError if the words name no camera move."""
         is_absolute = isinstance(self.camera, str) and parse_camera_words(self.camera, 2).is_absolute
         origin = "front" if is_absolute else "reference"
-        return ShadeSettings(
-            model=self.model, output="motion", seed=self.seed, steps=self.steps, azimuths_from=origin
-        )
+        return ShadeSettings(model=self.model, output="motion", seed=self.seed, steps=self.steps, azimuths_from=origin)
 
 
 def capture_motion(

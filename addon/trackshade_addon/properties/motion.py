@@ -77,9 +77,14 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     rate: bpy.props.FloatProperty(
         name="Frame Rate", description="Frames per second of a folder of frames", min=0.1, max=1000, default=24
     )
-    start: bpy.props.FloatProperty(name="Start", description="Time of the first frame in seconds", min=0)
+    start: bpy.props.FloatProperty(
+        name="Start", description="Time of the first frame in seconds", min=0, subtype="TIME_ABSOLUTE"
+    )
     end: bpy.props.FloatProperty(
-        name="End", description="Time of the last frame in seconds. 0 goes to the end, at most a minute", min=0
+        name="End",
+        description="Time of the last frame in seconds. 0 goes to the end, at most a minute",
+        min=0,
+        subtype="TIME_ABSOLUTE",
     )
     person: bpy.props.IntProperty(
         name="Person", description="Number of the figure from the left, if there are several. 0 for the only one", min=0

@@ -183,7 +183,9 @@ def _draw_box(layout: bpy.types.UILayout, settings: TrackshadeMotion, switch: st
     """Draw whether a box is given, and its edges."""
     layout.prop(settings, switch)
     if getattr(settings, switch):
-        layout.prop(settings, box, text="")
+        column = layout.column(align=True)
+        for index, edge in enumerate(("Left", "Top", "Right", "Bottom")):
+            column.prop(settings, box, index=index, text=edge)
 
 
 def footage_of(settings: TrackshadeMotion) -> Path:

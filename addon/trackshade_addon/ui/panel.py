@@ -93,7 +93,9 @@ class ModelSettings(SettingsPanel):
 
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         settings = context.scene.trackshade
-        layout.prop(settings, "model")
+        column = layout.column()
+        column.use_property_split = False
+        column.prop(settings, "model", text="")  # the whole width, for long titles
         chosen = backend.models.spec(settings.model)
         if chosen is not None and not chosen.shipped:
             draw_text(layout, context, texts.model_text(chosen), "INFO")
