@@ -41,11 +41,12 @@ def test_parts_are_dealt_out_once_and_not_far_ahead() -> None:
 def test_a_part_that_is_late_is_given_out_again_and_its_first_result_counts() -> None:
     now = 0.0
     queue = PartQueue(3, now=lambda: now)
-    assert [queue.take("lost"), queue.take("a")] == [0, 1]
-    now = 5.0
-    queue.put(1, result(1))
-    assert queue.take("a") == 2
-    now = 5.0 * LATE + GRACE + 0.1
+    assert [queue.take("lost"), queue.take("a"), queue.take("b")] == [0, 1, 2]
+    now = 100.0
+    assert queue.take("c") is None  # how long a part takes is not known yet
+    for index in (1, 2):
+        queue.put(index, result(index))
+    now = 100.0 * LATE + GRACE + 0.1
     assert queue.take("lost") is None  # that has it already
     assert queue.take("b") == 0
     queue.put(0, result(10))

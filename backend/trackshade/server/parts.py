@@ -8,17 +8,20 @@ does not matter who does it, nor whether it is done twice.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, ClassVar
 
 import numpy as np
 
 AHEAD = 3  # results for each worker that may wait for one before them
-LATE = 3.0  # times the longest time of a part so far, after which somebody else does it too
+LATE = 3.0  # times the usual time of a part, after which somebody else does it too
 GRACE = 2.0  # seconds more
 WAIT = 0.1  # seconds between two looks at a part that somebody else does
 
@@ -91,7 +94,7 @@ class PartQueue:
         self._taken: dict[int, _Taken] = {}
         self._results: dict[int, Packed] = {}
         self._workers: set[str] = set()
-        self._longest = 0.0  # seconds
+        self._seconds: deque[float] = deque(maxlen=25)  # that the latest parts took
         self._is_open = True
         self._changed = threading.Condition()
 
@@ -101,7 +104,7 @@ class PartQueue:
             self._workers.add(worker)
             limit = min(self._count, self._front + 1 + AHEAD * len(self._workers)) if self._is_open else 0
             open_parts = [index for index in range(self._front, limit) if index not in self._results]
-            now, late = self._now(), LATE * self._longest + GRACE
+            now, late = self._now(), LATE * median(self._seconds) + GRACE if self._seconds else math.inf
             new = [index for index in open_parts if index not in self._taken]
             again = [
                 index
@@ -120,7 +123,7 @@ class PartQueue:
             if not self._is_open or index < self._front or index in self._results:
                 return
             if taken is not None:
-                self._longest = max(self._longest, self._now() - taken.since)
+                self._seconds.append(self._now() - taken.since)
             self._results[index] = result
             self._changed.notify_all()
 

@@ -232,6 +232,7 @@ class RayCluster:
         room = sum(on_nodes)
         self.node_count = sum(count > 0 for count in on_nodes)
         if room != self.room:
+            log.info("The Ray cluster has room for %d workers (%s) on %d nodes.", room, self.device, self.node_count)
             self.room = room
             self.wake.set()
 
@@ -430,5 +431,8 @@ def _check_reachable(address: str) -> None:
 
 
 def _unreachable(address: str, error: Exception) -> ProtocolError:
-    fix = "Start the cluster with 'ray start --head', and name its address: auto, or HOST:PORT."
+    fix = (
+        "Start the cluster with 'ray start --head', and name its address: auto, or HOST:PORT. If it wants a token, set "
+        "RAY_AUTH_MODE=token, and have the same token here (RAY_AUTH_TOKEN or ~/.ray/auth_token)."
+    )
     return ProtocolError("ray-unreachable", f"No Ray cluster at {address}: {error}"[:400], fix)

@@ -25,6 +25,7 @@ from trackshade.server.chunk_store import ChunkStore
 from trackshade.server.job import JobHost, JobRun, Reporter, encode_preview, timed
 from trackshade.server.job_inputs import check_inputs, read_inputs
 from trackshade.server.key_pictures import check_keys, measure_coverage, write_key_job
+from trackshade.server.model_parts import CameraParts, make_camera_doer
 from trackshade.server.models import Models
 from trackshade.server.motion import run_motion
 from trackshade.server.parts import Packed, PartDoer
@@ -188,6 +189,8 @@ class JobRunner:
         """
         if kind == FrameParts.kind:
             return make_frame_doer(shared)
+        if kind == CameraParts.kind:
+            return make_camera_doer(shared, self._models, reporter)
         assert kind == StillParts.kind, kind
         return make_still_doer(shared, self._models, reporter.report)
 

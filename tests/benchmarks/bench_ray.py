@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Jobs, and the parts of one job, on several nodes of a Ray cluster against one; all nodes are on this machine.
+
+    python tests/benchmarks/bench_ray.py
+
+Where more nodes than processors are measured, jobs and parts wait instead of computing (a quarter of a second each), so
+the figures are what the distribution of work costs: starting, messages, results, the last ones that run alone. The
+frames of a real propagation are measured with a processor for each node, one and two of them: a terrain of 130,000
+triangles at 1280 × 720, where a node's share begins with the transfer of the prepared propagation.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from bench_propagation import _picture, _scene
+
+from tests.helpers.backends import until  # pyright: ignore[reportMissingImports]
+from tests.helpers.ray_jobs import Queue, WaitingWorker, add_node, start_cluster  # pyright: ignore[reportMissingImports]
+from trackshade.propagation import KeyPicture, Propagation
+from trackshade.server.parts import Packed
+from trackshade.server.propagate import FrameParts
+from trackshade.server.ray_worker import RayWorker
+
+NODES = (1, 2, 4, 8)
+JOBS, PARTS, SECONDS = 200, 100, 0.25
+FRAMES, SIZE = 100, (1280, 720)
+Row = tuple[str, str, str]
+
+
+class DrawingWorker(RayWorker):
+    """Draws the frames of a propagation; its result is how long that took, without the preparation."""
+
+    def write_result(self, manifest: Any, settings: Any, chunks: Path, folder: Path) -> dict[str, Any]:
+        propagation = Propagation(_scene(FRAMES, SIZE), [KeyPicture(0, _picture(SIZE))])
+        propagation.prepare()
+        parts = _CountedFrames(propagation, range(FRAMES), None, "png")
+        propagation.frame(0)
+        began = time.perf_counter()
+        size = sum(array.nbytes for _, arrays in self.spread(parts) for array in arrays)
+        seconds = time.perf_counter() - began
+        shared = sum(array.nbytes for array in parts.pack()[1])
+        (folder / "job.json").write_text("{}")
+        return {"seconds": seconds, "here": parts.here, "shared": shared, "frame": size // FRAMES}
+
+
+class _CountedFrames(FrameParts):
+    """Frames that count those that the worker of the job has drawn itself."""
+
+    here = 0
+
+    def do(self, index: int) -> Packed:
+        self.here += 1
+        return super().do(index)
+
+
+def rows() -> list[Row]:
+    """(name, value, target) of every figure."""
+    os.environ.setdefault("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parent}")
+    with start_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
+        for _ in range(max(NODES)):
+            add_node(cluster)
+        jobs = [_time_jobs(Path(folder) / f"jobs-{count}", cluster.address, count) for count in NODES]
+        parts = [_time_parts(Path(folder) / f"parts-{count}", cluster.address, count) for count in NODES]
+        drawn = [_draw(Path(folder) / f"frames-{count}", cluster.address, count) for count in (1, 2)]
+    wait = f"that wait {SECONDS:g} s instead of computing"
+    found = [
+        *_scaling(f"{JOBS} jobs {wait}", jobs),
+        *_scaling(f"one job of {PARTS} parts {wait}", parts),
+        (
+            f"{FRAMES} frames of 1280 × 720 of one job, one node with one processor",
+            f"{drawn[0]['seconds']:.1f} s",
+            "",
+        ),
+        (
+            "the same, two nodes with one processor each",
+            f"{drawn[0]['seconds'] / drawn[1]['seconds']:.2f} x, {FRAMES - drawn[1]['here']} frames by the second node",
+            "",
+        ),
+        ("what the second node is sent once", f"{drawn[1]['shared'] / 1e6:.0f} MB", ""),
+        ("what it sends for a frame", f"{drawn[1]['frame'] / 1e6:.1f} MB", ""),
+    ]
+    return found
+
+
+def _scaling(name: str, seconds: Sequence[float]) -> list[Row]:
+    head = (f"{name}, 1 node", f"{seconds[0]:.1f} s", "")
+    rest = [
+        (f"the same, {count} nodes", f"{seconds[0] / value:.2f} x", f">= {0.75 * count:g} x")
+        for count, value in zip(NODES[1:], seconds[1:], strict=True)
+    ]
+    return [head, *rest]
+
+
+def _ready_queue(folder: Path, address: str, count: int, worker: type[RayWorker] = WaitingWorker) -> Queue:
+    """A queue all of whose workers have started."""
+    queue = Queue(folder, address, worker, count)
+    queue.pool.start_for(count)
+    until(lambda: queue.turn() or sum(item["ready"] for item in queue.pool.describe()) == count)
+    return queue
+
+
+def _time_jobs(folder: Path, address: str, count: int) -> float:
+    queue = _ready_queue(folder, address, count)
+    began = time.perf_counter()
+    queue.run(queue.submit(JOBS, str(SECONDS)))
+    seconds = time.perf_counter() - began
+    queue.close()
+    return seconds
+
+
+def _time_parts(folder: Path, address: str, count: int) -> float:
+    queue = _ready_queue(folder, address, count)
+    began = time.perf_counter()
+    (summary,) = queue.run(queue.submit(1, f"{PARTS} {SECONDS}"))
+    seconds = time.perf_counter() - began
+    assert [item["index"] for item in summary["parts"]] == list(range(PARTS))
+    queue.close()
+    return seconds
+
+
+def _draw(folder: Path, address: str, count: int) -> dict[str, Any]:
+    queue = _ready_queue(folder, address, count, DrawingWorker)
+    processors = sorted(os.sched_getaffinity(0))
+    for number, item in enumerate(queue.pool.describe()):
+        for thread in os.listdir(f"/proc/{item['pid']}/task"):
+            os.sched_setaffinity(int(thread), {processors[number % len(processors)]})
+    (summary,) = queue.run(queue.submit(1, ""))
+    queue.close()
+    return summary
+
+
+if __name__ == "__main__":
+    for name, value, target in rows():
+        print(f"{name:90s} {value:>40s}  {target}")
