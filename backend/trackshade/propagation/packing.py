@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trackshade.propagation.composing import Fills
+from trackshade.propagation.fallbacks import VertexColors
 from trackshade.propagation.light import Light
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.propagation import KeyPicture, Propagation, _Key
@@ -33,17 +34,21 @@ def pack(propagation: Propagation) -> tuple[dict[str, Any], list[np.ndarray]]:
     assert propagation._fills is not None
     shot, arrays = propagation.shot.encode()
     given = [key for key in propagation._given if key.detail]
+    colors = propagation._vertex_colors
     header = {
         "shot": [shot, len(arrays)],
         "size": list(propagation.size),
         "samples": propagation._samples,
         "is_lit": is_lit(propagation),
-        "light": [propagation._exposure, propagation._exponent],
+        "light": [propagation._exposure, list(propagation._exponents)],
+        "device": "cpu" if propagation.device == "cpu" else "auto",  # another process may have none
+        "colored": [] if colors is None else list(colors.points),
         "given": [key.t for key in given],
         **{name: [key.pose.t for key in getattr(propagation, name)] for name in _PICTURES},
     }
     pictures = [key.picture for name in _PICTURES for key in getattr(propagation, name)]
     arrays = [*arrays, *(key.image for key in given), *(array for picture in pictures for array in picture)]
+    arrays += [array for points in (colors.points.values() if colors is not None else ()) for array in points]
     return header, [*arrays, *propagation._fills]
 
 
@@ -63,10 +68,14 @@ def unpack(header: Mapping[str, Any], arrays: Sequence[np.ndarray], light: Light
         light=light if header["is_lit"] else None,
         size=tuple(header["size"]),
         samples=header["samples"],
+        device=header["device"],
     )
-    propagation._exposure, propagation._exponent = header["light"]
+    exposure, (red, green, blue) = header["light"]
+    propagation._exposure, propagation._exponents = exposure, (red, green, blue)
     for name in _PICTURES:
         setattr(propagation, name, [_read_key(propagation, t, rest) for t in header[name]])
+    points = {mesh: (np.array(next(rest)), np.array(next(rest))) for mesh in header["colored"]}
+    propagation._vertex_colors = VertexColors(propagation._table, points)
     propagation._fills = Fills(*(np.array(array) for array in rest))
     return propagation
 

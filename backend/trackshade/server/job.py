@@ -69,6 +69,7 @@ class JobRun:
     memory: dict[str, Any] = field(default_factory=dict)  # memory preset of the video model, once it has run
     view: int = 0  # camera of a shot with several that this part of the job is about
     views: int = 1  # number of cameras of the whole job
+    device: str = "cpu"  # device of the worker; "auto" for the best one
     used: dict[str, Any] = field(default_factory=dict)  # what the video model was given, once it has run
     spread: Spread = do_in_order  # does work that consists of parts
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,7 +188,7 @@ def write_key_job(
     with timed(run.timings, "propagate"):
         light, _ = run.light(keys)
         paint = None if look is None else partial(_paint_unseen, look, run, keys.shot)
-        frames, propagation = _write_keys(run.folder, keys, samples, light, settings.seed, run.report, paint)
+        frames, propagation = _write_keys(run, keys, samples, light, paint)
     with timed(run.timings, "coverage"):
         propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
     return write_record(
@@ -207,16 +206,15 @@ def write_key_job(
 
 
 def _write_keys(
-    folder: Path,
+    run: JobRun,
     keys: KeyPictures,
     samples: Sequence[int],
     light: Callable[[int], np.ndarray] | None,
-    seed: int,
-    report: Callable[..., None],
     paint: Callable[[int, np.ndarray, np.ndarray], np.ndarray] | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Write the frames of `write_key_job`; return plain values about each frame, and about the propagation."""
-    propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed)
+    folder, report, seed = run.folder, run.report, run.settings.seed
+    propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed, device=run.device)
     propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
     raster, entries, total = ShotRaster(keys.shot), [], len(samples)
     for number, sample in enumerate(samples, start=1):

@@ -243,6 +243,7 @@ def propagate(
     work: KeptWork,
     report: Callable[..., None],
     encode: Callable[[np.ndarray], bytes],
+    device: str = "cpu",
     spread: Spread = do_in_order,
 ) -> tuple[list[Overview], dict[str, Any]]:
     """Write all frames of a shot into the folder of a result, or of each of its cameras.
@@ -256,6 +257,7 @@ def propagate(
         work: what an earlier attempt has made, and what this one makes.
         report: called with a message, a preview or None, and "progress", or "step" and "steps"; may raise to cancel.
         encode: encodes a frame [H, W, 3] uint8 as a preview.
+        device: the worker's device; "auto" for the best one.
         spread: draws the frames.
 
     Returns:
@@ -268,7 +270,7 @@ def propagate(
     """
     total, count = len(keys.own), len(shot.frame_numbers)
     overviews = []
-    options = {"light": light, "seed": settings.seed}
+    options = {"light": light, "seed": settings.seed, "device": device}
     if not work.unseen and max(shot.size) >= DRAFT_FROM:
         _show_draft(keys, options, report, encode)
     propagation = Propagation(keys.shot, keys.pictures, size=shot.size, **options)

@@ -49,6 +49,7 @@ class JobRunner:
     """Runs jobs on one device ("auto" for the best one) and keeps the last model."""
 
     def __init__(self, device: str) -> None:
+        self._device = device
         self._models = Models(None if device == "auto" else device)
 
     def run_job(
@@ -103,8 +104,9 @@ class JobRunner:
             tracking = _tracking(shot if is_own_size else fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
         run = JobRun(
-            shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings, spread=reporter.spread
-        )
+            shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings, device=self._device,
+            spread=reporter.spread,
+        )  # fmt: skip
         if shot.more_cameras:
             record = write_views(run, self._models)
             work.finish()
@@ -156,7 +158,7 @@ class JobRunner:
         with timed(run.timings, "propagate"):
             light, reason = run.light(keys)
             (overview,), propagation = propagate(
-                run.shot, keys, light, settings, [run.folder], run.work, report, encode_preview, run.spread
+                run.shot, keys, light, settings, [run.folder], run.work, report, encode_preview, run.device, run.spread
             )
         with timed(run.timings, "coverage"):
             unseen = propagation.pop("unseen")

@@ -107,7 +107,7 @@ def write_views(run: JobRun, models: Models) -> dict[str, Any]:
     with timed(run.timings, "propagate"):
         light, reason = run.light(keys)
         overviews, propagation = propagate(
-            run.shot, keys, light, run.settings, folders, run.work, run.report, encode_preview, run.spread
+            run.shot, keys, light, run.settings, folders, run.work, run.report, encode_preview, run.device, run.spread
         )
     unseen = propagation.pop("unseen")
     with timed(run.timings, "coverage"):

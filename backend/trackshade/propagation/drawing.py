@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a frame is drawn from, and drawing it: on the processor by bands of rows, or on a graphics card.
+
+Both ways read the same pictures at the same places; `torch_drawing` says by how little they differ.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import CDLL
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from trackshade.control.raster import Buffers
+from trackshade.core.errors import UsageError
+from trackshade.propagation.composing import Fills, compose
+from trackshade.propagation.pictures import SurfacePicture
+from trackshade.propagation.poses import Pose, PoseTable
+from trackshade.propagation.surface import Points, find_points, pull
+
+_BAND = 24  # rows of a frame that a thread takes at a time
+
+
+class Source(NamedTuple):
+    """A picture that a frame is drawn from.
+
+    Attributes:
+        picture: the picture.
+        pose: its sample, with the triangles of the frame.
+        weight: factor of its weight.
+    """
+
+    picture: SurfacePicture
+    pose: Pose
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSources:
+    """What a frame is drawn from.
+
+    Attributes:
+        buffers: what is visible at S × S samples for each pixel.
+        frame: the frame's pose.
+        starts: where each mesh's triangles begin, [M].
+        keys: pictures that show colors.
+        factors: pictures of factors of the colors.
+        fills: colors of what no picture shows.
+        light: the frame's clay render; None if colors have their light already.
+    """
+
+    buffers: Buffers
+    frame: Pose
+    starts: np.ndarray
+    keys: Sequence[Source]
+    factors: Sequence[Source]
+    fills: Fills
+    light: SurfacePicture | None
+
+
+class DrawnFrame(NamedTuple):
+    """Pixels of a frame; see `propagation.PropagatedFrame`."""
+
+    image: np.ndarray
+    alpha: np.ndarray
+    shown: np.ndarray
+
+
+class Drawer(Protocol):
+    """Draws frames. Thread-safe."""
+
+    def draw(self, sources: FrameSources) -> DrawnFrame:
+        """Draw a frame."""
+        ...
+
+
+class BandDrawer:
+    """Draws frames on the processor, by bands of rows.
+
+    Args:
+        table: the shot's poses.
+        samples: visibility samples along each side of a pixel.
+        each: yields the results of a function for all items of a range, in any number of threads.
+    """
+
+    def __init__(
+        self,
+        table: PoseTable,
+        samples: int,
+        each: Callable[[Callable[[int], Any], range], Iterator[Any]],
+    ) -> None:
+        self._table, self._samples, self._each = table, samples, each
+        self._holdout = np.array([mesh.holdout for mesh in table.shot.meshes], np.bool_)
+
+    def draw(self, sources: FrameSources) -> DrawnFrame:
+        """Draw a frame."""
+        height, width = (length // self._samples for length in sources.buffers.label.shape)
+        image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
+        shown = np.empty((height, width), np.float32)
+
+        def work(row: int) -> None:
+            rows = slice(row, min(row + _BAND, height))
+            points = self._points(sources, rows)
+            pulled = self._pull(points, sources, sources.keys)
+            factor = self._pull(points, sources, sources.factors) if sources.factors else None
+            compose(
+                points, self._samples, sources.frame, pulled, sources.fills, self._table.triangles, sources.starts,
+                factor, sources.light, self._holdout, image[rows], alpha[rows], shown[rows],
+            )  # fmt: skip
+
+        for _ in self._each(work, range(0, height, _BAND)):
+            pass
+        return DrawnFrame(image, alpha, shown)
+
+    def _points(self, sources: FrameSources, rows: slice) -> Points:
+        part, buffers = slice(rows.start * self._samples, rows.stop * self._samples), sources.buffers
+        return find_points(
+            buffers.label[part], buffers.triangle[part], buffers.depth[part], rows.start, self._samples, sources.frame,
+            self._table.still, self._table.triangles, sources.starts,
+        )  # fmt: skip
+
+    def _pull(self, points: Points, sources: FrameSources, pictures: Sequence[Source]) -> np.ndarray:
+        pulled = np.zeros((*points.label.shape, 5), np.float32)
+        for picture, pose, weight in pictures:
+            pull(
+                points, self._samples, sources.frame, picture, pose, self._table.still, self._table.triangles,
+                sources.starts, weight, pulled,
+            )  # fmt: skip
+        return pulled
+
+
+def find_device(name: str) -> str | None:
+    """Return the device of torch that draws frames, None for the processor.
+
+    Args:
+        name: "auto" for the first CUDA device if there is one, "cpu", "cuda", "cuda:N" or "mps"; "torch:cpu" draws with
+            torch on the processor, to compare. Frames are drawn in float64, which "mps" does not have: the processor
+            draws them there.
+
+    Raises:
+        UsageError: torch has no such device.
+    """
+    if name in ("cpu", "mps") or (name == "auto" and not _has_cuda_driver()):
+        return None
+    if importlib.util.find_spec("torch") is None:
+        if name == "auto":
+            return None
+        raise UsageError("unknown-device", f"Frames cannot be drawn on {name}: torch is not installed.", "Use cpu.")
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else None
+    name = name.removeprefix("torch:")
+    try:
+        torch.zeros(1, dtype=torch.float64, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UsageError("unknown-device", f"Frames cannot be drawn on {name}: {error}", "Use auto or cpu.") from error
+    return name
+
+
+def _has_cuda_driver() -> bool:
+    """Return whether NVIDIA's driver is installed, without importing torch, which takes seconds."""
+    try:
+        CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def make_drawer(
+    table: PoseTable,
+    samples: int,
+    each: Callable[[Callable[[int], Any], range], Iterator[Any]],
+    device: str | None,
+) -> Drawer:
+    """Return what draws a shot's frames; see `BandDrawer` and `find_device`."""
+    drawer = BandDrawer(table, samples, each)
+    if device is None:
+        return drawer
+    from trackshade.propagation.torch_drawing import TorchDrawer
+
+    return TorchDrawer(table, samples, device, drawer)
