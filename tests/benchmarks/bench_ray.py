@@ -6,7 +6,7 @@
 Where more nodes than processors are measured, jobs and parts wait instead of computing (a quarter of a second each), so
 the figures are what the distribution of work costs: starting, messages, results, the last ones that run alone. The
 frames of a real propagation are measured with a processor for each node, one and two of them: a terrain of 130,000
-triangles at 1280 × 720, where a node's share begins with the transfer of the prepared propagation.
+triangles at 640 × 360, where a node's share begins with the transfer of the prepared propagation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ from trackshade.server.propagate import FrameParts
 from trackshade.server.ray_worker import RayWorker
 
 NODES = (1, 2, 4, 8)
-JOBS, PARTS, SECONDS = 200, 100, 0.25
-FRAMES, SIZE = 100, (1280, 720)
+JOBS, PARTS, SECONDS = 120, 120, 0.25
+FRAMES, SIZE = 120, (640, 360)
 Row = tuple[str, str, str]
 
 
@@ -64,40 +64,38 @@ class _CountedFrames(FrameParts):
 
 def rows() -> list[Row]:
     """(name, value, target) of every figure."""
+    return list(measure())
+
+
+def measure() -> Iterator[Row]:
+    """Yield every figure as soon as it is there."""
     os.environ.setdefault("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parent}")
-    with start_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
+    wait = f"that wait {SECONDS:g} s instead of computing"
+    with start_cluster() as cluster, tempfile.TemporaryDirectory() as text:
+        folder, address = Path(text), cluster.address
         for _ in range(max(NODES)):
             add_node(cluster)
-        jobs = [_time_jobs(Path(folder) / f"jobs-{count}", cluster.address, count) for count in NODES]
-        parts = [_time_parts(Path(folder) / f"parts-{count}", cluster.address, count) for count in NODES]
-        drawn = [_draw(Path(folder) / f"frames-{count}", cluster.address, count) for count in (1, 2)]
-    wait = f"that wait {SECONDS:g} s instead of computing"
-    found = [
-        *_scaling(f"{JOBS} jobs {wait}", jobs),
-        *_scaling(f"one job of {PARTS} parts {wait}", parts),
-        (
-            f"{FRAMES} frames of 1280 × 720 of one job, one node with one processor",
-            f"{drawn[0]['seconds']:.1f} s",
-            "",
-        ),
-        (
-            "the same, two nodes with one processor each",
-            f"{drawn[0]['seconds'] / drawn[1]['seconds']:.2f} x, {FRAMES - drawn[1]['here']} frames by the second node",
-            "",
-        ),
-        ("what the second node is sent once", f"{drawn[1]['shared'] / 1e6:.0f} MB", ""),
-        ("what it sends for a frame", f"{drawn[1]['frame'] / 1e6:.1f} MB", ""),
-    ]
-    return found
+        yield from _scaling(f"{JOBS} jobs {wait}", lambda count: _time_jobs(folder / f"jobs-{count}", address, count))
+        yield from _scaling(
+            f"one job of {PARTS} parts {wait}", lambda count: _time_parts(folder / f"parts-{count}", address, count)
+        )
+        what = f"{FRAMES} frames of {SIZE[0]} × {SIZE[1]} of one job"
+        one = _draw(folder / "frames-1", address, 1)
+        yield f"{what}, one node with one processor", f"{one['seconds']:.1f} s", ""
+        two = _draw(folder / "frames-2", address, 2)
+        there = FRAMES - two["here"]
+        value = f"{one['seconds'] / two['seconds']:.2f} x, {there} frames by the second node"
+        yield "the same, two nodes with one processor each", value, ""
+        yield "what the second node is sent once", f"{two['shared'] / 1e6:.0f} MB", ""
+        yield "what it sends for a frame", f"{two['frame'] / 1e6:.1f} MB", ""
 
 
-def _scaling(name: str, seconds: Sequence[float]) -> list[Row]:
-    head = (f"{name}, 1 node", f"{seconds[0]:.1f} s", "")
-    rest = [
-        (f"the same, {count} nodes", f"{seconds[0] / value:.2f} x", f">= {0.75 * count:g} x")
-        for count, value in zip(NODES[1:], seconds[1:], strict=True)
-    ]
-    return [head, *rest]
+def _scaling(name: str, time_on: Callable[[int], float]) -> Iterator[Row]:
+    """Yield the time on one node, and by how much more nodes are faster."""
+    alone = time_on(NODES[0])
+    yield f"{name}, 1 node", f"{alone:.1f} s", ""
+    for count in NODES[1:]:
+        yield f"the same, {count} nodes", f"{alone / time_on(count):.2f} x", f">= {0.75 * count:g} x"
 
 
 def _ready_queue(folder: Path, address: str, count: int, worker: type[RayWorker] = WaitingWorker) -> Queue:
@@ -139,5 +137,5 @@ def _draw(folder: Path, address: str, count: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for name, value, target in rows():
-        print(f"{name:90s} {value:>40s}  {target}")
+    for name, value, target in measure():
+        print(f"{name:80s} {value:>40s}  {target}", flush=True)

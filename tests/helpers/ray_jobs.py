@@ -26,6 +26,8 @@ from trackshade.server.ray_pool import RayPool
 from trackshade.server.ray_worker import RayWorker
 from trackshade.server.scheduler import Scheduler
 
+LEAN: dict[str, Any] = {"include_dashboard": False, "include_log_monitor": False}  # fewer processes for each node
+
 
 @contextlib.contextmanager
 def start_cluster() -> Iterator[Any]:
@@ -33,7 +35,7 @@ def start_cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **LEAN})
     yield made
     made.shutdown()
 
@@ -42,8 +44,8 @@ def add_node(cluster: Any) -> Any:
     """Add a node for one worker. On a busy machine, Ray gives up before a node has started."""
     for _ in range(2):
         with contextlib.suppress(Exception):
-            return cluster.add_node(num_cpus=1, include_dashboard=False)
-    return cluster.add_node(num_cpus=1, include_dashboard=False)
+            return cluster.add_node(num_cpus=1, **LEAN)
+    return cluster.add_node(num_cpus=1, **LEAN)
 
 
 def kill_node(cluster: Any, node: Any) -> None:

@@ -232,7 +232,7 @@ class RayCluster:
         room = sum(on_nodes)
         self.node_count = sum(count > 0 for count in on_nodes)
         if room != self.room:
-            log.info("The Ray cluster has room for %d workers (%s) on %d nodes.", room, self.device, self.node_count)
+            log.info("Room on the Ray cluster: workers: %d (%s), nodes: %d", room, self.device, self.node_count)
             self.room = room
             self.wake.set()
 

@@ -192,7 +192,7 @@ class JobRunner:
         if kind == CameraParts.kind:
             return make_camera_doer(shared, self._models, reporter)
         assert kind == StillParts.kind, kind
-        return make_still_doer(shared, self._models, reporter.report)
+        return make_still_doer(shared, self._models.load_look, reporter.report)
 
     def load_model(self, model: str) -> None:
         """Load a model for the next jobs. Raise ModelError."""

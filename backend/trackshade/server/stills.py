@@ -27,7 +27,6 @@ from trackshade.shot import Shot
 if TYPE_CHECKING:
     from trackshade.pipelines.look_stills import LookPipeline
     from trackshade.server.job import JobRun
-    from trackshade.server.models import Models
 
 Report = Callable[..., None]
 FOLDER = "stills"
@@ -174,11 +173,11 @@ class StillParts(Parts):
         return {"index": index}, []
 
 
-def make_still_doer(shared: Packed, models: Models, report: Report) -> PartDoer:
-    """Return what paints stills of another worker's job. Raise ModelError."""
+def make_still_doer(shared: Packed, load: Callable[[ShadeSettings, Report], LookPipeline], report: Report) -> PartDoer:
+    """Return what paints stills of another worker's job, with the image model that `load` returns. Raise ModelError."""
     header, (depth, *images) = shared
     settings, size = ShadeSettings.from_dict(header["settings"]), (header["size"][0], header["size"][1])
-    look = models.load_look(settings, report)
+    look = load(settings, report)
     image = images[0] if images else None
 
     def do(part: Packed) -> Packed:
