@@ -52,7 +52,7 @@ class TorchDrawer:
         self._fallback, self._is_full = fallback, False
         self._kept: dict[int, tuple[np.ndarray, Tensor]] = {}
         self._most_faces = max((len(geometry.triangles) for geometry in table.shot.geometries), default=1)
-        self._holdout = _padded(self.send(np.array([mesh.holdout for mesh in table.shot.meshes], np.bool_)))
+        self._holdout = np.array([mesh.holdout for mesh in table.shot.meshes], np.bool_)
 
     def send(self, array: np.ndarray) -> Tensor:
         """Return a copy of an array on the device."""
@@ -102,7 +102,7 @@ class TorchDrawer:
             _padded(self.send(sources.starts)),
             _padded(self.keep(self._table.triangles)),
             _padded(self.keep(self._table.still)),
-            self._holdout,
+            _padded(self.keep(self._holdout)),
             self._pose(sources.frame),
             [self._source(source, sources.frame) for source in sources.keys],
             [self._source(source, sources.frame) for source in sources.factors],
