@@ -22,7 +22,7 @@ from ..messages import texts
 from ..messages.texts import tr
 from ..messages.translations import CONTEXT
 from ..placement import place, remove_result, remove_textures
-from ..redraw import redraw, redraw_settled
+from ..redraw import redraw_progress, redraw_settled
 from .drawing import ActionOperator, SidebarPanel, action, draw_text, report_error, tr_count
 from .jobs_thumbnails import thumbnails
 from .modal import is_scene_free
@@ -67,7 +67,7 @@ def _on_change(change: Change) -> None:
     if change in (Change.ADDED, Change.REMOVED, Change.RESTORED):
         update_list(select_newest=change is Change.ADDED)
     elif change is Change.ADVANCED:
-        redraw()
+        redraw_progress()
     else:
         redraw_settled()
 
