@@ -153,7 +153,7 @@ def test_stills_have_about_the_trained_area_and_the_aspect(spec: ImageModelSpec,
     assert abs(width / height / (size[0] / size[1]) - 1) < 0.1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shots(), st.data())
 def test_the_depth_image_is_the_inverse_depth_of_that_frame_at_that_size(shot: Shot, data: st.DataObject) -> None:
     t = data.draw(st.integers(0, len(shot.frame_numbers) - 1))

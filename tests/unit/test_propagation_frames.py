@@ -32,7 +32,7 @@ def prepared(shot: Shot, keys: dict[int, np.ndarray], **more) -> Propagation:
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     orthographic=st.booleans(),
     eye=st.tuples(st.floats(-3, 3), st.floats(-6, -3), st.floats(2, 5)),

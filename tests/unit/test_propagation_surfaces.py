@@ -25,7 +25,7 @@ from trackshade.propagation.poses import PoseTable
 from trackshade.shot import Geometry, MeshTrack, Shot
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 12))
 def test_instances_are_drawn_as_meshes_one_by_one(seed, count):
     """In any order, ties included: meshes on the same place show the first of them."""
@@ -177,7 +177,7 @@ def test_coverage_after_a_cut():
     assert found.unseen[2] > 0.4
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(right=st.integers(-4, 4), down=st.integers(-4, 4), blur=st.sampled_from([0.4, 1.2]))
 def test_alignment_finds_the_shift(right, down, blur):
     shot = reference.box_over_floor(2)
