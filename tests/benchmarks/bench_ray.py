@@ -3,10 +3,10 @@
 
     python tests/benchmarks/bench_ray.py
 
-Where more nodes than processors are measured, jobs and parts wait instead of computing (a quarter of a second each), so
-the figures are what the distribution of work costs: starting, messages, results, the last ones that run alone. The
-frames of a real propagation are measured with a processor for each node, one and two of them: a terrain of 130,000
-triangles at 640 × 360, where a node's share begins with the transfer of the prepared propagation.
+Where more nodes than processors are measured, jobs and parts wait for a second instead of computing, so the figures are
+what the distribution of work costs: starting, messages, results, the last ones that run alone. The frames of a real
+propagation are measured with a processor for each of one and two nodes: a terrain of 130,000 triangles at 640 × 360,
+where the second node's share begins with the transfer of the prepared propagation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trackshade.server.propagate import FrameParts
 from trackshade.server.ray_worker import RayWorker
 
 NODES = (1, 2, 4, 8)
-JOBS, PARTS, SECONDS = 120, 120, 0.25
+JOBS, PARTS, SECONDS = 64, 64, 1.0
 FRAMES, SIZE = 120, (640, 360)
 Row = tuple[str, str, str]
 

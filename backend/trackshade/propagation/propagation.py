@@ -20,7 +20,8 @@ from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import SURVEYED, Canvas, CanvasMaker, survey, survey_times
 from trackshade.propagation.composing import Fills
-from trackshade.propagation.drawing import FrameSources, Source, find_device, make_drawer
+from trackshade.propagation.devices import find_device, make_drawer
+from trackshade.propagation.drawing import FrameSources, Source
 from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
@@ -105,7 +106,7 @@ class Propagation:
         threads: number of threads; 0 for one on each core.
         seed: seed of the fills.
         fill: how what no picture shows is filled; see `fill_canvas`.
-        device: what draws the frames, see `drawing.find_device`; preparing them is done by the processor.
+        device: what draws the frames, see `devices.find_device`; preparing them is done by the processor.
 
     Attributes:
         device: the same as given.

@@ -44,7 +44,6 @@ class CameraParts(Parts):
     """
 
     kind = "cameras"
-    per_node = False
 
     def __init__(self, models: Models, runs: Sequence[tuple[JobRun, np.ndarray | None]], still: bool) -> None:
         self._models, self._runs, self._still = models, runs, still

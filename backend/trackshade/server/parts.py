@@ -38,7 +38,7 @@ class Parts(ABC):
     """
 
     kind: ClassVar[str]
-    per_node: ClassVar[bool]
+    per_node: bool = False
 
     @property
     @abstractmethod

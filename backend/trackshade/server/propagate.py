@@ -182,7 +182,6 @@ class FrameParts(Parts):
     """The frames of a propagation, each of which is a part."""
 
     kind = "frames"
-    per_node = True
 
     def __init__(
         self,
@@ -193,6 +192,7 @@ class FrameParts(Parts):
     ) -> None:
         self._propagation, self._samples, self._light = propagation, samples, light
         self._format = image_format
+        self.per_node = propagation.device == "cpu"
 
     @property
     def count(self) -> int:

@@ -137,7 +137,6 @@ class StillParts(Parts):
     """
 
     kind = "stills"
-    per_node = False
 
     def __init__(
         self,
