@@ -42,7 +42,7 @@ class DrawingWorker(RayWorker):
     def write_result(self, manifest: Any, settings: Any, chunks: Path, folder: Path) -> dict[str, Any]:
         propagation = Propagation(_scene(FRAMES, SIZE), [KeyPicture(0, _picture(SIZE))])
         propagation.prepare()
-        parts = _CountedFrames(propagation, range(FRAMES), None, "png")
+        parts = _CountedFrames(propagation, range(FRAMES), None, "png", alpha=False)
         propagation.frame(0)
         began = time.perf_counter()
         size = sum(array.nbytes for _, arrays in self.spread(parts) for array in arrays)
