@@ -51,7 +51,7 @@ class SceneCopy:
     def save(self, scene: bpy.types.Scene) -> None:
         """Save it unless it is. Main thread only. Raise OutputError if the folder cannot be written."""
         if not self.is_saved:
-            save_copy(self.path)
+            save_copy(self.path, compress=False)
             self.trusts_scripts, self.engine = scripts_allowed(scene), first_frame_engine(scene)
 
 

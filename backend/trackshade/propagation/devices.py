@@ -15,7 +15,7 @@ from trackshade.propagation.poses import PoseTable
 
 
 def find_device(name: str) -> str | None:
-    """Return the device of torch that draws frames, None for the processor.
+    """Return the device of torch that draws frames; None for the processor, also if the device has no memory left.
 
     Args:
         name: "auto" for the first CUDA device if there is one, "cpu", "cuda", "cuda:N" or "mps"; "torch:cpu" draws with
@@ -33,14 +33,16 @@ def find_device(name: str) -> str | None:
         raise UsageError("unknown-device", f"Frames cannot be drawn on {name}: torch is not installed.", "Use cpu.")
     import torch
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else None
-    name = name.removeprefix("torch:")
+    if name == "auto" and not torch.cuda.is_available():
+        return None
+    device = "cuda" if name == "auto" else name.removeprefix("torch:")
     try:
-        torch.zeros(1, dtype=torch.float64, device=name)
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except torch.OutOfMemoryError:
+        return None
     except (RuntimeError, AssertionError, TypeError) as error:
         raise UsageError("unknown-device", f"Frames cannot be drawn on {name}: {error}", "Use auto or cpu.") from error
-    return name
+    return device
 
 
 def _has_cuda_driver() -> bool:
@@ -62,6 +64,6 @@ def make_drawer(
     drawer = BandDrawer(table, samples, each)
     if device is None:
         return drawer
-    from trackshade.propagation.torch_drawing import TorchDrawer
+    from trackshade.propagation.gpu.drawing import TorchDrawer
 
     return TorchDrawer(table, samples, device, drawer)

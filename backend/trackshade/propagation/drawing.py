@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a frame is drawn from, and drawing it: on the processor by bands of rows, or on a graphics card.
 
-Both ways read the same pictures at the same places; `torch_drawing` says by how little they differ.
+Both ways read the same pictures at the same places; `gpu.drawing` says by how little they differ.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Places:
     mesh: Tensor
     level: Tensor
 
-    def select(self, n: Tensor) -> Places:
+    def select(self, n: Tensor | tuple[Tensor, Tensor]) -> Places:
         """Return some of the places, by a mask or indices."""
         return Places(self.u[n], self.v[n], self.mesh[n], self.level[n])
 
