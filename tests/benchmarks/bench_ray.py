@@ -32,7 +32,7 @@ from trackshade.server.ray_worker import RayWorker
 
 NODES = (1, 2, 4, 8)
 JOBS, PARTS, SECONDS = 64, 64, 1.0
-FRAMES, SIZE = 120, (640, 360)
+FRAMES, SIZE = 60, (640, 360)
 Row = tuple[str, str, str]
 
 
@@ -42,7 +42,7 @@ class DrawingWorker(RayWorker):
     def write_result(self, manifest: Any, settings: Any, chunks: Path, folder: Path) -> dict[str, Any]:
         propagation = Propagation(_scene(FRAMES, SIZE), [KeyPicture(0, _picture(SIZE))])
         propagation.prepare()
-        parts = _CountedFrames(propagation, range(FRAMES), None, "png")
+        parts = _CountedFrames(propagation, range(FRAMES), None, "png", alpha=False)
         propagation.frame(0)
         began = time.perf_counter()
         size = sum(array.nbytes for _, arrays in self.spread(parts) for array in arrays)
@@ -131,7 +131,10 @@ def _draw(folder: Path, address: str, count: int) -> dict[str, Any]:
     for number, item in enumerate(queue.pool.describe()):
         for thread in os.listdir(f"/proc/{item['pid']}/task"):
             os.sched_setaffinity(int(thread), {processors[number % len(processors)]})
-    (summary,) = queue.run(queue.submit(1, ""))
+    (job,) = queue.submit(1, "")
+    while job not in queue.ends:
+        queue.turn()
+    summary = queue.ends[job]["summary"]
     queue.close()
     return summary
 

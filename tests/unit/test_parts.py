@@ -73,7 +73,7 @@ class SharedFrames(FrameParts):
 
     def __init__(self, image_format: str = "png") -> None:
         _, propagation, light = lit_shot()
-        super().__init__(propagation, range(COUNT), light.__getitem__, image_format)
+        super().__init__(propagation, range(COUNT), light.__getitem__, image_format, alpha=image_format == "exr")
         self.others = threading.Event()
         self.done_here: list[int] = []
 

@@ -189,9 +189,10 @@ class FrameParts(Parts):
         samples: Sequence[int],  # that are drawn
         light: Callable[[int], np.ndarray] | None,  # of a sample
         image_format: str,
+        alpha: bool,
     ) -> None:
         self._propagation, self._samples, self._light = propagation, samples, light
-        self._format = image_format
+        self._format, self._alpha = image_format, alpha
         self.per_node = propagation.device == "cpu"
 
     @property
@@ -200,13 +201,13 @@ class FrameParts(Parts):
         return len(self._samples)
 
     def do(self, index: int) -> Packed:
-        """Draw a frame; return its unseen share, and its image and alpha."""
-        return _pack_frame(self._propagation.frame(self._samples[index]), self._format)
+        """Draw a frame; return its unseen share, its image and, if it is wanted, its alpha."""
+        return _pack_frame(self._propagation.frame(self._samples[index]), self._format, self._alpha)
 
     def pack(self) -> Packed:
         """Return the propagation."""
         header, arrays = pack(self._propagation)
-        return {**header, "format": self._format}, arrays
+        return {**header, "format": self._format, "alpha": self._alpha}, arrays
 
     def pack_part(self, index: int) -> Packed:
         """Return a sample and its light."""
@@ -224,14 +225,14 @@ def make_frame_doer(shared: Packed) -> PartDoer:
         values, images = part
         light.clear()
         light.update((values["t"], np.array(image)) for image in images)
-        return _pack_frame(propagation.frame(values["t"]), header["format"])
+        return _pack_frame(propagation.frame(values["t"]), header["format"], header["alpha"])
 
     return do
 
 
-def _pack_frame(frame: PropagatedFrame, image_format: str) -> Packed:
+def _pack_frame(frame: PropagatedFrame, image_format: str, alpha: bool) -> Packed:
     image = to_uint8(frame.image) if image_format == "png" else frame.image
-    return {"unseen": frame.unseen}, [image, frame.alpha]
+    return {"unseen": frame.unseen}, [image, frame.alpha] if alpha else [image]
 
 
 def propagate(
@@ -281,7 +282,8 @@ def propagate(
         if frame_path(folders[number // count], number % count, settings.image_format).is_file()
     }
     samples = [t for number, t in enumerate(keys.own) if number not in kept]
-    with closing(spread(FrameParts(propagation, samples, light, settings.image_format))) as frames:
+    parts = FrameParts(propagation, samples, light, settings.image_format, settings.alpha)
+    with closing(spread(parts)) as frames:
         for view, folder in enumerate(folders):
             overview = Overview(through_camera(shot, view))
             overviews.append(overview)
@@ -291,8 +293,8 @@ def propagate(
                     if number in kept:
                         shown = writer.keep()
                     else:
-                        values, (image, alpha) = next(frames)
-                        shown = writer.add(image, alpha)
+                        values, arrays = next(frames)
+                        shown = writer.add(*arrays)
                         work.add(number, values["unseen"])
                     is_due = settings.preview_every and (number + 1) % settings.preview_every == 0
                     preview = encode(shown) if is_due else None
