@@ -22,7 +22,7 @@ import bpy
 import numpy as np
 
 from trackshade.config import registry
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core import geometry
 from trackshade.core.errors import TrackshadeError

@@ -13,13 +13,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.memory_presets import MEMORY_CHOICES
-from trackshade.config.registry import MINI_MOTION
+from trackshade.config.model_table import MINI_MOTION
 from trackshade.config.settings import (
+    CACHES,
     CONTROL_CHOICES,
     CONTROLS,
     GLASS,
@@ -28,6 +30,7 @@ from trackshade.config.settings import (
     KEY_PICTURES,
     LIGHTS,
     OUTPUT_SIZES,
+    QUANTIZATIONS,
     TRACKING_RANGES,
     ShadeSettings,
 )
@@ -158,9 +161,15 @@ SAMPLING_OPTIONS = (
     ),
     _choice(
         "--control-clip",
-        "What the video model follows, if it knows several: the tracking video, gray clay (layout), depth or tracks of "
-        "points. 'trackshade models' lists what each follows.",
+        "What the video model follows, if it knows several: the tracking video, gray clay (layout), depth, tracks of "
+        "points, the scene's own render or footage. 'trackshade models' lists what each follows.",
         CONTROL_CHOICES,
+    ),
+    Option(
+        "--footage",
+        "Video, on the backend's machine, whose motion the character does, for video models that follow footage.",
+        "VIDEO",
+        "",
     ),
     Option(
         "--video-lora",
@@ -177,6 +186,21 @@ SAMPLING_OPTIONS = (
         0.0,
         float,
     ),
+    _choice(
+        "--cache-method",
+        "What skips parts of the video model's steps: first-block goes by --cache; taylorseer runs every few steps and "
+        "continues the others from those before.",
+        CACHES,
+    ),
+    Option("--cache-interval", "Every which step taylorseer runs.", "N", 3, int),
+    Option("--cache-order", "Order of taylorseer's series; 0 repeats the last step that was run.", "N", 1, int),
+    _choice(
+        "--quantize",
+        "Store the weights of the video model in 4 bits (nf4): a quarter of the memory, less exact. Needs a graphics "
+        "card and the package bitsandbytes.",
+        QUANTIZATIONS,
+    ),
+    _Switch("--compile", "Compile the blocks of the video model: the first step takes minutes, the others are faster."),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
     _choice(
         "--memory",
@@ -581,6 +605,9 @@ def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job from the values of a command, such as "shade" or "key". Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
     sampling["video_loras"] = tuple(values["video_loras"] or ())
+    footage = Path(values["footage"])
+    if values["footage"] and footage.is_file():  # else it is on the backend's machine
+        sampling["footage"] = str(footage.absolute())
     if "key_frames" in values:
         if not values["key_frames"]:
             raise UsageError("no-key-frame", "No frame was given.", "Name it with --frame N.")
