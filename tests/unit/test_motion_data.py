@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from trackshade.core.errors import UsageError
+from trackshade.motion.bvh import write_bvh
 from trackshade.motion.framing import LANDMARKS, focal_length, project
+from trackshade.motion.pose_fit import fit_rotations
+from trackshade.motion.retargeting import motion_of_rotations
 from trackshade.motion.skeleton import JOINTS, NUM_JOINTS, PARENTS, REST_OFFSETS, orientations, positions
 from trackshade_lab.motion.clips import FRAME_SIZE, HELD_OUT_AZIMUTHS, ClipOptions, Clips, sample_clips
 from trackshade_lab.motion.figures import POINTS, average_figure, sample_figures
-from trackshade_lab.motion.motions import HELD_OUT_MOTIONS, MOTIONS, sample_motions
+from trackshade_lab.motion.motions import FPS, HELD_OUT_MOTIONS, MOTIONS, load_motions, sample_motions
 
 
 def clips(seed: int = 1, count: int = 6, **options) -> Clips:
@@ -54,6 +59,26 @@ def test_motions_are_rotations_and_the_root_does_not_turn(motion: str) -> None:
     assert np.abs(np.diff(local, axis=1)).max() > 0.05
 
 
+def test_motions_are_taken_from_bvh_files(tmp_path: Path) -> None:
+    local = sample_motions(np.random.default_rng(3), 1)[0]
+    write_bvh(tmp_path / "dance.bvh", motion_of_rotations(local, FPS))
+    library = load_motions(tmp_path, 1.0)
+    np.testing.assert_allclose(library.windows, local[None], atol=1e-4)
+    taken = sample_motions(np.random.default_rng(4), 3, library=library)
+    np.testing.assert_array_equal(taken, np.repeat(library.windows, 3, axis=0))
+    with pytest.raises(UsageError, match="no BVH files"):
+        load_motions(tmp_path / "elsewhere", 1.0)
+
+
+def test_pictures_of_skeletons_are_thin_bones_between_landmarks() -> None:
+    made = clips(targets=False, skeletons=True)
+    assert made.driving is not None
+    lit = made.driving.max(axis=-1) > 0.1
+    assert 0.01 < lit.mean() < 0.12
+    knee = made.driving_landmarks[:, :, LANDMARKS.index("shin_l")].astype(int)
+    assert np.mean([lit[n, t, y, x] for n in range(6) for t, (x, y) in enumerate(knee[n])]) > 0.9
+
+
 def test_walking_swings_the_legs_in_opposite_directions() -> None:
     local = sample_motions(np.random.default_rng(4), 20, motion="walk")
     forward = [local[:, :, JOINTS.index(name), 1, 2] for name in ("thigh_l", "thigh_r")]  # sine of the flexion
@@ -84,6 +109,19 @@ def test_joint_rotations_and_build_give_the_landmarks() -> None:
     np.testing.assert_allclose(shift[..., :2], 0, atol=1e-12)
     feet = [POINTS.index(name) for name in ("foot_l", "foot_r", "toe_l", "toe_r", "shin_l", "shin_r")]
     np.testing.assert_allclose(points[:, :, feet, 2].min(axis=2), 0.05, atol=1e-12)
+
+
+def test_rotations_are_fitted_to_landmarks() -> None:
+    """From those of the next frame the limbs come to where they are; rotations that already fit stay."""
+    local, other = sample_motions(np.random.default_rng(6), 8)[:, :2].swapaxes(0, 1)
+    made = average_figure().pose(local[:, None])[:, 0]
+    landmarks = made[:, [POINTS.index(name) for name in LANDMARKS]]
+    fitted = average_figure().pose(fit_rotations(other, landmarks, 0.02)[:, None])[:, 0]
+    limbs = [POINTS.index(f"{name}_{side}") for name in ("forearm", "hand", "shin", "foot") for side in "lr"]
+    following = average_figure().pose(other[:, None])[:, 0]
+    assert np.linalg.norm(following - made, axis=-1)[:, limbs].mean() > 0.08
+    np.testing.assert_allclose(fitted[:, limbs, :2], made[:, limbs, :2], atol=0.03)
+    np.testing.assert_allclose(fit_rotations(local, landmarks), local, atol=0.05)
 
 
 def test_the_figure_is_drawn_where_its_landmarks_are() -> None:

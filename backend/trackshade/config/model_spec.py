@@ -9,6 +9,7 @@ from typing import Any
 from trackshade.core.errors import UsageError
 from trackshade.core.text import join_or
 
+LAYOUT_LOADER = "trackshade.pipelines.families.loading:load_layout"  # of folders in diffusers' layout
 # What a model follows: the video of track colors, a gray clay render, inverse depth, the tracks of points themselves,
 # the scene's own render of all frames, or footage.
 CONTROL_CLIPS = ("tracking", "layout", "depth", "tracks", "render", "footage")
@@ -58,6 +59,11 @@ class ModelSpec:
     recognized_by: tuple[tuple[str, Any], ...] = ()
     pass_frames: int = 0  # most frames that are made at a time, if it makes longer videos in several passes; else 0
     held_frames: int = 0  # last frames of a pass with which the next one begins
+
+    @property
+    def takes_loras(self) -> bool:
+        """Whether LoRA files can be added to it."""
+        return self.loader == LAYOUT_LOADER
 
     @property
     def reads_prompt(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trackshade.config.model_spec import ModelSpec
+from trackshade.config.model_spec import LAYOUT_LOADER, ModelSpec
 
 _WAN_480 = ((832, 480), (480, 832))
 _WAN_720 = ((1280, 720), (720, 1280))
@@ -18,7 +18,7 @@ _USERS_OWN: dict[str, Any] = {  # weights that the user downloads
     "repo": "",
     "revision": "",
     "shipped": False,
-    "loader": "trackshade.pipelines.families.loading:load_layout",
+    "loader": LAYOUT_LOADER,
     "key_pictures": "video",
     "dynamic_guidance": False,
 }

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trackshade.models.puppet import NUM_BONES, STOPS, paint_puppets
 from trackshade.motion.framing import DISTANCE, HAND_WIDTH, LANDMARKS, focal_length, project
 
 from .figures import CAPSULE_ENDS, POINTS, Figures, Split, recolor, sample_figures
-from .motions import NUM_FRAMES, sample_motions
-from .raster import Backdrops, render, sample_backdrops
+from .motions import NUM_FRAMES, MotionLibrary, sample_motions
+from .raster import Backdrops, jitter_colors, render, sample_backdrops
 
 FRAME_SIZE = (48, 64)  # width and height
 HAND_SIZE = 24
@@ -34,6 +35,7 @@ class ClipOptions:
         cross_view: fraction of clips driven from another azimuth than the target's.
         azimuth_difference: the angle between driving and target camera in degrees, to either side; sampled if None.
         other_figure: fraction of clips driven by another figure than the target's.
+        stylized: fraction of those other figures that have the proportions of children, toys or robots.
         moving: fraction of clips whose target camera orbits.
         apart: fraction of clips whose target camera is elsewhere than the reference's.
         same_pose: fraction of clips whose reference is the first frame of the target motion; it is another pose
@@ -41,6 +43,8 @@ class ClipOptions:
         frames: number of frames of each clip that are made, sampled without order; all in order if None.
         targets: whether target frames and references are rendered.
         drivers: whether driving frames and hands are rendered.
+        skeletons: whether driving frames are pictures of the exact 2D skeleton.
+        library: motions from which some are taken.
         driving_samples: samples along each side of their pixels.
         hands: fraction of clips with crops of hands.
     """
@@ -51,12 +55,15 @@ class ClipOptions:
     cross_view: float = 0.9
     azimuth_difference: float | None = None
     other_figure: float = 0.7
+    stylized: float = 0.0
     moving: float = 0.3
     apart: float = 0.4
     same_pose: float = 0.5
     frames: int | None = None
     targets: bool = True
     drivers: bool = True
+    skeletons: bool = False
+    library: MotionLibrary | None = None
     driving_samples: int = 2
     hands: float = 0.8
 
@@ -118,11 +125,12 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
     times = np.tile(np.arange(NUM_FRAMES), (count, 1))
     if options.frames is not None:
         times = rng.permuted(times, axis=1)[:, : options.frames]
-    local = sample_motions(rng, count, options.split_of("motions"), options.motion)
+    local = sample_motions(rng, count, options.split_of("motions"), options.motion, options.library)
     first = local[:, :1]
-    other_pose = sample_motions(rng, count)[:, :1]
     same_pose = rng.random(count) < options.same_pose
-    reference_pose = np.where(same_pose[:, None, None, None, None], first, other_pose)
+    reference_pose = first
+    if options.targets:  # sampling motions takes time
+        reference_pose = np.where(same_pose[:, None, None, None, None], first, sample_motions(rng, count)[:, :1])
     local = local[np.arange(count)[:, None], times]
 
     figures = sample_figures(rng, count, options.split_of("figures"))
@@ -141,10 +149,13 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
     backdrops, driving_backdrops = sample_backdrops(rng, count), sample_backdrops(rng, count)
     pictures = hands = None
     if options.drivers:
-        pictures, _ = _render(
-            driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops, options.driving_samples
-        )
-        pictures = _jitter_colors(rng, pictures)
+        if options.skeletons:
+            pictures = _draw_skeletons(driving_pixels[:, :, _LANDMARK_POINTS])
+        else:
+            pictures, _ = _render(
+                driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops, options.driving_samples
+            )
+            pictures = _jitter_colors(rng, pictures)
         hands = _render_hands(rng, driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops)
     frames = coverage = still = background = None
     if options.targets:
@@ -177,7 +188,8 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
 def _sample_drivers(rng: np.random.Generator, figures: Figures, options: ClipOptions) -> Figures:
     """Sample the driving figures: others, or the target's in slightly different colors."""
     count = len(figures.offsets)
-    others, same = sample_figures(rng, count, options.split_of("figures")), recolor(rng, figures)
+    others = sample_figures(rng, count, options.split_of("figures"), options.stylized)
+    same = recolor(rng, figures)
     other = (rng.random(count) < options.other_figure)[:, None, None]
     return Figures(
         np.where(other, others.offsets, same.offsets),
@@ -251,19 +263,28 @@ def _augmented(rng: np.random.Generator, azimuth: np.ndarray) -> _View:
 
 
 def _jitter_colors(rng: np.random.Generator, pictures: np.ndarray) -> np.ndarray:
-    """Change sharpness, brightness, contrast, tint and noise of clips."""
+    """Change sharpness, brightness, contrast, tint and noise of clips [N, F, H, W, 3], in 0..1."""
     count = len(pictures)
-    blurred = pictures.copy()
-    for axis in (2, 3):
-        blurred = (np.roll(blurred, 1, axis) + 2 * blurred + np.roll(blurred, -1, axis)) / 4
-    share = rng.uniform(-0.5, 1, (count, 1, 1, 1, 1)).clip(0).astype(np.float32)
-    pictures = pictures + share * (blurred - pictures)
-    shape = (count, 1, 1, 1, 1)
-    gain, gamma = rng.uniform(0.8, 1.15, (*shape[:4], 1)), rng.uniform(0.8, 1.25, shape)
-    tint = rng.normal(1, 0.04, (count, 1, 1, 1, 3))
-    noise = rng.standard_normal(pictures.shape, np.float32) * rng.uniform(0, 0.03, shape).astype(np.float32)
-    changed = pictures ** gamma.astype(np.float32) * (gain * tint).astype(np.float32) + noise
-    return np.clip(changed, 0, 1).astype(np.float32)
+    blur = rng.uniform(-0.5, 1, count).clip(0) * rng.choice([1, 2], count, p=[0.85, 0.15])
+    gain = rng.uniform(0.8, 1.15, (count, 1)) * rng.normal(1, 0.04, (count, 3))
+    levels = np.linspace(0, 1, 1025) ** rng.uniform(0.8, 1.25, (count, 1))
+    noise, deviation = rng.standard_normal(1 << 16, np.float32), rng.uniform(0, 0.03, count)
+    offsets = rng.integers(len(noise), size=pictures.shape[:2])
+    result = np.empty_like(pictures)
+    jitter_colors(pictures, blur, gain, levels, noise, deviation, offsets, result)
+    return result
+
+
+def _draw_skeletons(
+    places: np.ndarray,  # [N, F, L, 2] pixels
+) -> np.ndarray:
+    """Draw thin bones between landmarks before black, each in a color of its own, [N, F, H, W, 3]."""
+    flat = places.reshape(-1, *places.shape[2:])
+    hues = 2 * np.pi * (np.arange(NUM_BONES)[:, None] / NUM_BONES + np.arange(3) / 3)
+    colors = np.broadcast_to((0.55 + 0.45 * np.cos(hues))[None, :, None], (len(flat), NUM_BONES, STOPS, 3))
+    thin = np.full(len(flat), 0.3)
+    painted = paint_puppets(flat, np.zeros(flat.shape[:2]), colors, FRAME_SIZE, thin)
+    return painted[..., :3].reshape(*places.shape[:2], *painted.shape[1:3], 3)
 
 
 def _render(

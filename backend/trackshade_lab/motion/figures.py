@@ -67,6 +67,8 @@ _MATERIALS = ("shirt", "trousers", "sleeve", "forearm", "skin", "hair", "pack", 
 _CAPSULE_MATERIALS = np.array([_MATERIALS.index(material) for *_, material in _CAPSULES])
 _LIMBS = np.array([a.endswith("_l") and not b.endswith("_r") for a, b, *_ in _CAPSULES])  # those of the left side
 _HEAD = np.array(["head" in a or a in ("hair", "nose") for a, *_ in _CAPSULES])
+# Ranges of the factors of stylized figures: legs, arms, torso, width, girth, head.
+_STYLIZED = ((0.55, 0.95), (0.7, 1.15), (0.9, 1.25), (0.9, 1.35), (0.75, 1.7), (1.25, 2.2))
 _FLOOR = 0.05  # height of the lowest joint of the feet, metres
 
 
@@ -99,7 +101,7 @@ def average_figure() -> Figures:
     return Figures(REST_OFFSETS[None].copy(), fixed[None], _RADII[None], np.full((1, len(_CAPSULES), 3), 0.5))
 
 
-def sample_figures(rng: np.random.Generator, count: int, split: Split = "training") -> Figures:
+def sample_figures(rng: np.random.Generator, count: int, split: Split = "training", stylized: float = 0.0) -> Figures:
     """Sample bodies and colors.
 
     Args:
@@ -107,6 +109,8 @@ def sample_figures(rng: np.random.Generator, count: int, split: Split = "trainin
         count: number N of figures.
         split: held-out figures have builds beyond the range of training: slighter or heavier, with longer or shorter
             legs.
+        stylized: fraction of figures with large heads, short legs and thick or thin limbs, as children, toys and robots
+            have them.
     """
     legs, arms, torso, width = (
         _sample_range(rng, count, *limits, split) for limits in ((0.9, 1.1), (0.88, 1.12), (0.92, 1.08), (0.85, 1.15))
@@ -114,6 +118,11 @@ def sample_figures(rng: np.random.Generator, count: int, split: Split = "trainin
     thick = _sample_range(rng, count, 0.8, 1.25, split)
     size = rng.uniform(0.95, 1.05, count)
     head = rng.uniform(0.9, 1.15, count)
+    if stylized:
+        is_stylized = rng.random(count) < stylized
+        drawn = rng.uniform(*np.array(_STYLIZED).T[:, :, None], (len(_STYLIZED), count))
+        legs, arms, torso, width, thick, head = np.where(is_stylized, drawn, [legs, arms, torso, width, thick, head])
+        size = np.where(is_stylized, size * 1.72 / (0.92 * legs + 0.51 * torso + 0.29 * head), size)  # crops fit
     scale = np.ones((count, NUM_JOINTS, 3))
     for joint, name in enumerate(JOINTS):
         if name.startswith(("shin", "foot")):

@@ -3,23 +3,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
-from trackshade.motion.skeleton import JOINTS, NUM_JOINTS
+from trackshade.core.errors import UsageError
+from trackshade.motion.bvh import read_bvh, resample_motion
+from trackshade.motion.retargeting import RestBones, retarget
+from trackshade.motion.skeleton import JOINTS, NUM_JOINTS, PARENTS, REST_TAILS, positions
 
 from .figures import Split
 
 NUM_FRAMES = 8  # of a clip
 FPS = 8.0
-MOTIONS = ("dance", "walk", "wave", "turn", "crouch")
+MOTIONS = ("dance", "walk", "wave", "turn", "crouch", "idle")
 HELD_OUT_MOTIONS = ("kick", "jumping_jack")
-_SHARES = (0.5, 0.2, 0.1, 0.1, 0.1)  # of MOTIONS
+_SHARES = (0.45, 0.2, 0.1, 0.1, 0.1, 0.05)  # of MOTIONS
 
 _X, _Y, _Z = 0, 1, 2
 
 
 def sample_motions(
-    rng: np.random.Generator, count: int, split: Split = "training", motion: str | None = None
+    rng: np.random.Generator,
+    count: int,
+    split: Split = "training",
+    motion: str | None = None,
+    library: MotionLibrary | None = None,
 ) -> np.ndarray:
     """Sample local joint rotations of clips, [N, T, J, 3, 3]; the pelvis does not turn.
 
@@ -28,6 +38,7 @@ def sample_motions(
         count: number N of clips.
         split: held-out motions are of kinds that training does not have.
         motion: the kind of all clips; kinds of the split by their shares if None.
+        library: motions from which a fraction of the clips is taken.
     """
     if motion is not None:
         kinds = np.full(count, motion)
@@ -35,8 +46,58 @@ def sample_motions(
         kinds = rng.choice(HELD_OUT_MOTIONS, count)
     else:
         kinds = rng.choice(MOTIONS, count, p=_SHARES)
-    angles = _Angles(rng, kinds)
-    return angles.rotations()
+    local = _Angles(rng, kinds).rotations()
+    if library is not None:
+        taken = np.flatnonzero(rng.random(count) < library.fraction)
+        local[taken] = library.windows[rng.integers(len(library.windows), size=len(taken))]
+    return local
+
+
+@dataclass(frozen=True, eq=False)
+class MotionLibrary:
+    """Motions from files.
+
+    Attributes:
+        windows: [M, T, J, 3, 3] local joint rotations of clips.
+        fraction: fraction of sampled clips that are taken from them.
+    """
+
+    windows: np.ndarray
+    fraction: float
+
+
+def load_motions(folder: Path, fraction: float) -> MotionLibrary:
+    """Read the BVH files of a folder, resampled to `FPS` and cut into clips that overlap by half.
+
+    Skeletons may have any proportions, and any names of joints that `trackshade.motion.bone_names` knows.
+
+    Args:
+        folder: folder of .bvh files; folders in it are read, too.
+        fraction: fraction of sampled clips that are taken from them.
+
+    Raises:
+        UsageError: there are no BVH files in the folder, or none that is as long as a clip.
+        ShotError: a file is damaged, or its joints have unknown names.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".bvh")
+    if not paths:
+        raise UsageError("no-motions", f"There are no BVH files in {folder}.", "Give a folder of .bvh files.")
+    places = positions(np.broadcast_to(np.eye(3), (NUM_JOINTS, 3, 3)))
+    rest = RestBones(JOINTS, PARENTS, places, places + REST_TAILS, np.tile(np.eye(3), (NUM_JOINTS, 1, 1)))
+    table, windows = {name: name for name in JOINTS}, []
+    for path in paths:
+        motion = resample_motion(read_bvh(path), FPS)
+        turned = retarget(motion, rest, table).rotations
+        local = np.tile(np.eye(3), (len(motion.rotations), NUM_JOINTS, 1, 1))
+        for joint, name in enumerate(JOINTS[1:], 1):  # the pelvis does not turn
+            local[:, joint] = turned.get(name, local[:, joint])
+        windows += [
+            local[first : first + NUM_FRAMES] for first in range(0, len(local) - NUM_FRAMES + 1, NUM_FRAMES // 2)
+        ]
+    if not windows:
+        seconds = NUM_FRAMES / FPS
+        raise UsageError("no-motions", f"No motion in {folder} lasts {seconds:g} s.", "Give longer motions.")
+    return MotionLibrary(np.stack(windows), fraction)
 
 
 class _Angles:
@@ -79,7 +140,7 @@ class _Angles:
         pitch, yaw, roll = self.curve(-0.15, 0.5), self.curve(-0.5, 0.5), self.curve(-0.25, 0.25)
         sweep = 0.9 * np.sin(self.phase)
         yaw = self.choose("turn", yaw, sweep)
-        for kind, factor in (("walk", 0.35), ("jumping_jack", 0.2), ("kick", 0.5)):
+        for kind, factor in (("walk", 0.35), ("jumping_jack", 0.2), ("kick", 0.5), ("idle", 0.3)):
             pitch, yaw, roll = (self.choose(kind, angle, angle * factor) for angle in (pitch, yaw, roll))
         pitch = self.choose("crouch", pitch, 0.25 + 0.25 * np.sin(self.phase))
         half = _rotation(_Z, yaw / 2) @ _rotation(_X, pitch / 2) @ _rotation(_Y, roll / 2)
@@ -93,9 +154,9 @@ class _Angles:
         lift, toward, twist, bend = (
             self.curve(0.0, 2.6), self.curve(-0.4, 2.2), self.curve(-0.8, 0.8), self.curve(0.0, 2.3)
         )  # fmt: skip
-        swing = 0.5 * side * np.sin(self.phase)
+        swing = np.where(self.kinds == "idle", 0.15, 0.5)[:, None] * side * np.sin(self.phase)
         rested = self.rng.random(self.count)[:, None] < 0.5
-        for kind, share in (("walk", 0.7), ("kick", 0.4), ("crouch", 0.4)):
+        for kind, share in (("walk", 0.7), ("kick", 0.4), ("crouch", 0.4), ("idle", 0.8)):
             use = (self.kinds == kind) & (self.rng.random(self.count) < share)
             still = use[:, None]
             lift, toward = np.where(still, swing, lift), np.where(still, 0.0, toward)
@@ -126,7 +187,7 @@ class _Angles:
         flex = self.choose("walk", flex, 0.15 + stride * np.sin(phase))
         spread = self.choose("walk", spread, 0.04)
         bend = self.choose("walk", bend, 0.15 + 1.1 * stride * np.maximum(0, np.cos(phase)))
-        for kind in ("wave", "turn"):  # standing, in most clips
+        for kind in ("wave", "turn", "idle"):  # standing, in most clips
             use = (self.kinds == kind) & (self.rng.random(self.count) < 0.7)
             flex, spread, bend = (np.where(use[:, None], angle * 0.2, angle) for angle in (flex, spread, bend))
         down = 0.6 + 0.6 * np.sin(self.phase)

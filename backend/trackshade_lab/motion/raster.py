@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-NUM_PANELS = 4  # rectangles of a background
+NUM_PANELS = 6  # rectangles and ellipses of a background
+
+_CELLS = 9  # of a pattern along each side
 
 
 @dataclass(frozen=True)
@@ -19,25 +21,31 @@ class Backdrops:
     sky: np.ndarray  # [N, 2, 3] colors of the top and of the bottom
     floor: np.ndarray  # [N, 3]
     horizon: np.ndarray  # [N] fraction of the height
-    panels: np.ndarray  # [N, NUM_PANELS, 7] left, top, right, bottom as fractions of the size, and a color
+    panels: np.ndarray  # [N, NUM_PANELS, 8] left, top, right, bottom as fractions of the size, color, if it is round
+    pattern: np.ndarray  # [N, _CELLS, _CELLS, 3] color differences, interpolated between cells
     light: np.ndarray  # [N, 3] direction towards the light: x right, y down, z towards the camera
 
     def take(self, index: np.ndarray) -> Backdrops:
         """Return those of some frames."""
-        return Backdrops(self.sky[index], self.floor[index], self.horizon[index], self.panels[index], self.light[index])
+        return Backdrops(
+            self.sky[index], self.floor[index], self.horizon[index], self.panels[index], self.pattern[index],
+            self.light[index],
+        )  # fmt: skip
 
 
 def sample_backdrops(rng: np.random.Generator, count: int) -> Backdrops:
-    """Sample backgrounds and lights; half of the backgrounds have rectangles."""
+    """Sample backgrounds and lights; half of the backgrounds have shapes, a quarter a pattern."""
     sky = rng.random((count, 2, 3))
     sky[:, 1] = np.minimum(1, sky[:, 0] * rng.uniform(0.5, 1.2, (count, 1)))
-    panels = rng.random((count, NUM_PANELS, 7))
+    panels = rng.random((count, NUM_PANELS, 8))
     panels[..., 2:4] = panels[..., :2] + rng.uniform(0.05, 0.5, (count, NUM_PANELS, 2))
     shown = (rng.random((count, 1)) < 0.5) & (rng.random((count, NUM_PANELS)) < 0.7)
     panels[..., 2] = np.where(shown, panels[..., 2], -1.0)
+    strength = rng.uniform(0.03, 0.15, (count, 1, 1, 1)) * (rng.random((count, 1, 1, 1)) < 0.25)
+    pattern = rng.standard_normal((count, _CELLS, _CELLS, 3)) * strength
     light = np.stack([rng.uniform(-0.8, 0.8, count), rng.uniform(-0.9, -0.1, count), np.ones(count)], axis=1)
     light /= np.linalg.norm(light, axis=1, keepdims=True)
-    return Backdrops(sky, rng.random((count, 3)) * 0.8, rng.uniform(0.6, 0.9, count), panels, light)
+    return Backdrops(sky, rng.random((count, 3)) * 0.8, rng.uniform(0.6, 0.9, count), panels, pattern, light)
 
 
 def render(
@@ -72,14 +80,14 @@ def render(
     coverage = np.empty((len(places), height, width), np.float32)
     _render(
         places, depth, focal, ends, radii, colors, backdrops.sky, backdrops.floor, backdrops.horizon,
-        backdrops.panels, backdrops.light, samples, pictures, coverage,
+        backdrops.panels, backdrops.pattern, backdrops.light, samples, pictures, coverage,
     )  # fmt: skip
     return pictures, coverage
 
 
 @njit(cache=True, nogil=True)
 def _render(
-    places, depth, focal, ends, radii, colors, sky, floor, horizon, panels, light, samples, pictures, coverage
+    places, depth, focal, ends, radii, colors, sky, floor, horizon, panels, pattern, light, samples, pictures, coverage
 ):  # fmt: skip
     height, width = pictures.shape[1:3]
     rows, columns = height * samples, width * samples
@@ -89,7 +97,7 @@ def _render(
     for n in range(len(pictures)):
         nearest[:] = 1e9
         covered[:] = 0
-        _paint_backdrop(image, sky[n], floor[n], horizon[n], panels[n])
+        _paint_backdrop(image, sky[n], floor[n], horizon[n], panels[n], pattern[n])
         for q in range(len(ends)):
             a, b = ends[q]
             ax, ay = places[n, a, 0] * samples, places[n, a, 1] * samples
@@ -137,7 +145,7 @@ def _render(
 
 
 @njit(cache=True, nogil=True)
-def _paint_backdrop(image, sky, floor, horizon, panels):
+def _paint_backdrop(image, sky, floor, horizon, panels, pattern):
     rows, columns = image.shape[:2]
     for y in range(rows):
         v = (y + 0.5) / rows
@@ -153,5 +161,64 @@ def _paint_backdrop(image, sky, floor, horizon, panels):
         top, bottom = int(panels[k, 1] * rows), min(rows, int(panels[k, 3] * rows))
         for y in range(top, bottom):
             for x in range(left, right):
+                u = 2 * (x + 0.5 - left) / max(1, right - left) - 1
+                v = 2 * (y + 0.5 - top) / max(1, bottom - top) - 1
+                if panels[k, 7] < 0.5 and u * u + v * v > 1:
+                    continue
                 for c in range(3):
                     image[y, x, c] = panels[k, 4 + c]
+    if not pattern.any():
+        return
+    cells = len(pattern) - 1
+    for y in range(rows):
+        v = (y + 0.5) / rows * cells
+        i = min(cells - 1, int(v))
+        for x in range(columns):
+            u = (x + 0.5) / columns * cells
+            j = min(cells - 1, int(u))
+            a, b = v - i, u - j
+            for c in range(3):
+                upper = pattern[i, j, c] * (1 - b) + pattern[i, j + 1, c] * b
+                lower = pattern[i + 1, j, c] * (1 - b) + pattern[i + 1, j + 1, c] * b
+                image[y, x, c] = min(1.0, max(0.0, image[y, x, c] + upper * (1 - a) + lower * a))
+
+
+@njit(cache=True, nogil=True)
+def jitter_colors(pictures, blur, gain, levels, noise, deviation, offsets, result):
+    """Change sharpness, contrast, tint and noise of clips.
+
+    Args:
+        pictures: [N, F, H, W, 3] float32 in 0..1.
+        blur: [N] 0 is sharp, 1 a binomial filter of 3 pixels; above 1 it is applied twice.
+        gain: [N, 3] factors of the channels.
+        levels: [N, L] curve of each clip, at equal distances in 0..1.
+        noise: [M] normally distributed.
+        deviation: [N] standard deviation of each clip's noise.
+        offsets: [N, F] where in `noise` each frame's begins.
+        result: [N, F, H, W, 3] float32, written.
+    """
+    clips, frames, height, width, _ = pictures.shape
+    top = levels.shape[1] - 1
+    for n in range(clips):
+        for f in range(frames):
+            source = pictures[n, f].copy()
+            for turn in range(2):
+                share = np.float32(min(1.0, blur[n] - turn))
+                if share <= 0:
+                    continue
+                for axis in range(2):
+                    before = source.copy()
+                    for y in range(height):
+                        for x in range(width):
+                            ya, yb = (max(0, y - 1), min(height - 1, y + 1)) if axis == 0 else (y, y)
+                            xa, xb = (max(0, x - 1), min(width - 1, x + 1)) if axis == 1 else (x, x)
+                            for c in range(3):
+                                mean = (before[ya, xa, c] + before[yb, xb, c]) * np.float32(0.5)
+                                source[y, x, c] += share * np.float32(0.5) * (mean - before[y, x, c])
+            place = offsets[n, f]
+            for y in range(height):
+                for x in range(width):
+                    for c in range(3):
+                        value = levels[n, int(source[y, x, c] * top)] * gain[n, c] + deviation[n] * noise[place]
+                        result[n, f, y, x, c] = min(1.0, max(0.0, value))
+                        place = place + 1 if place + 1 < len(noise) else 0
