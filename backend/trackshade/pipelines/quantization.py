@@ -29,13 +29,13 @@ def quantization_options(quantize: str, dtype: torch.dtype, device: torch.device
         raise ModelError(
             "backend-incomplete",
             "Weights in 4 bits need the package bitsandbytes, which the backend's Python does not have.",
-            "Install bitsandbytes there, or leave out --quantize.",
+            "Install bitsandbytes there, or keep the weights as they are.",
         )
     if device.type != "cuda":
         raise ModelError(
             "no-graphics-card",
             f"Weights in 4 bits need a graphics card, and the device is {device}.",
-            "Leave out --quantize; --memory 8 stores weights in 8 bits on any device.",
+            "Keep the weights as they are; the memory preset 8 stores them in 8 bits on any device.",
         )
     import diffusers
 

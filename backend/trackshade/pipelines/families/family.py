@@ -172,7 +172,7 @@ class ModelFamily(ABC):
                 transformer.compile_repeated_blocks(**options)
             except ValueError as error:
                 raise ModelError(
-                    "not-compiled", f"The model {self.spec.name} cannot be compiled: {error}", "Leave out --compile."
+                    "not-compiled", f"The model {self.spec.name} cannot be compiled: {error}", "Do not compile it."
                 ) from error
 
     @abstractmethod
