@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.backends import Backend, cancel_jobs
 from tests.helpers.reaper import start_reaper
@@ -22,6 +23,10 @@ OPTIONAL = {
     *("OpenImageIO", "PIL", "accelerate", "av", "bpy", "cv2", "diffusers", "matplotlib", "numba", "openjd", "peft"),
     *("ray", "rich", "safetensors", "scipy", "tensorboard", "torch", "transformers", "xatlas"),
 }
+
+# Examples may take any time: the machine may be busy.
+settings.register_profile("trackshade", deadline=None)
+settings.load_profile("trackshade")
 
 # A run that was started in the background ignores Ctrl-C, and its children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -20,7 +20,7 @@ from trackshade.client.job_result import JobResult
 from trackshade.client.job_run import connect_with_options, run_job, run_to_end
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
-from trackshade.config import options, registry
+from trackshade.config import options, parsing, registry
 from trackshade.config.chunks import values_of_chunk
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.camera_files import CameraPath, read_camera_path
@@ -76,7 +76,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
             if command not in _COMMANDS:
                 raise UsageError("usage", f"There is no command '{command}'.", _usage(program))
             with report.help_to_output():
-                values = vars(options.build_parser(command, program).parse_args(rest))
+                values = vars(parsing.build_parser(command, program).parse_args(rest))
             report.use_farm(values.get("progress", "none"))
             report.result(_COMMANDS[command](values, report.progress))
         except SystemExit as end:  # argparse after --help
@@ -124,7 +124,7 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     if whole["chunk"] is not None:
         request = replace(request, whole_first_frame=whole["first_frame"])
     if values["model"] is not None:
-        mode, size = options.parse_size(values["size"])
+        mode, size = parsing.parse_size(values["size"])
         request = replace(request, fit=ModelFit(values["model"], values["frame_rule"], mode, size))
     followed = _read_camera_path(values, report)
     opened = _open_scene(values, report)
@@ -222,7 +222,7 @@ def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
             "camera_height": values["camera_height"],
             "depth": None if values["depth"] is None else str(Path(values["depth"]).absolute()),
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
-            "boxes": [{"rectangle": options.parse_box(box)} for box in values["box"] or ()],
+            "boxes": [{"rectangle": parsing.parse_box(box)} for box in values["box"] or ()],
             "indoors": None if values["place"] == "auto" else values["place"] == "indoors",
             "perspective": None if values["handles"] is None else _read_handles(Path(values["handles"])),
         }
@@ -351,7 +351,7 @@ def _synthesize(values: Mapping[str, Any], report: ReportProgress) -> dict[str, 
 
 
 def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
-    kind, size = values["kind"], options.parse_size(values["size"])[1]
+    kind, size = values["kind"], parsing.parse_size(values["size"])[1]
     if (kind is None) == (values["scene"] is None) or size is None:
         raise UsageError("usage", "Give a scene file or --kind NAME, and --size as WxH.")
     name = f"{kind}-{values['seed']}" if kind else _stem(values)
@@ -378,8 +378,8 @@ def _reference(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
 
 
 _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any]]] = {
-    "render": lambda values, report: _run(values, options.shade_settings(values), "shaded", report),
-    "control": lambda values, report: _run(values, options.control_settings(values), "control", report),
+    "render": lambda values, report: _run(values, parsing.shade_settings(values), "shaded", report),
+    "control": lambda values, report: _run(values, parsing.control_settings(values), "control", report),
     "export": _export,
     "place": _place,
     "picture": _picture,
@@ -394,16 +394,16 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
     first = values.get("first_frame", "none")
-    camera, *more = options.parse_cameras(values.get("cameras")) or [values["camera"]]
+    camera, *more = parsing.parse_cameras(values.get("cameras")) or [values["camera"]]
     keys = [
         (None if name == camera else name, frame, picture)
-        for name, frame, picture in options.parse_keys(values.get("key"))
+        for name, frame, picture in parsing.parse_keys(values.get("key"))
     ]
     return ShotRequest(
         camera=camera,
         more_cameras=tuple(more),
         camera_keys=tuple((name, frame, picture) for name, frame, picture in keys if name is not None),
-        frames=options.parse_frame_range(values["frames"]),
+        frames=parsing.parse_frame_range(values["frames"]),
         view_layer=values["view_layer"],
         first_frame="none" if first == options.GENERATE else first,
         keys=tuple((frame, picture) for name, frame, picture in keys if name is None),
@@ -437,7 +437,7 @@ def _with_orbit(request: ShotRequest, scene: bpy.types.Scene, values: Mapping[st
     frame = request.frames[0]
     if frame is not None:
         scene.frame_set(int(frame))
-    others = add_orbit(scene, camera, Orbit(*options.parse_orbit(values["orbit"])))
+    others = add_orbit(scene, camera, Orbit(*parsing.parse_orbit(values["orbit"])))
     bpy.context.view_layer.update()
     return replace(request, camera=camera.name, more_cameras=tuple(other.name for other in others))
 
@@ -452,7 +452,7 @@ def _open_scene(values: Mapping[str, Any], report: ReportProgress) -> OpenedScen
             scene=name,
             trust_scripts=values["trust_scripts"],
             animation=values["animation"],
-            camera=(options.parse_cameras(values.get("cameras")) or [values.get("camera")])[0],
+            camera=(parsing.parse_cameras(values.get("cameras")) or [values.get("camera")])[0],
         )
     if not bpy.data.filepath:
         raise UsageError("no-scene", "No scene was given.", f"Name a file: {PROGRAM} render, or ... render SCENE.")

@@ -70,8 +70,12 @@ class SceneWatcher(Generic[State]):
             if key in requested:
                 del requested[key]
                 self.update_on_timer(window.scene, window.view_layer)
-        redraw_settled()
+        self.show_updates()
         return None
+
+    def show_updates(self) -> None:
+        """Redraw what shows the states."""
+        redraw_settled()
 
     def update_on_timer(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
         """Update a state that was requested."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.cli.blender import OnMessage, run_addon
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.errors import UsageError
 from trackshade_lab.clip_sources import (
     ControlOptions,
@@ -89,7 +89,7 @@ def _render_scene(
     with tempfile.TemporaryDirectory(prefix="trackshade-dataset-") as folder:
         shot = Path(folder) / "scene.shot"
         values = {**scene_options, "scene": str(scene.absolute()), "out": str(shot), "input_render": True}
-        run_addon(options.to_arguments("export", values), blender, on_message)
+        run_addon(parsing.to_arguments("export", values), blender, on_message)
         return read_shot_clip(shot, control, scene.stem)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Propagation of one picture to a shot: a terrain of 130,000 triangles with forty bodies that move, under a camera that
 moves, at 1280 × 720 without and with a clay render, and longer at 1920 × 1080. And frames of ten thousand instances.
+Where torch has a CUDA device, frames are drawn on it as well.
 
 Preparing is measured in full, and frames that are spread over the shot; the time of the whole shot is extrapolated.
 
@@ -41,12 +42,12 @@ def rows() -> list[Row]:
     from trackshade.control.scene import ShotRaster
     from trackshade.propagation import KeyPicture, Propagation, coverage
 
-    clay = np.random.default_rng(1).uniform(0.6, 1.0, (SIZE[1] // 2, SIZE[0] // 2, 3)).astype(np.float32)
+    clay = _clay(SIZE)
     shot = _scene(SHORT, SIZE)
-    Propagation(shot, [KeyPicture(0, _picture(SIZE))], light=lambda t: clay, size=(64, 36)).prepare()  # compiles
+    Propagation(shot, [KeyPicture(0, _picture(SIZE, clay))], light=lambda t: clay, size=(64, 36)).prepare()  # compiles
     plain = _measure(shot, DRAWN)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    lit = _measure(shot, DRAWN, lambda t: clay)
+    lit = _measure(shot, DRAWN, clay)
     long = _measure(_scene(LONG, LARGE), 4)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     growth = long.frame[1] / (LARGE[0] * LARGE[1]) / (plain.frame[1] / (SIZE[0] * SIZE[1]))
@@ -77,14 +78,45 @@ def rows() -> list[Row]:
         (f"processor a pixel, a frame of {LONG} against one of {SHORT}", f"{growth:.2f} x", "<= 1.2 x"),
         ("coverage of the short shot and the best next key frame", f"{measured:.1f} s", ""),
         (f"drawing a frame of {INSTANCES:,} instances", f"{1e3 * drawn:.0f} ms", "<= 100 ms"),
+        *_cuda_rows(shot, clay),
     ]
 
 
-def _measure(shot, drawn: int, light=None) -> Cost:
+def _cuda_rows(shot, clay: np.ndarray) -> list[Row]:
+    """Rows about frames that a CUDA device draws; none where torch has none."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    if not torch.cuda.is_available():
+        return []
+    from trackshade.propagation import KeyPicture, Propagation
+
+    seconds, frames, times = [], [], range(1, SHORT, SHORT // DRAWN)
+    for device in ("cpu", "cuda"):
+        key = KeyPicture(0, _picture(shot.size, clay))
+        propagation = Propagation(shot, [key], light=lambda t: clay, device=device)
+        propagation.prepare()
+        propagation.frame(0)  # the pictures go to the device
+        begin = time.perf_counter()
+        frames.append(np.stack([propagation.frame(t).image for t in times]))
+        seconds.append((time.perf_counter() - begin) / len(times))
+    away = np.abs(frames[1] - frames[0])
+    name = f"a frame of {SIZE[0]} × {SIZE[1]} with a clay render"
+    return [
+        (f"{name}, {os.cpu_count()} cores", f"{1e3 * seconds[0]:.0f} ms", ""),
+        (f"{name}, {torch.cuda.get_device_name()}", f"{1e3 * seconds[1]:.0f} ms", ""),
+        ("values of both that differ by more than a level of 8 bits", f"{(away > 1 / 255).mean():.2%}", "<= 0.1 %"),
+        ("the largest difference, levels", f"{255 * away.max():.2g}", ""),
+    ]
+
+
+def _measure(shot, drawn: int, clay: np.ndarray | None = None) -> Cost:
     """Prepare a shot with a picture of its first frame, and draw some of its frames."""
     from trackshade.propagation import KeyPicture, Propagation
 
-    propagation = Propagation(shot, [KeyPicture(0, _picture(shot.size))], light=light)
+    light = None if clay is None else lambda t: clay
+    propagation = Propagation(shot, [KeyPicture(0, _picture(shot.size, clay))], light=light)
     begin = _clocks()
     propagation.prepare()
     prepared = _clocks()
@@ -147,12 +179,23 @@ def _look_at(eye: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _picture(size: tuple[int, int]) -> np.ndarray:
-    """Colored cells with grain."""
+def _picture(size: tuple[int, int], clay: np.ndarray | None = None) -> np.ndarray:
+    """Colored cells with grain, in the light of a clay render of half the size."""
+    from trackshade.core.colors import linear_to_srgb, srgb_to_linear, to_uint8
+
     rng = np.random.default_rng(2)
     cells = rng.integers(40, 220, (size[1] // 20, size[0] // 20, 3))
     grain = rng.integers(-10, 10, (size[1], size[0], 1))
-    return np.clip(cells.repeat(20, 0).repeat(20, 1) + grain, 0, 255).astype(np.uint8)
+    image = np.clip(cells.repeat(20, 0).repeat(20, 1) + grain, 0, 255).astype(np.uint8)
+    if clay is None:
+        return image
+    return to_uint8(linear_to_srgb(srgb_to_linear(image / 255) * clay.repeat(2, 0).repeat(2, 1)))
+
+
+def _clay(size: tuple[int, int]) -> np.ndarray:
+    """A clay render of half a size, [h, w, 3]: smooth light."""
+    x, y = np.meshgrid(np.linspace(0, 12, size[0] // 2), np.linspace(0, 7, size[1] // 2))
+    return (0.7 + 0.3 * np.sin(x) * np.sin(y))[..., None].repeat(3, axis=2).astype(np.float32)
 
 
 def _instances():

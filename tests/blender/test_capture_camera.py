@@ -65,7 +65,7 @@ def test_points_land_where_blender_puts_them(scene, kind, sensor_fit, size, aspe
     check(scene, camera, stage.fit(scene, (72, 48), mode))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lens=st.floats(5, 200),
     shift=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),

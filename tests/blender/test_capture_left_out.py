@@ -229,12 +229,12 @@ def test_names_are_listed_as_long_as_they_are_few():
 
 @pytest.mark.parametrize("kind", ["export", "control"])
 def test_options_of_surfaces_reach_the_shot(tmp_path: Path, scene: bpy.types.Scene, kind: str):
-    from trackshade.config import options
+    from trackshade.config import parsing
 
     words = ["scene.blend", "--glass", "through", "--hair", "strands"]
-    values = vars(options.build_parser(kind, "x").parse_args(words))
+    values = vars(parsing.build_parser(kind, "x").parse_args(words))
     assert (values["glass"], values["hair"]) == ("through", "strands")
-    plain = vars(options.build_parser(kind, "x").parse_args(["scene.blend"]))
+    plain = vars(parsing.build_parser(kind, "x").parse_args(["scene.blend"]))
     assert (plain["glass"], plain["hair"]) == ("opaque", "none")
 
 

@@ -4,23 +4,28 @@ set for Blender."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bpy
+import numpy as np
 import pytest
 
 from tests.helpers import stage
 from tests.helpers.backend_python import backend_python
 from tests.helpers.hostile import Hostile
+from trackshade.client.job_run import run_to_end
 from trackshade.config import registry
+from trackshade.core.processes import this_python
 from trackshade_addon import backend
 from trackshade_addon.backend.interpreter import check_interpreter
 from trackshade_addon.backend.tasks import CancellableTask, run_backend_task
 from trackshade_addon.capture import first_frame
-from trackshade_addon.jobs.render_process import render_elsewhere
+from trackshade_addon.capture.request import ShotRequest
+from trackshade_addon.jobs.composer import capture_scene
 
 LONG = 240.0  # seconds: only ever waited for in full by a test that fails
 
@@ -50,15 +55,31 @@ def test_the_first_frame_in_a_blender_of_its_own(scene: bpy.types.Scene) -> None
     stage.add_camera(scene)
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 1, False
-    steps = render_elsewhere(stage.shoot(scene, 2), 1, lambda call: call())
-    pictures = []
+    scene.render.resolution_x, scene.render.resolution_y = stage.SIZE
+    stage.add(scene, "Sun", bpy.data.lights.new("Sun", "SUN")).rotation_euler = 0.5, 0.2, 0
+    freed = []
 
-    def run() -> Iterator[object]:
-        pictures.append((yield from steps))
+    def on_free() -> None:
+        freed.append(scene.frame_current)
+        bpy.data.objects.remove(bpy.data.objects["Cube"])  # the scene can be edited while its copy is rendered
 
-    for _ in run():
-        time.sleep(0.02)
-    assert pictures[0].shape == (1, stage.SIZE[1], stage.SIZE[0], 3)
+    request = ShotRequest(frames=(1.0, 2.0, 1.0))
+    captured = run_to_end(capture_scene(request, scene, on_free=on_free, in_process=False), lambda progress: None)
+    assert freed == [scene.frame_current]
+    assert captured.first_frame is not None
+    assert captured.first_frame.shape == (stage.SIZE[1], stage.SIZE[0], 3)
+    assert np.ptp(captured.first_frame) > 20  # the cube
+
+
+def test_a_render_in_a_blender_of_its_own_ends_with_the_one_that_waits(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    bpy.ops.mesh.primitive_cube_add(size=2)
+    stage.add_camera(scene)
+    stage.shoot(scene, 1).save(tmp_path / "shot.shot")
+    code = "import sys, time; from trackshade_addon.jobs.blender_process import answer; "
+    code += "answer(sys.argv[1], lambda shot, scene: (time.sleep(60) for _ in range(1)))"
+    start = this_python("-c", code, str(tmp_path))
+    done = subprocess.run(start.command, env=start.variables, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 1
 
 
 @pytest.mark.usefixtures("hostile")

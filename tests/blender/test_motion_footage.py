@@ -16,6 +16,7 @@ from tests.helpers import stage
 from tests.helpers.backend_python import backend_python, run_in_backend
 from tests.helpers.driving import wave, write_frames
 from trackshade.core.errors import OutputError
+from trackshade.core.images import write_png
 from trackshade_addon.capture.given_image import read_image_file
 from trackshade_addon.jobs.job import Job
 from trackshade_addon.jobs.session import current
@@ -64,6 +65,11 @@ def test_the_figure_of_a_picture_is_placed_on_a_plate(footage: bpy.types.Scene, 
     settings = footage.trackshade_motion
     settings.reference, settings.picture = "file", str(tmp_path / "wave" / "frame 5.png")
     settings.words = "from behind, circles to the left by 40 degrees"
+    settings.mask, settings.rate, settings.steps = str(tmp_path / "mask.png"), 48, 3
+    settings.use_reference_box, settings.reference_box = True, (60, 10, 110, 110)
+    mask = np.zeros((120, 160, 3), np.uint8)
+    mask[10:110, 50:120] = 255
+    write_png(tmp_path / "mask.png", mask)
     assert bpy.ops.trackshade.reenact() == {"FINISHED"}
     record = latest_record()
     assert record["settings"]["output"] == "motion"
@@ -71,9 +77,10 @@ def test_the_figure_of_a_picture_is_placed_on_a_plate(footage: bpy.types.Scene, 
     assert record["motion"]["has_frames"]
     driving = record["shot"]["source"]["driving"]
     assert driving["camera"] == settings.words
-    assert driving["box"][3] - driving["box"][1] == pytest.approx(84, abs=10)
+    assert (driving["box"], driving["reference_box"]) == ([50, 10, 120, 110], [60, 10, 110, 110])
+    assert record["settings"]["steps"] == 3
     rate = footage.render.fps / 8
-    np.testing.assert_allclose(record["shot"]["frames"], 11 + rate * np.arange(8))
+    np.testing.assert_allclose(record["shot"]["frames"], 11 + rate * np.arange(4))  # half a second
     plates = [item for item in footage.objects if item.parent == footage.camera and item.type == "MESH"]
     assert len(plates) == 1
     assert len(footage.camera.data.background_images) == 1

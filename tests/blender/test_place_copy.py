@@ -13,6 +13,7 @@ import pytest
 from tests.helpers.place_results import make_result, new_scene, numbered, png, render
 from trackshade.core.errors import OutputError
 from trackshade_addon.placement import place, save_copy
+from trackshade_addon.placement.scene_copy import without_preview
 
 
 def user_scene(folder: Path) -> bpy.types.Scene:
@@ -94,3 +95,11 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         save_copy(tmp_path / "file" / "scene.blend")
     assert bpy.data.filepath == ""
+
+
+def test_no_preview_is_drawn_and_the_preferences_stay() -> None:
+    preferences = bpy.context.preferences
+    preferences.filepaths.file_preview_type, preferences.is_dirty = "CAMERA", False
+    with without_preview():
+        assert preferences.filepaths.file_preview_type == "NONE"
+    assert (preferences.filepaths.file_preview_type, preferences.is_dirty) == ("CAMERA", False)

@@ -100,9 +100,7 @@ def corners(plane: bpy.types.Object) -> np.ndarray:
     return local @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(camera=cameras, frame=frames_of, pose=poses)
 def test_the_corners_lie_on_the_frames_corners(
     folder: Path, camera: dict[str, Any], frame: dict[str, Any], pose: dict[str, Any]

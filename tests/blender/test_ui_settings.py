@@ -69,6 +69,12 @@ def test_what_a_video_model_follows_and_uses_is_asked_for(scene: bpy.types.Scene
     assert not own.shot_request("Layer").needs_clay  # depth
     own.apply_job(request, ShadeSettings(model="wan-vace-1.3b", control_clip="layout"))
     assert (own.control_clip, own.reference) == ("layout", "/tmp/robot.png")
+    own.video_lora, own.video_lora_strength = "/tmp/clay.safetensors", 0.7
+    assert own.shade_settings().video_loras == ("/tmp/clay.safetensors:0.7",)
+    own.apply_job(request, ShadeSettings(model="wan-vace-1.3b", video_loras=("C:\\a.safetensors:0.5", "b:1")))
+    assert (own.video_lora, own.video_lora_strength) == ("C:\\a.safetensors", 0.5)
+    own.model = "das-cogvideox-5b"
+    assert own.shade_settings().video_loras == ()  # which it does not take
     text = texts.model_text(registry.spec("wan-vace-1.3b"))
     assert "Follows: depth, gray clay renders." in text
     assert "Any use, also commercial." in text
@@ -242,7 +248,7 @@ def test_every_way_out_that_names_a_command_has_one_in_the_panel() -> None:
     found = set()
     for path in (path for source in sources for path in source.rglob("*.py")):
         commands = {"cli", "exports", "training", "evaluation", "synthetic"}
-        if path.name in ("commands.py", "options.py", "chunks.py") or commands & {*path.parts}:
+        if path.name in ("commands.py", "options.py", "parsing.py", "chunks.py") or commands & {*path.parts}:
             continue  # which only a command line runs
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id.endswith("Error"):

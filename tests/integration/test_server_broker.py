@@ -102,7 +102,7 @@ def test_clients_learn_why_they_are_refused(backend: Backend) -> None:
 # whatever comes
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=5))
 def test_random_frames_get_an_error_reply(known: Raw, frames: list[bytes]) -> None:
     known.send(*frames)
@@ -124,7 +124,7 @@ BODIES = st.dictionaries(
 TYPES = ["hello", "ping", "have", "chunk", "submit", "events", "jobs", "cancel", "result", "read", "models", "status"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(TYPES) | st.text(max_size=8), BODIES, st.lists(st.binary(max_size=20), max_size=2))
 def test_every_message_gets_one_answer(known: Raw, kind: str, body: dict, buffers: list[bytes]) -> None:
     entries = tuple(BufferEntry.of_bytes(len(b), digest_of(b)) for b in buffers)

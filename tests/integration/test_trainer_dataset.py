@@ -51,7 +51,7 @@ def shot(tmp_path: Path) -> tuple[Path, np.ndarray]:
     return path, video
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32), frames=st.integers(1, 4), width=st.integers(2, 20), height=st.integers(2, 20))
 def test_tracking_videos_are_exact(seed: int, frames: int, width: int, height: int, tmp_path_factory):
     """Any colors, not only smooth ones, and any size."""

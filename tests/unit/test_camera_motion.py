@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trackshade.core.camera_motion import (
@@ -171,14 +171,12 @@ def test_matrices_are_reached_at_a_constant_speed() -> None:
     np.testing.assert_allclose(abs(turned[1]), abs(_turn("z", 90)), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(st.lists(_trans | _rot | _spiral, max_size=5))
 def test_the_text_of_camera_moves_gives_them_back(moves: list[Move]) -> None:
     assert parse_camera_moves(format_moves(moves)) == tuple(moves)
     assert parse_camera_moves(format_moves(moves).upper()) == tuple(moves)
 
 
-@settings(deadline=None)
 @given(st.lists(_shift | _rot | _matrix, max_size=4))
 def test_the_text_of_object_moves_gives_them_back(moves: list[Move]) -> None:
     assert parse_object_moves(format_moves(moves)) == tuple(moves)

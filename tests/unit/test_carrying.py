@@ -131,7 +131,7 @@ def test_births_are_not_mixed() -> None:
     np.testing.assert_array_equal(found.births[finer[:, 0] > 2.51], 4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_any_meshes_give_origins_and_births(seed: int) -> None:
     """Loose vertices, faces without area, anything: origins are finite, and births are of then or of now."""

@@ -34,7 +34,7 @@ def soup(seed: int, count: int, depth: tuple[float, float]) -> tuple[np.ndarray,
     return positions.astype(np.float32), np.arange(3 * count, dtype=np.int32).reshape(-1, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 14),
@@ -58,7 +58,7 @@ def test_same_as_rays(seed, count, orthographic, crossing):
     np.testing.assert_allclose(weights, traced.weights[covered], atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), orthographic=st.booleans(), snapped=st.booleans())
 def test_neighbors_neither_leak_nor_overlap(seed, orthographic, snapped):
     """Every pixel inside a triangulated rectangle is covered by exactly one triangle, also where the

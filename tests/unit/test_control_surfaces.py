@@ -131,7 +131,7 @@ def test_a_cut_out_draws_what_its_image_has():
     assert share == pytest.approx(np.pi * 12**2 / 64**2, rel=0.05)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     extension=st.sampled_from(EXTENSIONS),

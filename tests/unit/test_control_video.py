@@ -94,7 +94,7 @@ def busy_shot(seed: int, orthographic: bool) -> Shot:
     return make_shot(geometries, meshes, frames, orthographic, camera, focal=9.0 if orthographic else 40.0)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32), orthographic=st.booleans())
 def test_same_as_the_reference(seed, orthographic):
     shot = busy_shot(seed, orthographic)

@@ -60,7 +60,7 @@ def test_destroyed_identity_stays_within_the_object():
     assert not np.array_equal(found, tracking)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.sampled_from([1 / 12, 1 / 36, 1 / 96]))
 def test_destroyed_identity_never_makes_a_point_untracked(seed: int, cell: float):
     rng = np.random.default_rng(seed)

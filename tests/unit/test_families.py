@@ -24,6 +24,7 @@ from trackshade.control import tracking_video
 from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.server.job import JobRun
 from trackshade.server.job_inputs import JobInputs
+from trackshade.server.model_parts import CameraParts, make_camera_doer
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeptWork
 from trackshade.shot import Shot
@@ -209,6 +210,21 @@ def test_the_record_says_what_a_model_was_given(models: Models, tmp_path: Path) 
     run = a_job("wan-vace", tmp_path, inputs=JobInputs(frame, None, clay, {4: frame}), control_clip="layout")  # type: ignore[arg-type]
     models.make_images(run, frame, still=False)
     assert run.used == {"control": "layout", "source": "clay renders", "pictures": [0, 4], "references": 0}
+
+
+@pytest.mark.parametrize("family", ["wan-vace", "wan-move"])
+def test_another_worker_makes_the_same_frames(family: str, models: Models, tmp_path: Path) -> None:
+    """With key pictures, references and tracks where a model takes them; arrays arrive read-only."""
+    frame, reference = picture(family), np.full((20, 30, 3), (200, 30, 30), np.uint8)
+    run = a_job(family, tmp_path, inputs=JobInputs(frame, None, None, {4: frame}, (reference,)))
+    parts = CameraParts(models, [(run, frame)], still=False)
+    expected, digests = parts.take(0, parts.do(0))
+    header, arrays = parts.pack_part(0)
+    for array in arrays:
+        array.flags.writeable = False
+    result = make_camera_doer(parts.pack(), models, Recorder())((header, arrays))
+    np.testing.assert_array_equal(result[1][0], expected)
+    assert result[0]["digests"] == digests
 
 
 def test_every_entry_of_the_registry_is_complete() -> None:

@@ -23,7 +23,7 @@ from openjd.model import (
 from tests.helpers.shots import small_shot
 from trackshade.cli import app
 from trackshade.cli.farm import command as farm
-from trackshade.config import chunks, options
+from trackshade.config import chunks, parsing
 from trackshade.core.errors import TrackshadeError, UsageError
 from trackshade.core.farm_lines import FarmLines
 
@@ -31,7 +31,7 @@ MANAGER = Path(__file__).parents[1] / "helpers" / "flamenco_manager.js"
 
 
 def values_of(name: str, *arguments: str) -> dict[str, Any]:
-    parser = options.parser_of("trackshade", "", app.COMMANDS[name].options)
+    parser = parsing.parser_of("trackshade", "", app.COMMANDS[name].options)
     return vars(parser.parse_intermixed_args([str(word) for word in arguments]))
 
 
@@ -157,7 +157,7 @@ def test_an_existing_template_is_kept(project: Path, tmp_path: Path) -> None:
 def test_a_chunk_is_a_part_of_the_range(frames: str, chunk: str, expected: tuple[str, str]) -> None:
     values = chunks.values_of_chunk(values_of("export", "a.blend", f"--frames={frames}", f"--chunk={chunk}"))
     assert (values["frames"], values["first_frame"]) == expected
-    options.parse_frame_range(values["frames"])
+    parsing.parse_frame_range(values["frames"])
 
 
 @pytest.mark.parametrize(("frames", "chunk"), [(None, "1:4"), ("1-10", "11:4"), ("1-10:2", "2:4"), ("1-10", "1-4")])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from trackshade.cli.app import COMMANDS, PASSED_ON
-from trackshade.config import options, registry
+from trackshade.config import options, parsing, registry
 from trackshade.shot import CameraTrack, Geometry, MeshTrack, Shot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +145,7 @@ def test_commands_are_those_that_there_are() -> None:
         count = 2 if " ".join(words[:2]) in COMMANDS else 1
         in_blender = "--command" in command  # where the scene is the open file
         taken = options.COMMANDS[words[0]][1] if in_blender else COMMANDS[" ".join(words[:count])].options
-        options.parser_of("trackshade", "", taken).parse_intermixed_args(words[count:])  # raises UsageError
+        parsing.parser_of("trackshade", "", taken).parse_intermixed_args(words[count:])  # raises UsageError
     assert {"render", "export", "shade", "serve", "models", "doctor"} <= seen
 
 

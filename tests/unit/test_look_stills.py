@@ -20,7 +20,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import CancelledError, ModelError, UsageError
 from trackshade.pipelines.look_stills import LookPipeline, depth_image
-from trackshade.server.stills import parse_lora, write_stills
+from trackshade.server.stills import StillParts, make_still_doer, parse_lora, write_stills
 from trackshade.shot import Shot
 
 SIZE = (64, 48)
@@ -153,7 +153,7 @@ def test_stills_have_about_the_trained_area_and_the_aspect(spec: ImageModelSpec,
     assert abs(width / height / (size[0] / size[1]) - 1) < 0.1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shots(), st.data())
 def test_the_depth_image_is_the_inverse_depth_of_that_frame_at_that_size(shot: Shot, data: st.DataObject) -> None:
     t = data.draw(st.integers(0, len(shot.frame_numbers) - 1))
@@ -175,9 +175,8 @@ def test_stills_of_a_job_are_written_with_a_sheet(look: LookPipeline, tmp_path: 
     settings = ShadeSettings(output="stills", image_model="sd15-depth", stills=3, seed=5, steps=2)
     look.spec = replace(look.spec, area=64 * 48)
     reports: list[dict[str, object]] = []
-    entry = write_stills(
-        tmp_path, look, shot, settings, lambda *words, **more: reports.append({"words": words, **more}), None
-    )
+    parts = StillParts(look, shot, settings, lambda *words, **more: reports.append({"words": words, **more}))
+    entry = write_stills(tmp_path, parts)
     assert [item["seed"] for item in entry["stills"]] == [5, 6, 7]
     images = [np.asarray(Image.open(tmp_path / item["path"])) for item in entry["stills"]]
     assert {image.shape for image in images} == {(80, 120, 3)}
@@ -185,6 +184,9 @@ def test_stills_of_a_job_are_written_with_a_sheet(look: LookPipeline, tmp_path: 
     assert Image.open(tmp_path / "sheet.png").width > 3 * 120
     assert reports[-1]["step"] == reports[-1]["steps"]
     assert "Look 3 of 3" in str(reports[-1]["words"])
+    do = make_still_doer(parts.pack(), lambda *_: look, lambda *_, **__: None)  # another worker paints one of them
+    _, (painted,) = do(parts.pack_part(1))
+    np.testing.assert_array_equal(painted, images[1])
 
 
 @pytest.mark.parametrize(

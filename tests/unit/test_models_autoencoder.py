@@ -56,7 +56,7 @@ def test_the_fit_is_the_best_linear_one(fitted: PatchAutoencoder):
     assert error.item() == pytest.approx(best.item(), rel=0.05, abs=1e-7)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(frame=st.integers(0, 4), seed=st.integers(0, 1000))
 def test_frames_do_not_mix(frame: int, seed: int):
     """Changing one frame changes the latents and the decoding of that frame alone."""

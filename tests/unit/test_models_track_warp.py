@@ -31,7 +31,7 @@ def move(first: torch.Tensor, *frames: torch.Tensor):
     return warp_first_frame(first[None], track_coordinates(torch.stack(frames)[None]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shift=st.integers(0, 20), seed=st.integers(0, 2**31))
 def test_what_was_seen_keeps_its_colors(shift: int, seed: int):
     first = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed))
@@ -111,7 +111,7 @@ def test_clips_of_a_batch_do_not_mix():
         torch.testing.assert_close(both.visibility[index], alone.visibility[0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 13), min_size=2, max_size=3), st.integers(0, 2**31))
 def test_filling_keeps_what_is_known_and_invents_no_colors(sides: list[int], seed: int):
     generator = torch.Generator().manual_seed(seed)

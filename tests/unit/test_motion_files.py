@@ -60,7 +60,7 @@ def test_channels_in_any_order_are_read(tmp_path: Path) -> None:
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(1, 5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int) -> None:
     path = tmp_path_factory.mktemp("bvh") / "motion.bvh"
     motion = motion_of_rotations(random_rotations(seed, count, len(JOINTS)), 8.0)
@@ -105,7 +105,7 @@ def test_damage_is_named_by_its_line(tmp_path: Path, old: str, new: str, words: 
 
 
 @given(cut=st.integers(0, len(SMALL) - 3), junk=st.text(max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_damage_is_an_error_of_ours(tmp_path_factory: pytest.TempPathFactory, cut: int, junk: str) -> None:
     path = tmp_path_factory.mktemp("bvh") / "a.bvh"
     path.write_text(SMALL[:cut] + junk, encoding="utf-8")

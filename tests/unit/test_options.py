@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackshade.config import options
+from trackshade.config import options, parsing
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import UsageError
 from trackshade.ipc import json_lines
@@ -35,9 +35,9 @@ def values(draw: st.DrawFn, command: str) -> dict:
 @given(data=st.data())
 def test_any_values_go_through_a_command_line(command: str, data: st.DataObject) -> None:
     given_values = data.draw(values(command))
-    name, *rest = options.to_arguments(command, given_values)
+    name, *rest = parsing.to_arguments(command, given_values)
     assert name == command
-    assert vars(options.build_parser(command, "test").parse_args(rest)) == given_values
+    assert vars(parsing.build_parser(command, "test").parse_args(rest)) == given_values
 
 
 @pytest.mark.parametrize("command", options.COMMANDS)
@@ -49,43 +49,43 @@ def test_no_key_is_used_twice(command: str) -> None:
 @pytest.mark.parametrize("wrong", [["--color", "red"], ["--seed", "one"], ["--frame-rule", "some"], ["a", "b"]])
 def test_wrong_usage_is_an_error_of_ours(wrong: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        options.build_parser("render", "trackshade").parse_args(wrong)
+        parsing.build_parser("render", "trackshade").parse_args(wrong)
     assert caught.value.exit_code == 2
     assert "trackshade render" in str(caught.value)
 
 
 def test_pictures_of_frames_are_read() -> None:
-    assert options.parse_keys(["25=a=b.png", "-3.5=c d.jpg"]) == [(None, 25.0, "a=b.png"), (None, -3.5, "c d.jpg")]
-    assert options.parse_keys(["Side @2@25=a@3=b.png"]) == [("Side @2", 25.0, "a@3=b.png")]
-    assert options.parse_keys(None) == []
+    assert parsing.parse_keys(["25=a=b.png", "-3.5=c d.jpg"]) == [(None, 25.0, "a=b.png"), (None, -3.5, "c d.jpg")]
+    assert parsing.parse_keys(["Side @2@25=a@3=b.png"]) == [("Side @2", 25.0, "a@3=b.png")]
+    assert parsing.parse_keys(None) == []
     for wrong in ("picture.png", "=picture.png", "5=", "five=picture.png"):
         with pytest.raises(UsageError, match="not the picture of a frame"):
-            options.parse_keys([wrong])
+            parsing.parse_keys([wrong])
 
 
 def test_cameras_and_orbits() -> None:
-    assert options.parse_cameras(None) == []
-    assert options.parse_cameras(" A, Side 2 ,") == ["A", "Side 2"]
+    assert parsing.parse_cameras(None) == []
+    assert parsing.parse_cameras(" A, Side 2 ,") == ["A", "Side 2"]
     with pytest.raises(UsageError, match="--camera"):
-        options.parse_cameras("A")
-    assert options.parse_orbit("8") == (8, None, 360.0)
-    assert options.parse_orbit("5:20") == (5, 20.0, 360.0)
-    assert options.parse_orbit("5::120") == (5, None, 120.0)
+        parsing.parse_cameras("A")
+    assert parsing.parse_orbit("8") == (8, None, 360.0)
+    assert parsing.parse_orbit("5:20") == (5, 20.0, 360.0)
+    assert parsing.parse_orbit("5::120") == (5, None, 120.0)
     with pytest.raises(UsageError, match="5:20:120"):
-        options.parse_orbit("five")
+        parsing.parse_orbit("five")
 
 
 def test_fitting_options_are_settings() -> None:
     given = ["shot", "--frame-rule", "step", "--size", "144x96:crop", "--key-pictures", "video", "--light", "none"]
-    found = options.shade_settings(vars(options.build_parser("shade", "test").parse_args(given)))
+    found = parsing.shade_settings(vars(parsing.build_parser("shade", "test").parse_args(given)))
     assert (found.frame_rule, found.size_mode, found.model_size) == ("step", "crop", (144, 96))
     assert (found.key_pictures, found.light) == ("video", "none")
 
 
 def test_what_a_video_model_follows_and_its_loras_are_settings() -> None:
     given = ["a.shot", "--model", "wan-vace-1.3b", "--control-clip", "layout", "--cache", "0.1", "--reference", "a.png"]
-    values = vars(options.build_parser("shade", "test").parse_args([*given, "--video-lora", "b.safetensors:0.5"]))
-    found = options.shade_settings(values)
+    values = vars(parsing.build_parser("shade", "test").parse_args([*given, "--video-lora", "b.safetensors:0.5"]))
+    found = parsing.shade_settings(values)
     assert (found.control_clip, found.cache, found.video_loras) == ("layout", 0.1, ("b.safetensors:0.5",))
     assert found.follows_layout
     assert values["reference"] == ["a.png"]
@@ -93,10 +93,10 @@ def test_what_a_video_model_follows_and_its_loras_are_settings() -> None:
 
 
 def test_defaults_are_the_settings_own() -> None:
-    found = vars(options.build_parser("render", "test").parse_args([]))
-    assert options.shade_settings(found) == ShadeSettings()
-    found = vars(options.build_parser("control", "test").parse_args([]))
-    assert options.control_settings(found) == ShadeSettings(output="tracking", output_size="model")
+    found = vars(parsing.build_parser("render", "test").parse_args([]))
+    assert parsing.shade_settings(found) == ShadeSettings()
+    found = vars(parsing.build_parser("control", "test").parse_args([]))
+    assert parsing.control_settings(found) == ShadeSettings(output="tracking", output_size="model")
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_defaults_are_the_settings_own() -> None:
     ],
 )
 def test_frame_ranges(text, expected) -> None:
-    assert options.parse_frame_range(text) == expected
+    assert parsing.parse_frame_range(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "1", "1-", "a-b", "1-2-3", "1..9", "1-9:", "1-9:x", "nan-9"])
 def test_what_is_no_frame_range(text: str) -> None:
     with pytest.raises(UsageError, match="1-49"):
-        options.parse_frame_range(text)
+        parsing.parse_frame_range(text)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_what_is_no_frame_range(text: str) -> None:
     ],
 )
 def test_sizes(text, expected) -> None:
-    assert options.parse_size(text) == expected
+    assert parsing.parse_size(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "stretch", "720", "720x", "x480", "720x480crop", ":crop", "720x480:"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError):
-        options.parse_size(text)
+        parsing.parse_size(text)
 
 
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none()))
@@ -163,26 +163,26 @@ def test_other_lines_are_no_messages(text: str) -> None:
     ],
 )
 def test_a_value_may_begin_with_a_dash(words: list[str], key: str, value: object) -> None:
-    found = vars(options.build_parser("render", "test").parse_args(["a.blend", *words, "--force"]))
+    found = vars(parsing.build_parser("render", "test").parse_args(["a.blend", *words, "--force"]))
     assert (found[key], found["scene"], found["force"]) == (value, "a.blend", True)
 
 
 def test_a_mistyped_option_is_no_value() -> None:
     with pytest.raises(UsageError, match="--camera"):
-        options.build_parser("render", "test").parse_args(["--camera", "--colr", "red"])
+        parsing.build_parser("render", "test").parse_args(["--camera", "--colr", "red"])
 
 
 def test_every_option_has_a_help_text_with_its_default() -> None:
     for command, (description, found) in options.COMMANDS.items():
         assert description.endswith(".")
         assert all(option.help.endswith(".") for option in found), command
-    text = " ".join(options.build_parser("render", "test").format_help().split())
+    text = " ".join(parsing.build_parser("render", "test").format_help().split())
     assert "Default: mini." in text
     assert "Random seed. Default: 0." in text
 
 
 def test_an_option_can_be_repeated() -> None:
-    parser = options.parser_of("test", "It is a test.", options.SERVE)
+    parser = parsing.parser_of("test", "It is a test.", options.SERVE)
     assert vars(parser.parse_args(["--device", "cpu", "--device", "cuda:1"]))["device"] == ["cpu", "cuda:1"]
     assert vars(parser.parse_args([]))["device"] is None
 

@@ -38,7 +38,7 @@ def small_canvases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return color, known, inside
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(small_canvases(), st.sampled_from(["plane", "atlas"]), st.sampled_from(METHODS))
 def test_known_texels_stay_and_all_others_are_filled_within_their_range(canvas, kind, method) -> None:
     color, known, inside = canvas

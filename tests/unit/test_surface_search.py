@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trackshade.shot.mesh_geometry import closest_weights, vertex_normals
@@ -44,7 +44,6 @@ def exact(points: np.ndarray, positions: np.ndarray, triangles: np.ndarray) -> n
     return found
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_no_other_point_of_a_surface_is_nearer(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def test_captions_that_name_a_side(caption: str, sided: bool):
     assert names_side(caption) is sided
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**20))
 def test_mirrored_tracks_encode_mirrored_positions(seed: int):
     clip = generate_clip(seed, size=(48, 32), num_frames=3)
@@ -44,7 +44,7 @@ def test_mirrored_tracks_encode_mirrored_positions(seed: int):
     np.testing.assert_array_equal(again[1], clip.tracking)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**20), count=st.integers(5, 60))
 @example(seed=524288, count=59)
 def test_thinned_tracks_are_points_of_the_dense_ones(seed: int, count: int):

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import bpy
 import numpy as np
 
 from trackshade.core import geometry
-from trackshade.core.errors import ShotError
+from trackshade.core.errors import ShotError, UsageError
 from trackshade.core.fitting import SizeFit
 from trackshade.shot import CameraTrack
 
@@ -152,3 +154,53 @@ def sees(camera: CameraTrack, size: tuple[int, int], t: int, corners: np.ndarray
     v = k[1, 1] * y + k[1, 2] * depth
     beyond = (u < 0, v < 0, u > size[0] * depth, v > size[1] * depth)
     return not any(np.all(side) for side in beyond)
+
+
+def find_view_layer(scene: bpy.types.Scene, name: str | None) -> bpy.types.ViewLayer:
+    """Returns a view layer by its name, or the active one. Raises UsageError if there is none of this name."""
+    if name is None:
+        return bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0]
+    if name not in scene.view_layers:
+        known = ", ".join(layer.name for layer in scene.view_layers)
+        raise UsageError("unknown-view-layer", f"The scene has no view layer '{name}'.", f"It has: {known}.")
+    return scene.view_layers[name]
+
+
+def find_more_cameras(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, first: str | None, more: Sequence[str]
+) -> list[bpy.types.Object]:
+    """Returns the further cameras of a shot.
+
+    Args:
+        scene: the scene.
+        view_layer: the view layer, which must have them.
+        first: name of the shot's own camera, if it has one.
+        more: names of the further ones.
+
+    Raises:
+        ShotError: there is no such camera, or not in the view layer.
+        UsageError: one is named twice.
+    """
+    if more:
+        view_layer.update()  # so that Blender knows which objects it contains
+    names = [first, *more]
+    for name in more:
+        if names.count(name) > 1:
+            raise UsageError("same-camera", f"Camera '{name}' is named twice.", "Name each camera once.")
+        if name not in view_layer.objects:
+            find_camera(scene, name)
+            raise ShotError(
+                "camera-not-in-layer",
+                f"Camera '{name}' is not in view layer '{view_layer.name}', so it is not animated there.",
+                "Move it to a collection that the view layer uses.",
+            )
+    return [find_camera(scene, name) for name in more]
+
+
+def find_camera(scene: bpy.types.Scene, name: str) -> bpy.types.Object:
+    """Returns a camera of a scene by its name. Raises ShotError if there is none."""
+    camera = scene.objects.get(name)
+    if camera is None or not isinstance(camera.data, bpy.types.Camera):
+        known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"
+        raise ShotError("no-camera", f"The scene has no camera named '{name}'.", f"It has: {known}.")
+    return camera

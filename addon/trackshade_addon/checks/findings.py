@@ -12,7 +12,8 @@ from trackshade.core.text import format_count, format_size
 
 from ..capture.completeness import BLOCKED, FILES, group_gaps
 from ..messages import texts
-from .facts import CAMERA_TYPES, Facts
+from .census import CAMERA_TYPES
+from .facts import Facts
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 _LISTED_NAMES = 3

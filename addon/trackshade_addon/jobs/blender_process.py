@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -13,15 +14,45 @@ import bpy
 
 from trackshade.client import later
 from trackshade.client.progress import Progress
-from trackshade.core.processes import ProcessCommand, blender, this_python
+from trackshade.core.processes import ProcessCommand, blender, call_when_input_closes, this_python
 from trackshade.shot import Shot
 
 from ..backend.tasks import CancellableTask
 from ..capture.completeness import scripts_allowed
+from ..capture.scene_settings import first_frame_engine
 from ..placement import save_copy
 
 _SCENE, _SHOT = "scene.blend", "shot.shot"
 _ERROR, _DONE = "trackshade error: ", "trackshade done: "  # begin lines that the other process prints for this one
+
+
+class SceneCopy:
+    """A copy of the open file, which other Blenders open; it is saved once, so that it is that of one moment.
+
+    Args:
+        path: where it is saved.
+
+    Attributes:
+        path: the file.
+        engine: the engine that renders first frames of the scene; empty before it is saved.
+        trusts_scripts: whether the file's scripts may run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine = ""
+        self.trusts_scripts = False
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is there, so that the scene is not needed any more."""
+        return bool(self.engine)
+
+    def save(self, scene: bpy.types.Scene) -> None:
+        """Save it unless it is. Main thread only. Raise OutputError if the folder cannot be written."""
+        if not self.is_saved:
+            save_copy(self.path, compress=False)
+            self.trusts_scripts, self.engine = scripts_allowed(scene), first_frame_engine(scene)
 
 
 class BlenderProcess:
@@ -30,27 +61,28 @@ class BlenderProcess:
     Args:
         folder: an empty folder, which is the function's first argument.
         shot: the shot, whose surfaces are not copied.
+        copy: the copy; None for one in the folder.
 
     Attributes:
         folder: the folder.
         done: the number that the process printed last.
     """
 
-    def __init__(self, folder: Path, shot: Shot) -> None:
+    def __init__(self, folder: Path, shot: Shot, copy: SceneCopy | None = None) -> None:
         self.folder = folder
         self._shot = shot
-        self._trusts_scripts = False
+        self._copy = copy or SceneCopy(folder / _SCENE)
         self.done = 0
 
     def save(self) -> None:
-        """Save the copy. Main thread only.
+        """Save the copy, unless that was done. Main thread only.
 
         Raises:
             OutputError: The folder cannot be written.
         """
-        save_copy(self.folder / _SCENE)
+        if not self._copy.is_saved:
+            self._copy.save(bpy.data.scenes[self._shot.source["scene"]])
         dataclasses.replace(self._shot, geometries=(), meshes=(), objects=()).save(self.folder / _SHOT)
-        self._trusts_scripts = scripts_allowed(bpy.data.scenes[self._shot.source["scene"]])
 
     def run(
         self, function: Callable[..., None], *arguments: str | int, describe: Callable[[int], Progress]
@@ -65,7 +97,7 @@ class BlenderProcess:
         Returns:
             Why it failed if it did; otherwise the last line that it printed, or None.
         """
-        task = CancellableTask(patience=0)  # a Blender does not notice the end of its standard input
+        task = CancellableTask(patience=0)
         command = self._command(
             f"{function.__name__}({', '.join(map(repr, (str(self.folder), *arguments)))})", function
         )
@@ -91,23 +123,24 @@ class BlenderProcess:
     def _command(self, call: str, function: Callable[..., None]) -> ProcessCommand:
         """Return how the process is started; it may run the file's scripts if this one may."""
         code = f"import {function.__module__} as module; module.{call}"
-        scene = self.folder / _SCENE
+        scene = self._copy.path
         if bpy.app.binary_path:
-            scripts = "--enable-autoexec" if self._trusts_scripts else "--disable-autoexec"
+            scripts = "--enable-autoexec" if self._copy.trusts_scripts else "--disable-autoexec"
             return blender(bpy.app.binary_path, "-b", scripts, str(scene), "--python-expr", code)
         package = __name__.partition(".")[0]
-        options = f"filepath={str(scene)!r}, load_ui=False, use_scripts={self._trusts_scripts}"
+        options = f"filepath={str(scene)!r}, load_ui=False, use_scripts={self._copy.trusts_scripts}"
         opening = f"import os, bpy, {package}; {package}.register(); bpy.ops.wm.open_mainfile({options})"
         return this_python("-c", f"{opening}; {code}; os._exit(0)")
 
 
 def answer(folder: str, work: Callable[[Shot, bpy.types.Scene], Iterator[int]]) -> None:
-    """Do the work of the other process, and print its progress, or why it failed.
+    """Do the work of the other process, and print its progress, or why it failed. It ends with the one that waits.
 
     Args:
         folder: the folder of the `BlenderProcess`.
         work: does a part of the work at each `next`, and yields how much is done.
     """
+    call_when_input_closes(lambda: os._exit(1))
     try:
         shot = Shot.load(Path(folder) / _SHOT)
         for done in work(shot, bpy.data.scenes[shot.source["scene"]]):

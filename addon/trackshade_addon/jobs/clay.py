@@ -33,7 +33,7 @@ from trackshade.shot.encoding import encode_shot
 from ..capture.clay import IMAGES, NOTES, VERSION, clay_size, render_clay
 from ..capture.request import ShotRequest
 from ..capture.scene_settings import WORKBENCH, first_frame_engine
-from .blender_process import BlenderProcess, answer
+from .blender_process import BlenderProcess, SceneCopy, answer
 
 DONE = "done"  # file that says that all images are there
 _NEW, _LONGEST = "new-", 2 * 86400.0  # begins names of renders that are not complete; seconds that they may take
@@ -83,7 +83,11 @@ def reason_against(shot: Shot, request: ShotRequest, engine: str) -> str | None:
 
 
 def follow_light(
-    shot: Shot, request: ShotRequest, on_main: Callable[[Callable[[], Any]], Any], on_saved: Callable[[], None]
+    shot: Shot,
+    request: ShotRequest,
+    on_main: Callable[[Callable[[], Any]], Any],
+    on_saved: Callable[[], None],
+    copy: SceneCopy | None = None,
 ) -> Generator[Progress, None, Clay]:
     """Render a shot in clay in a separate Blender process, or find the renders that were kept.
 
@@ -92,11 +96,17 @@ def follow_light(
         request: What was captured.
         on_main: Runs a call on Blender's main thread.
         on_saved: Called when the scene is not needed any more.
+        copy: A copy of the file that may be saved already; None to save one.
 
     Raises:
         ShotError: They could not be rendered.
     """
-    reason = on_main(lambda: reason_against(shot, request, first_frame_engine(bpy.data.scenes[shot.source["scene"]])))
+    if copy is not None and copy.is_saved:
+        reason = reason_against(shot, request, copy.engine)
+    else:
+        reason = on_main(
+            lambda: reason_against(shot, request, first_frame_engine(bpy.data.scenes[shot.source["scene"]]))
+        )
     if reason is not None:
         on_saved()
         return Clay(None, reason)
@@ -113,7 +123,7 @@ def follow_light(
     try:
         new.mkdir(parents=True)
         with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
-            process = BlenderProcess(Path(name), shot)
+            process = BlenderProcess(Path(name), shot, copy)
             on_main(process.save)
             on_saved()
             told = Progress("rendering", "the light, in a separate Blender process", steps=count)
@@ -129,7 +139,7 @@ def follow_light(
             )
         shutil.rmtree(target, ignore_errors=True)
         os.replace(new, target)
-        _remove_old(target)
+        yield from wait_for(later(_remove_old, target), "planning", "clay renders")
         kept = _load(target)
     except OSError as error:
         raise OutputError(

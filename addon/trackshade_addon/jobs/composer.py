@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,7 +23,7 @@ from trackshade.client import Client, Uploader, later
 from trackshade.client.job_result import JobResult
 from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress, wait_for
-from trackshade.core.errors import ShotError, UsageError
+from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
 from trackshade.shot.cameras import unroll_cameras
@@ -32,11 +33,12 @@ from trackshade.shot.track_set import FIRST, TrackSet
 
 from ..capture import Capture
 from ..capture.auto_camera import add_auto_camera
-from ..capture.camera import no_camera_error
+from ..capture.camera import find_camera, find_more_cameras, find_view_layer, no_camera_error
 from ..capture.completeness import find_gaps, require_complete
 from ..capture.first_frame import SampleRenderer, read_picture
 from ..capture.given_image import check_given_image, read_given_image
 from ..capture.request import ShotRequest
+from ..capture.scene_settings import first_frame_engine
 from ..capture.simulations import simulations
 from ..capture.stepping import Steps
 from ..placement import (
@@ -47,6 +49,7 @@ from ..placement import (
     save_copy,
 )
 from ..properties.placement_options import PlacementOptions
+from .blender_process import SceneCopy
 from .clay import follow_light
 from .render_process import new_frames, render_elsewhere
 
@@ -82,6 +85,10 @@ class StreamingUpload:
             self._bytes = 0
 
 
+def _do_nothing() -> None:
+    pass
+
+
 def capture_scene(
     request: ShotRequest,
     scene: bpy.types.Scene,
@@ -106,7 +113,7 @@ def capture_scene(
         ShotError: The scene cannot be captured, or its light cannot be rendered.
         UsageError: There is no such view layer.
     """
-    view_layer = _find_view_layer(scene, request.view_layer)
+    view_layer = find_view_layer(scene, request.view_layer)
     frames, size = request.plan(scene)
     asked, request = request, request.with_first_key(frames)
     yield Progress("planning", f"{frames.statement} {size.statement}")
@@ -114,7 +121,7 @@ def capture_scene(
         view_layer.update()  # so that Blender knows which drivers it blocks
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
     camera = yield from _find_camera(scene, view_layer, request, frames)
-    more_cameras = _find_more_cameras(scene, view_layer, request)
+    more_cameras = find_more_cameras(scene, view_layer, request.camera, request.more_cameras)
     picture = request.given_picture
     for given in request.given_pictures:
         yield Progress("planning", "looking at the picture")
@@ -131,7 +138,28 @@ def capture_scene(
         captured = with_picture(shot, picture)
         yield Progress("planning", captured.shot.source["first_frame"]["statement"])
     captured = with_references(with_keys(captured, request), request)
-    images, warning = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process)
+    with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as folder:
+        copy = SceneCopy(Path(folder) / "scene.blend")
+        if _can_free_early(scene, view_layer, request, in_process):
+            copy.save(scene)
+            on_free()
+        return (yield from _add_renders(captured, scene, view_layer, request, in_process, copy, on_free))
+
+
+def _add_renders(
+    captured: CapturedShot,
+    scene: bpy.types.Scene,
+    view_layer: bpy.types.ViewLayer,
+    request: ShotRequest,
+    in_process: bool | None,
+    copy: SceneCopy,
+    on_free: Callable[[], None],
+) -> Generator[Progress, None, CapturedShot]:
+    """Render the first frame and the light of a shot; of a scene whose copy is saved, the copy alone is used."""
+    shot = captured.shot
+    if copy.is_saved:
+        on_free = _do_nothing
+    images, warning = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process, copy)
     if warning:
         source = {**captured.shot.source, "warnings": [*captured.shot.warnings, warning]}
         captured = replace(captured, shot=replace(captured.shot, source=source))
@@ -141,7 +169,7 @@ def capture_scene(
     if images is not None and len(images) > len(shot.cameras):
         captured = replace(captured, input_render=images)
     if request.needs_clay:
-        return (yield from with_clay(captured, request, on_free=on_free))
+        return (yield from with_clay(captured, request, on_free=on_free, copy=copy))
     on_free()
     return captured
 
@@ -150,7 +178,8 @@ def with_clay(
     captured: CapturedShot,
     request: ShotRequest,
     on_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
-    on_free: Callable[[], None] = lambda: None,
+    on_free: Callable[[], None] = _do_nothing,
+    copy: SceneCopy | None = None,
 ) -> Generator[Progress, None, CapturedShot]:
     """Add the clay renders of a shot of the open file, if its light changes.
 
@@ -159,13 +188,14 @@ def with_clay(
         request: How.
         on_main: Runs a call on Blender's main thread.
         on_free: Called when the scene is not needed any more.
+        copy: A copy of the file that may be saved already; None to save one.
 
     Raises:
         ShotError: They could not be rendered.
         OutputError: They could not be written.
     """
     shot = captured.shot
-    clay = yield from follow_light(unroll_cameras(shot), request, on_main, on_free)
+    clay = yield from follow_light(unroll_cameras(shot), request, on_main, on_free, copy)
     light = {**(shot.source.get("light") or {}), "statement": clay.statement}
     warnings = list(dict.fromkeys([*shot.warnings, *clay.warnings]))
     shot = replace(shot, source={**shot.source, "light": light, "warnings": warnings})
@@ -315,6 +345,7 @@ def _render(
     view_layer: bpy.types.ViewLayer,
     request: ShotRequest,
     in_process: bool | None,
+    copy: SceneCopy,
 ) -> Generator[Progress, None, tuple[np.ndarray | None, str]]:
     """Render the first frame of each camera, or every frame where the request needs them, by the scene's own engine.
 
@@ -324,6 +355,7 @@ def _render(
         view_layer: Its view layer.
         request: What is captured.
         in_process: See `capture_scene`.
+        copy: A copy of the file, which may be saved already.
 
     Returns:
         [N, H, W, 3] uint8 of the first samples, or None if the request needs no render; and a sentence that says why
@@ -332,14 +364,17 @@ def _render(
     needs_all = request.input_render or request.light == "render"
     if not needs_all and request.first_frame != "render":
         return None, ""
+    is_free = copy.is_saved  # it may have been changed, so only the copy can be rendered
     count, warning = len(cells.frame_numbers) if needs_all else cells.views, ""
     if in_process is None:
         in_process = bpy.app.background
     # Frames that were simulated in this Blender are not in the file.
-    if not in_process and not simulations(scene, view_layer):
+    if is_free or not (in_process or simulations(scene, view_layer)):
         try:
-            return (yield from render_elsewhere(cells, count)), ""
+            return (yield from render_elsewhere(cells, count, copy=copy)), ""
         except ShotError as error:  # such as EEVEE, which a Blender without a window may not have
+            if is_free:
+                raise
             warning = f"{error.message} This Blender has rendered it, and waited meanwhile."
             _log.warning("%s", warning)
     images = new_frames(cells, count)
@@ -354,6 +389,18 @@ def _render(
     return images, warning
 
 
+def _can_free_early(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, request: ShotRequest, in_process: bool | None
+) -> bool:
+    """Return whether a copy of the scene is enough for what its engine renders: the first frame, which may take long.
+
+    Other engines than Cycles may be missing in the other Blender; then this one renders, and needs the scene.
+    """
+    renders = request.first_frame == "render" or request.input_render or request.light == "render"
+    is_elsewhere = renders and not (bpy.app.background if in_process is None else in_process)
+    return is_elsewhere and first_frame_engine(scene) == "CYCLES" and not simulations(scene, view_layer)
+
+
 def _render_sample(
     renderer: SampleRenderer, t: int, progress: Progress, reports_steps: bool = True
 ) -> Generator[Progress, None, np.ndarray]:
@@ -366,15 +413,6 @@ def _render_sample(
         yield stepping_progress(steps) if reports_steps else progress
     yield progress
     return renderer.picture(t)
-
-
-def _find_view_layer(scene: bpy.types.Scene, name: str | None) -> bpy.types.ViewLayer:
-    if name is None:
-        return bpy.context.view_layer if scene == bpy.context.scene else scene.view_layers[0]
-    if name not in scene.view_layers:
-        known = ", ".join(layer.name for layer in scene.view_layers)
-        raise UsageError("unknown-view-layer", f"The scene has no view layer '{name}'.", f"It has: {known}.")
-    return scene.view_layers[name]
 
 
 def _find_camera(
@@ -393,32 +431,4 @@ def _find_camera(
                 yield stepping_progress(next(steps))
             except StopIteration as end:
                 return end.value
-    return _camera_named(scene, name)
-
-
-def _find_more_cameras(
-    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, request: ShotRequest
-) -> list[bpy.types.Object]:
-    """Return the further cameras of a request."""
-    if request.more_cameras:
-        view_layer.update()  # so that Blender knows which objects it contains
-    names = [request.camera, *request.more_cameras]
-    for name in request.more_cameras:
-        if names.count(name) > 1:
-            raise UsageError("same-camera", f"Camera '{name}' is named twice.", "Name each camera once.")
-        if name not in view_layer.objects:
-            _camera_named(scene, name)
-            raise ShotError(
-                "camera-not-in-layer",
-                f"Camera '{name}' is not in view layer '{view_layer.name}', so it is not animated there.",
-                "Move it to a collection that the view layer uses.",
-            )
-    return [_camera_named(scene, name) for name in request.more_cameras]
-
-
-def _camera_named(scene: bpy.types.Scene, name: str) -> bpy.types.Object:
-    camera = scene.objects.get(name)
-    if camera is None or not isinstance(camera.data, bpy.types.Camera):
-        known = ", ".join(sorted(item.name for item in scene.objects if item.type == "CAMERA")) or "none"
-        raise ShotError("no-camera", f"The scene has no camera named '{name}'.", f"It has: {known}.")
-    return camera
+    return find_camera(scene, name)

@@ -12,13 +12,14 @@ from typing import Any
 import bpy
 import numpy as np
 
-from trackshade.client.progress import Progress
+from trackshade.client import later
+from trackshade.client.progress import Progress, wait_for
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 
 from ..capture.first_frame import SampleRenderer
 from ..capture.scene_settings import first_frame_engine
-from .blender_process import BlenderProcess, answer
+from .blender_process import BlenderProcess, SceneCopy, answer
 
 _IMAGES = "images.npy"
 
@@ -27,7 +28,7 @@ def render_elsewhere(
     shot: Shot,
     count: int,
     on_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
-    on_saved: Callable[[], None] = lambda: None,
+    copy: SceneCopy | None = None,
 ) -> Generator[Progress, None, np.ndarray]:
     """Render the first samples of a shot in a separate Blender process, as `SampleRenderer` does.
 
@@ -35,7 +36,7 @@ def render_elsewhere(
         shot: The shot.
         count: Number of samples.
         on_main: Runs a call on Blender's main thread.
-        on_saved: Called when the scene is not needed any more.
+        copy: A copy of the file that may be saved already; None to save one.
 
     Returns:
         [count, H, W, 3] uint8.
@@ -46,12 +47,11 @@ def render_elsewhere(
     what = "the first frame" if count == 1 else "the first frames" if count == shot.views else "every frame"
     told = Progress("rendering", f"{what}, in a separate Blender process", steps=None if count == 1 else count)
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
-        process = BlenderProcess(Path(name), shot)
-        engine = on_main(lambda: first_frame_engine(bpy.data.scenes[shot.source["scene"]]))
+        copy = copy or SceneCopy(Path(name) / "scene.blend")
+        process = BlenderProcess(Path(name), shot, copy)
         on_main(process.save)
-        on_saved()
         reason = yield from process.run(
-            render_in_folder, count, engine, describe=lambda done: told if count == 1 else replace(told, step=done)
+            render_in_folder, count, copy.engine, describe=lambda done: told if count == 1 else replace(told, step=done)
         )
         if process.done < count:
             raise ShotError(
@@ -60,9 +60,15 @@ def render_elsewhere(
                 f"{reason or 'it printed nothing'}.",
                 "Choose another engine or an image for the first frame, under Look.",
             )
-        images = new_frames(shot, count)
-        images[:] = np.load(process.folder / _IMAGES, mmap_mode="r", allow_pickle=False)
-        return images
+        copied = later(_copy_images, process.folder / _IMAGES, shot, count)  # gigabytes of a long shot
+        return (yield from wait_for(copied, "rendering", what))
+
+
+def _copy_images(path: Path, shot: Shot, count: int) -> np.ndarray:
+    """Return a copy of the images of the other process, whose folder is removed."""
+    images = new_frames(shot, count)
+    images[:] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return images
 
 
 def new_frames(shot: Shot, count: int) -> np.ndarray:

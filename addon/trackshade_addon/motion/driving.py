@@ -64,6 +64,7 @@ class MotionOrder:
         has_result: whether the figure is shown, else the motion alone is read.
         frames: number of frames of a novel view.
         seed: random seed.
+        steps: number of denoising steps; None for the model's default.
     """
 
     footage: Path
@@ -75,12 +76,13 @@ class MotionOrder:
     has_result: bool = True
     frames: int = 16
     seed: int = 0
+    steps: int | None = None
 
     def settings(self) -> ShadeSettings:
         """Return the settings of the job. Raise UsageError if the words name no camera move."""
         is_absolute = isinstance(self.camera, str) and parse_camera_words(self.camera, 2).is_absolute
         origin = "front" if is_absolute else "reference"
-        return ShadeSettings(model=self.model, output="motion", seed=self.seed, azimuths_from=origin)
+        return ShadeSettings(model=self.model, output="motion", seed=self.seed, steps=self.steps, azimuths_from=origin)
 
 
 def capture_motion(

@@ -20,6 +20,7 @@ from trackshade.core.errors import TrackshadeError
 from ..capture.stepping import Steps
 from ..jobs.job import is_edited
 from ..jobs.session import current
+from ..redraw import redraw_views
 from ..scene_watcher import SceneWatcher, output_settings, scene_key
 from .draw import Overlay
 from .reference import read_reference_steps
@@ -56,6 +57,11 @@ class OverlayWatcher(SceneWatcher[OverlayState]):
         if state is None or (state.is_outdated and state.seconds <= SLOW_SECONDS):
             self.request(scene, view_layer)
         return state
+
+    def show_updates(self) -> None:
+        """Redraw the views, over which the colors are drawn, and the panels."""
+        redraw_views()
+        super().show_updates()
 
     def update(
         self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, patience: float | None = None

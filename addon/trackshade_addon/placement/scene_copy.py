@@ -17,10 +17,14 @@ from ..capture.render_guard import without_handlers
 from .collection import PLATE_KEY
 
 
-def save_copy(path: Path) -> Path:
+def save_copy(path: Path, compress: bool = True) -> Path:
     """Save the session as a copy whose image paths are relative to the copy; return the copy's absolute path.
 
-    The session goes on as the file it was, saved or not, with its paths.
+    The session goes on as the file it was, saved or not, with its paths. Blender's main thread waits meanwhile.
+
+    Args:
+        path: Where the copy is written.
+        compress: Whether it is compressed, which takes several times as long.
 
     Raises:
         OutputError: The file cannot be written.
@@ -33,9 +37,9 @@ def save_copy(path: Path) -> Path:
     # Written in the same folder and then renamed: relative paths stay right, and no half-written file is seen.
     partial = path.with_name(f".{path.stem}.partial.blend")
     try:
-        with _relative_paths(), without_handlers("save_"):
+        with _relative_paths(), without_preview(), without_handlers("save_"):
             bpy.ops.wm.save_as_mainfile(
-                filepath=str(partial), copy=True, relative_remap=True, check_existing=False, compress=True
+                filepath=str(partial), copy=True, relative_remap=True, check_existing=False, compress=compress
             )
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
@@ -49,6 +53,19 @@ def save_copy(path: Path) -> Path:
             "Choose a folder that can be written and has space.",
         ) from error
     return path
+
+
+@contextlib.contextmanager
+def without_preview() -> Iterator[None]:
+    """Have Blender save files without a preview, for which it would draw the scene once more."""
+    preferences = bpy.context.preferences
+    before, is_dirty = preferences.filepaths.file_preview_type, preferences.is_dirty
+    preferences.filepaths.file_preview_type = "NONE"
+    try:
+        yield
+    finally:
+        preferences.filepaths.file_preview_type = before
+        preferences.is_dirty = is_dirty  # so that the preferences are not saved for this
 
 
 @contextlib.contextmanager

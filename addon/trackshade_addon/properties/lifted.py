@@ -14,16 +14,14 @@ from trackshade.shot.lift_request import LiftRequest, ObjectBox
 from trackshade.shot.lifted import LiftedScene, Perspective
 
 from ..messages.translations import CONTEXT
+from ..redraw import redraw_views
 
 _SAME = 0.01  # pixels
 
 
 def _redraw(settings: Any, context: bpy.types.Context | None) -> None:
     """Redraws the viewports, which show the handles."""
-    if context is not None and context.screen is not None:
-        for area in context.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+    redraw_views()
 
 
 class TrackshadeLiftObject(bpy.types.PropertyGroup):

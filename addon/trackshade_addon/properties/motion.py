@@ -2,11 +2,15 @@
 """Settings of motion from footage, saved with the scene."""
 
 # No postponed annotations here: Blender reads the properties from them.
+from collections.abc import Iterable
+from pathlib import Path
+
 import bpy
 
 from trackshade.motion.request import DrivingRequest
 
 from ..messages.translations import CONTEXT
+from .preferences import RELATIVE_PATH
 
 JOINT_LABELS = {
     "pelvis": "Hips",
@@ -50,6 +54,11 @@ def _is_armature(_: object, candidate: bpy.types.Object) -> bool:
     return candidate.type == "ARMATURE"
 
 
+def _to_floats(box: Iterable[int]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = map(float, box)
+    return left, top, right, bottom
+
+
 class TrackshadeBone(bpy.types.PropertyGroup):
     """The bone of an armature that follows a joint; its name is that of the joint."""
 
@@ -60,11 +69,22 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     """Driving footage, reference, camera and armature."""
 
     footage: bpy.props.StringProperty(
-        name="Footage", description="Video of a moving figure, or a folder of its frames", subtype="FILE_PATH"
+        name="Footage",
+        description="Video of a moving figure, or a folder of its frames",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
     )
-    start: bpy.props.FloatProperty(name="Start", description="Time of the first frame in seconds", min=0)
+    rate: bpy.props.FloatProperty(
+        name="Frame Rate", description="Frames per second of a folder of frames", min=0.1, max=1000, default=24
+    )
+    start: bpy.props.FloatProperty(
+        name="Start", description="Time of the first frame in seconds", min=0, subtype="TIME_ABSOLUTE"
+    )
     end: bpy.props.FloatProperty(
-        name="End", description="Time of the last frame in seconds. 0 goes to the end, at most a minute", min=0
+        name="End",
+        description="Time of the last frame in seconds. 0 goes to the end, at most a minute",
+        min=0,
+        subtype="TIME_ABSOLUTE",
     )
     person: bpy.props.IntProperty(
         name="Person", description="Number of the figure from the left, if there are several. 0 for the only one", min=0
@@ -73,6 +93,12 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     box: bpy.props.IntVectorProperty(
         name="Box", description="Left, top, right and bottom of a box around the figure, pixels of the footage", size=4
     )
+    mask: bpy.props.StringProperty(
+        name="Mask",
+        description="Image that is white where the figure is. Leave empty to look for the figure",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
     mode: bpy.props.EnumProperty(
         name="Mode", description="What is made of the footage", items=_MODES, translation_context=CONTEXT
     )
@@ -80,7 +106,20 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
         name="Reference", description="Picture of the figure that moves", items=_REFERENCES,
         translation_context=CONTEXT,
     )  # fmt: skip
-    picture: bpy.props.StringProperty(name="Image", description="Image of the figure", subtype="FILE_PATH")
+    picture: bpy.props.StringProperty(
+        name="Image",
+        description="Image of the figure",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
+    use_reference_box: bpy.props.BoolProperty(
+        name="Box in Image", description="Say where the figure is in the image, instead of looking for it"
+    )
+    reference_box: bpy.props.IntVectorProperty(
+        name="Box in Image",
+        description="Left, top, right and bottom of a box around the figure, pixels of the image",
+        size=4,
+    )
     camera: bpy.props.EnumProperty(
         name="Camera", description="How the camera moves around the figure", items=_CAMERAS, translation_context=CONTEXT
     )
@@ -99,15 +138,20 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
         name="Frames", description="Number of frames of a novel view", min=1, max=1000, default=16
     )
     seed: bpy.props.IntProperty(name="Seed", description="Random seed", min=0)
+    steps: bpy.props.IntProperty(
+        name="Steps", description="Number of denoising steps. 0 uses the model's default", min=0, max=1000, soft_max=100
+    )
     model: bpy.props.StringProperty(
         name="Model Folder",
         description="Folder of a motion model that you have trained. Leave empty for the embedded one",
         subtype="DIR_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
     )
     motion: bpy.props.StringProperty(
         name="Motion File",
         description="BVH file with the motion. Leave empty to read the motion of the footage",
         subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
     )
     armature: bpy.props.PointerProperty(
         name="Armature",
@@ -119,14 +163,23 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
 
     def driving_request(self) -> DrivingRequest:
         """Return what of the footage is used; the reference is left out. Raise UsageError."""
-        left, top, right, bottom = map(float, self.box)
         return DrivingRequest(
             mode=self.mode,
             start=self.start,
             end=self.end or None,
+            rate=round(self.rate, 4),  # Blender's floats have seven digits
             person=self.person or None,
-            box=(left, top, right, bottom) if self.use_box else None,
+            box=_to_floats(self.box) if self.use_box else None,
+            mask=bpy.path.abspath(self.mask) if self.mask and not self.use_box else "",
+            reference_box=_to_floats(self.reference_box) if self._uses_reference_box() else None,
         )
+
+    def _uses_reference_box(self) -> bool:
+        return self.use_reference_box and self.reference == "file" and self.mode == "reenact"
+
+    def is_folder(self) -> bool:
+        """Return whether the footage is named like a folder."""
+        return bool(self.footage) and not Path(self.footage).suffix
 
     def bone_table(self) -> dict[str, str] | None:
         """Return the bone of each joint; None if they are to be found by their names."""

@@ -11,13 +11,13 @@ from typing import Any
 import bpy
 
 from trackshade.config import registry
-from trackshade.config.image_models import image_models
 from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 
 from ..capture.given_image import IMAGE
 from ..capture.request import ShotRequest
 from ..messages.translations import CONTEXT
+from . import choices
 from .placement_options import PlacementOptions
 from .preferences import RELATIVE_PATH
 
@@ -25,121 +25,6 @@ _DEFAULTS = ShadeSettings()
 _MAX_SEED = 2**31 - 1
 SPLATS = 200_000  # where splats are placed, unless another number is set
 FIRST_FRAME_DESCRIPTION = "Image that the video starts from and takes its colors and light from"
-FROM_PROMPT = ("none", "From Prompt", "Generate the first frame from the prompt", 2)
-_FIRST_FRAMES = [
-    ("render", "Render", "Render the first frame with the scene's render engine, in a separate Blender process", 0),
-    ("file", "Image File", "Use an image file of the first frame, such as a painted-over render", 1),
-    ("image", "Blender Image", "Use an image that is open in Blender, including unsaved painting", 3),
-    FROM_PROMPT,
-]
-_KEY_SOURCES = [
-    ("file", "Image File", "An image file, such as a painted-over render"),
-    ("image", "Blender Image", "An image that is open in Blender, including unsaved painting"),
-]
-_LOOK_ENGINES = [
-    ("CYCLES", "Cycles", "Path tracing; needs no GPU"),
-    ("BLENDER_EEVEE", "EEVEE", "Fast; needs a GPU"),
-    ("BLENDER_WORKBENCH", "Workbench", "Flat and fast; needs a GPU"),
-]
-_IMAGE_MODELS = [
-    ("none", "None", "Use the first frame as it is; without one, the model paints it from the prompt"),
-    *((item.name, item.title, item.license) for item in image_models()),
-    ("custom", "Custom", "Your own checkpoint"),
-]
-_MEMORY = [
-    ("auto", "Automatic", "As much as is free on the device"),
-    ("full", "Full", "The whole model is on the device"),
-    ("24", "24 GB", "Parts of the model take turns on the device"),
-    ("16", "16 GB", "Eight blocks at a time are on the device"),
-    ("12", "12 GB", "One block at a time is on the device"),
-    ("8", "8 GB", "One layer at a time, in 8 bits, is on the device"),
-]
-_CONTROL_CLIPS = [
-    ("auto", "Automatic", "The first of what the model follows"),
-    ("tracking", "Tracking Video", "The colors of the tracks"),
-    ("layout", "Layout", "Gray clay renders of the scene"),
-    ("depth", "Depth", "Inverse depth, near is white"),
-    ("tracks", "Tracks", "Points that the first frame shows"),
-]
-_IMAGE_FAMILIES = [
-    ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),
-    ("sdxl", "Stable Diffusion XL", "Uses the depth ControlNet of sdxl-depth"),
-    ("flux", "FLUX.1 Depth", "A folder in diffusers' layout"),
-]
-_FRAME_RULES = [
-    ("auto", "Automatic", "Keep the frame range if the model accepts it, otherwise resample it"),
-    ("choose", "First Frames", "Keep as many of the first frames as the model accepts"),
-    ("step", "Larger Step", "Increase the step by a whole factor, so that only whole frames are used"),
-    ("resample", "Resample", "Spread the model's frames evenly over the range, using subframes if necessary"),
-]
-_SIZE_MODES = [
-    ("pad", "Pad", "Keep the whole frame: the view is widened to the model's aspect ratio and cropped afterwards"),
-    ("crop", "Crop", "Fill the model's aspect ratio; the margins of the frame are not shaded"),
-]
-_KEY_PICTURES = [
-    ("auto", "Automatic", "The first frame alone with the embedded model, and the model's video with the others"),
-    (
-        "first-frame",
-        "First Frame",
-        "Carry the first frame to all frames along the tracks. No model is needed unless it generates the first frame",
-    ),
-    ("video", "Video", "Carry the frames of the model's video to all frames along the tracks"),
-]
-_OUTPUT_SIZES = [
-    ("full", "Every Frame", "Every frame of the range, at the size of the scene's renders"),
-    ("model", "Model", "The frames of the model as they are, at the model's size"),
-]
-_LIGHTS = [
-    (
-        "clay",
-        "Clay Renders",
-        "Render every frame with Cycles, with gray surfaces and the scene's lights, in a separate Blender process. "
-        "Skipped if nothing moves in the light",
-    ),
-    ("render", "Scene Renders", "Render every frame with the scene's render engine, in a separate Blender process"),
-    ("none", "None", "Keep the light of the first frame on every surface"),
-]
-_GLASS = [
-    ("opaque", "Surface", "Track the glass, so that its reflections and refractions move with it"),
-    ("through", "See Through", "Track what is behind the glass"),
-]
-_HAIR = [
-    ("none", "Ignore", "Track what is behind the hair"),
-    ("strands", "Strands", "Track each strand as a thin tube; the shot can become very large"),
-]
-_PLACEMENTS = [
-    ("both", "Plate and Background", "A plate for renders, and a background image of the camera for the viewport"),
-    ("plate", "Plate", "A plane in front of the camera that only the camera sees and that is rendered"),
-    ("background", "Background", "A background image of the camera, shown in the viewport only"),
-    ("compositor", "Compositor", "Nodes that lay the result over the image, just before the output"),
-    ("sequencer", "Sequencer", "A strip in the video sequencer, above the other strips"),
-    ("image", "Image", "Only the image data-block Trackshade Result, for your own nodes; each new result updates it"),
-    (
-        "splats",
-        "Splats",
-        "Gaussian splats that ride on the meshes, for any camera. Blender 5.3 and later; earlier versions show points",
-    ),
-    (
-        "projected",
-        "Projected Texture",
-        "Show each frame on the meshes: every point shows the pixel in which the camera saw it, and a baked texture "
-        "where it did not. The texture sticks to the surface under any camera",
-    ),
-    ("baked", "Baked Texture", "Show one still texture on each mesh: the median of all frames"),
-    ("heat", "Heat Map", "Show on the meshes how much the color of each point varies over time"),
-    ("none", "None", "Only save the result to its folder"),
-]
-_INTERPOLATIONS = [
-    ("auto", "Automatic", "Closest if the result has the pixels of the scene's frame, otherwise Linear"),
-    ("Linear", "Linear", "Linear interpolation"),
-    ("Closest", "Closest", "No interpolation"),
-    ("Cubic", "Cubic", "Cubic interpolation"),
-]
-_TEXTURE_SIZES = [
-    ("auto", "Automatic", "Slightly finer than the mesh appears in the image, at most 2048"),
-    *((str(side), str(side), "Size of the texture of each mesh") for side in (512, 1024, 2048, 4096, 8192)),
-]
-
 find_specs: Callable[[], tuple[ModelSpec, ...]] = registry.models  # registration sets a faster source
 Items = list[tuple[str, str, str, int]]
 _model_items: dict[tuple[ModelSpec, ...], Items] = {}  # these two are kept, since Blender may still read the strings
@@ -178,7 +63,7 @@ class TrackshadeKeyPicture(bpy.types.PropertyGroup):
 
     enabled: bpy.props.BoolProperty(name="Use", description="Carry this picture to all frames", default=True)
     frame: bpy.props.IntProperty(name="Frame", description="Scene frame that the picture shows", default=1)
-    source: _enum("Picture", "Where the picture is", _KEY_SOURCES)
+    source: _enum("Picture", "Where the picture is", choices.KEY_SOURCES)
     path: bpy.props.StringProperty(
         name="Image",
         description="Image of this frame, as the shot's camera sees it",
@@ -232,8 +117,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     negative_prompt: bpy.props.StringProperty(
         name="Negative Prompt", description="What the video should not show. Leave empty for the model's default"
     )
-    first_frame: _enum("First Frame", FIRST_FRAME_DESCRIPTION, _FIRST_FRAMES)
-    look_engine: _enum("Render Engine", "Engine that renders the first frame", _LOOK_ENGINES)
+    first_frame: _enum("First Frame", FIRST_FRAME_DESCRIPTION, choices.FIRST_FRAMES)
+    look_engine: _enum("Render Engine", "Engine that renders the first frame", choices.LOOK_ENGINES)
     picture: bpy.props.StringProperty(
         name="Image",
         description="Image of the first frame of the shot, as its camera sees it",
@@ -247,9 +132,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         "Image Model",
         "Image model that paints the first frame from the prompt and the depth of the scene. It starts from the first "
         "frame, if there is one. Image models need a GPU",
-        _IMAGE_MODELS,
+        choices.IMAGE_MODELS,
     )
-    image_family: _enum("Family", "Family of models that the checkpoint belongs to", _IMAGE_FAMILIES)
+    image_family: _enum("Family", "Family of models that the checkpoint belongs to", choices.IMAGE_FAMILIES)
     image_checkpoint: bpy.props.StringProperty(
         name="Checkpoint",
         description="Folder in diffusers' layout, or .safetensors file",
@@ -347,10 +232,12 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         precision=2,
         step=100,
     )
-    frame_rule: _enum("Frame Sampling", "Which frames the model sees if it does not take all of them", _FRAME_RULES)
-    key_pictures: _enum("Source", "Images that all frames are made from, along the tracks", _KEY_PICTURES)
-    output_size: _enum("Output", "Frames of the result", _OUTPUT_SIZES)
-    light: _enum("Light", "What tells how the light on surfaces changes", _LIGHTS)
+    frame_rule: _enum(
+        "Frame Sampling", "Which frames the model sees if it does not take all of them", choices.FRAME_RULES
+    )
+    key_pictures: _enum("Source", "Images that all frames are made from, along the tracks", choices.KEY_PICTURES)
+    output_size: _enum("Output", "Frames of the result", choices.OUTPUT_SIZES)
+    light: _enum("Light", "What tells how the light on surfaces changes", choices.LIGHTS)
     splats: bpy.props.IntProperty(
         name="Splats",
         description="Number of Gaussian splats that are made of the result, for any camera to look at. 0 for none",
@@ -400,20 +287,31 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         items=_get_size_items,
         translation_context=CONTEXT,
     )
-    control_clip: _enum("Follow", "What the video model follows, if it knows several", _CONTROL_CLIPS)
+    control_clip: _enum("Follow", "What the video model follows, if it knows several", choices.CONTROL_CLIPS)
     reference: bpy.props.StringProperty(
         name="Reference",
         description="Image of what is to be seen, such as a character, for video models that use it",
         subtype="FILE_PATH",
         options={"ANIMATABLE", *RELATIVE_PATH},
     )
-    memory: _enum("Device Memory", "Memory of the device that the model may take. Less takes longer", _MEMORY)
-    size_mode: _enum("Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", _SIZE_MODES)
-    glass: _enum("Glass", "How to track visible surfaces that let more than half of the light through", _GLASS)
-    hair: _enum("Hair", "How to track hair curves and hair of particle systems", _HAIR)
+    video_lora: bpy.props.StringProperty(
+        name="LoRA",
+        description="LoRA file of the video model (.safetensors), on the machine of the backend",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
+    video_lora_strength: bpy.props.FloatProperty(
+        name="LoRA Strength", description="Strength of the LoRA", min=0, max=2, default=1
+    )
+    memory: _enum("Device Memory", "Memory of the device that the model may take. Less takes longer", choices.MEMORY)
+    size_mode: _enum(
+        "Frame Fit", "How the frame is fitted to the model's image if aspect ratios differ", choices.SIZE_MODES
+    )
+    glass: _enum("Glass", "How to track visible surfaces that let more than half of the light through", choices.GLASS)
+    hair: _enum("Hair", "How to track hair curves and hair of particle systems", choices.HAIR)
 
     # placement
-    place_as: _enum("Place As", "How the result is added to the scene", _PLACEMENTS)
+    place_as: _enum("Place As", "How the result is added to the scene", choices.PLACEMENTS)
     distance: bpy.props.FloatProperty(
         name="Distance",
         description="Distance of the plate from the camera. 0 places it as near as possible, in front of everything",
@@ -422,9 +320,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         unit="LENGTH",
     )
     interpolation: _enum(
-        "Interpolation", "How the pixels of the plate are interpolated", _INTERPOLATIONS, translation_context="*"
+        "Interpolation", "How the pixels of the plate are interpolated", choices.INTERPOLATIONS, translation_context="*"
     )
-    texture_size: _enum("Texture Size", "Width and height of each mesh's texture in pixels", _TEXTURE_SIZES)
+    texture_size: _enum("Texture Size", "Width and height of each mesh's texture in pixels", choices.TEXTURE_SIZES)
 
     def keep_order(self, changed: str) -> None:
         """Keeps the start before the end by changing the one that the user has not changed."""
@@ -497,7 +395,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             control_clip=self.control_clip if self._follows(self.control_clip) else "auto",
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
-            loras=(f"{bpy.path.abspath(self.lora)}:{self.lora_strength:.4g}",) if self.lora else (),
+            loras=_lora_files(self.lora, self.lora_strength),
+            video_loras=_lora_files(self.video_lora, self.video_lora_strength) if self._takes_loras() else (),
         )
 
     def _spec(self) -> ModelSpec | None:
@@ -508,6 +407,10 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         """Return whether the model follows a clip; one that was chosen for another model may not be known to it."""
         spec = self._spec()
         return spec is not None and control in spec.controls
+
+    def _takes_loras(self) -> bool:
+        spec = self._spec()
+        return spec is not None and spec.takes_loras
 
     def _uses_references(self) -> bool:
         spec = self._spec()
@@ -585,11 +488,22 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         if colon:
             self.image_family, self.image_checkpoint = family, path
         self.image_strength = settings.strength
-        self.lora, _, lora_strength = settings.loras[0].rpartition(":") if settings.loras else ("", "", "1")
-        self.lora_strength = float(lora_strength)
+        self.lora, self.lora_strength = _first_lora(settings.loras)
+        self.video_lora, self.video_lora_strength = _first_lora(settings.video_loras)
         self.size = "auto" if size is None else f"{size[0]}x{size[1]}"
         self.view_layer = request.view_layer or ""
         self.camera = None if request.camera is None else self.id_data.objects.get(request.camera)
+
+
+def _lora_files(path: str, strength: float) -> tuple[str, ...]:
+    """Return a LoRA file and its strength as settings of a job have them; nothing if no file is named."""
+    return (f"{bpy.path.abspath(path)}:{strength:.4g}",) if path else ()
+
+
+def _first_lora(files: tuple[str, ...]) -> tuple[str, float]:
+    """Return the first LoRA file of a job and its strength; an empty path if there is none."""
+    path, _, strength = files[0].rpartition(":") if files else ("", "", "1")
+    return path, float(strength)
 
 
 class TrackshadeOverlay(bpy.types.PropertyGroup):

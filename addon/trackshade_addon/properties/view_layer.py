@@ -4,7 +4,8 @@
 # No postponed annotations here: Blender reads the properties from them.
 import bpy
 
-from .scene import FIRST_FRAME_DESCRIPTION, FROM_PROMPT
+from .choices import FROM_PROMPT
+from .scene import FIRST_FRAME_DESCRIPTION
 
 
 class TrackshadeLayer(bpy.types.PropertyGroup):

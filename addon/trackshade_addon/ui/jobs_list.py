@@ -22,7 +22,7 @@ from ..messages import texts
 from ..messages.texts import tr
 from ..messages.translations import CONTEXT
 from ..placement import place, remove_result, remove_textures
-from ..redraw import redraw, redraw_settled
+from ..redraw import redraw_progress, redraw_settled
 from .drawing import ActionOperator, SidebarPanel, action, draw_text, report_error, tr_count
 from .jobs_thumbnails import thumbnails
 from .modal import is_scene_free
@@ -67,7 +67,7 @@ def _on_change(change: Change) -> None:
     if change in (Change.ADDED, Change.REMOVED, Change.RESTORED):
         update_list(select_newest=change is Change.ADDED)
     elif change is Change.ADVANCED:
-        redraw()
+        redraw_progress()
     else:
         redraw_settled()
 
@@ -156,10 +156,10 @@ def _draw_job(layout: bpy.types.UILayout, context: bpy.types.Context, job: Job) 
     folder = row.row(align=True)
     folder.enabled = job.has_result
     folder.operator("trackshade.open_folder", icon="FOLDER_REDIRECT").job = job.uid
-    row = buttons.row(align=True)
-    row.enabled = job.has_result and not is_stills
-    row.operator("trackshade.place_again", icon="IMAGE_PLANE").job = job.uid
-    row.operator("trackshade.take_out", icon="TRASH").job = job.uid
+    column = buttons.column(align=True)  # no row: "Remove from Scene" would be cut off
+    column.enabled = job.has_result and not is_stills
+    column.operator("trackshade.place_again", icon="IMAGE_PLANE").job = job.uid
+    column.operator("trackshade.take_out", icon="TRASH").job = job.uid
     if not is_motion:
         buttons.operator("trackshade.use_settings", icon="COPYDOWN").job = job.uid
 

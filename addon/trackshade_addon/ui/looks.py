@@ -15,6 +15,7 @@ NAMES = (
     *("prompt", "negative_prompt", "first_frame", "picture", "model", "steps", "guidance"),
     *("control_scale", "control_start", "control_end"),
     *("image_model", "image_family", "image_checkpoint", "image_strength", "lora", "lora_strength"),
+    *("video_lora", "video_lora_strength"),
 )
 
 

@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _PAGES = (
     *((f"bpy.types.trackshadesettings.{name}*", "panel#look") for name in (
         "prompt", "negative_prompt", "first_frame", "picture", "image", "lora", "stills", "seed", "model", "steps",
-        "guidance", "control_", "key_pictures", "frame_rule", "size", "memory",
+        "guidance", "control_", "key_pictures", "frame_rule", "size", "memory", "reference", "video_lora",
     )),
     *((f"bpy.types.trackshadesettings.{name}*", "panel#shot") for name in (
         "use_range", "step", "output_size", "light", "view_layer", "glass", "hair", "look_engine",
@@ -30,6 +30,8 @@ _PAGES = (
     ("bpy.types.trackshadekey*", "panel#key-pictures"),
     ("bpy.types.trackshadecamera*", "panel#cameras"),
     ("bpy.types.trackshadelift*", "panel#photo"),
+    ("bpy.types.trackshademotion*", "panel#motion-from-footage"),
+    ("bpy.types.trackshadebone*", "panel#motion-from-footage"),
     ("bpy.types.trackshadeoverlay*", "panel#tracking-colors"),
     ("bpy.types.trackshadelayer*", "render-engine#after-another-engine"),
     ("bpy.types.trackshadejobs*", "panel#jobs"),
@@ -40,6 +42,9 @@ _PAGES = (
     *((f"bpy.ops.trackshade.{name}*", "panel#photo") for name in (
         "lift", "track_footage", "camera_preset", "move_by_text", "drag_handles", "reset_handles", "export_tracks",
         "cancel_lift",
+    )),
+    *((f"bpy.ops.trackshade.{name}*", "panel#motion-from-footage") for name in (
+        "reenact", "motion_to_armature", "match_bones_by_name", "clear_bones",
     )),
     *((f"bpy.ops.trackshade.{name}*", "panel#jobs") for name in (
         "cancel", "remove_job", "clear_jobs", "open_folder", "place_again", "take_out", "use_settings", "use_still",

@@ -17,7 +17,7 @@ from ..jobs.session import current
 from ..lifting import run as lift_run
 from ..messages import texts
 from ..messages.texts import tr
-from ..redraw import redraw, redraw_settled
+from ..redraw import redraw_progress, redraw_settled
 from .drawing import CATEGORY, report_error
 
 CAPTURE_INTERVAL = 0.001  # seconds between two captured frames: just long enough for Blender to handle input
@@ -43,6 +43,7 @@ class InputLock:
         self._timer: bpy.types.Timer | None = None
         self._window_timers: list[bpy.types.Timer] = []
         self._workspace = ""
+        self._status: str | None = None  # text in the status bar
 
     def acquire(self, context: bpy.types.Context) -> None:
         """Start the timer of the operator's window, and lock the input of all others."""
@@ -71,8 +72,10 @@ class InputLock:
         """Show progress at the mouse pointer and in the status bar."""
         if progress.steps:
             bpy.context.window_manager.progress_update((progress.step or 0) / progress.steps)
-        self._set_status(tr("Trackshade: {state}   Esc: cancel", state=texts.progress_text(progress)))
-        redraw()
+        status = tr("Trackshade: {state}   Esc: cancel", state=texts.progress_text(progress))
+        if status != self._status:
+            self._set_status(status)
+        redraw_progress()
 
     def release(self) -> None:
         """End the operator's timer and restore the status bar."""
@@ -90,6 +93,7 @@ class InputLock:
             self.remove_window(timer)
 
     def _set_status(self, text: str | None) -> None:
+        self._status = text
         workspace = bpy.data.workspaces.get(self._workspace)
         if workspace is not None:
             workspace.status_text_set(text)

@@ -131,6 +131,7 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
             reference_box=result.box,
             frames=settings.frames,
             seed=settings.seed,
+            steps=settings.steps or None,
         )
         placement = scene.trackshade.placement_options()
         if scene.trackshade.place_as not in _MODES:  # there are no meshes that it could be laid on
@@ -150,16 +151,19 @@ class TRACKSHADE_PT_motion(SubPanel, bpy.types.Panel):
         layout.enabled = not current().holds_scene
         layout.prop(settings, "footage")
         column = layout.column(align=True)
+        if settings.is_folder():
+            column.prop(settings, "rate")
         draw_properties(column, settings, "start", "end", "person")
-        layout.prop(settings, "use_box")
-        if settings.use_box:
-            layout.prop(settings, "box", text="")
+        _draw_box(layout, settings, "use_box", "box")
+        if not settings.use_box:
+            layout.prop(settings, "mask")
         layout.prop(settings, "mode")
         column = layout.column()
         if settings.mode == "reenact":
             column.prop(settings, "reference")
             if settings.reference == "file":
                 column.prop(settings, "picture")
+                _draw_box(column, settings, "use_reference_box", "reference_box")
         elif settings.mode == "novel-view":
             column.prop(settings, "frames")
         column = layout.column()
@@ -168,11 +172,20 @@ class TRACKSHADE_PT_motion(SubPanel, bpy.types.Panel):
             column.prop(settings, "words", text="")
         else:
             column.prop(settings, "center", placeholder=tr("3D Cursor"))
-        draw_properties(layout.column(align=True), settings, "seed", "model")
+        draw_properties(layout.column(align=True), settings, "seed", "steps", "model")
         width, height = registry.motion_spec(registry.MINI_MOTION).sizes[0]
         size = f"{width} × {height}"
         draw_text(layout, context, tr("Small pictures, {size} pixels: tracks do not apply to them", size=size), "INFO")
         layout.operator("trackshade.reenact", icon="RENDER_ANIMATION")
+
+
+def _draw_box(layout: bpy.types.UILayout, settings: TrackshadeMotion, switch: str, box: str) -> None:
+    """Draw whether a box is given, and its edges."""
+    layout.prop(settings, switch)
+    if getattr(settings, switch):
+        column = layout.column(align=True)
+        for index, edge in enumerate(("Left", "Top", "Right", "Bottom")):
+            column.prop(settings, box, index=index, text=edge)
 
 
 def footage_of(settings: TrackshadeMotion) -> Path:

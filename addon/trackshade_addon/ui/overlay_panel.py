@@ -11,7 +11,7 @@ from ..capture.stepping import Steps
 from ..jobs.session import current
 from ..messages.texts import error_text, tr
 from ..overlay.watch import SLOW_SECONDS, OverlayState, watcher
-from ..redraw import redraw
+from ..redraw import redraw_views
 from .drawing import SubPanel, draw_text, split_properties
 from .modal import SteppedOperator
 from .operators import draw_job_button
@@ -33,7 +33,7 @@ class TRACKSHADE_OT_update_overlay(SteppedOperator, bpy.types.Operator):
         return watcher.update_steps(context.scene, context.view_layer)
 
     def finish(self, context: bpy.types.Context, result: OverlayState) -> set[str]:
-        redraw()
+        redraw_views()
         return {"FINISHED"}
 
 

@@ -93,7 +93,9 @@ class ModelSettings(SettingsPanel):
 
     def fill(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         settings = context.scene.trackshade
-        layout.prop(settings, "model")
+        column = layout.column()
+        column.use_property_split = False
+        column.prop(settings, "model", text="")  # the whole width, for long titles
         chosen = backend.models.spec(settings.model)
         if chosen is not None and not chosen.shipped:
             draw_text(layout, context, texts.model_text(chosen), "INFO")
@@ -101,6 +103,11 @@ class ModelSettings(SettingsPanel):
                 layout.prop(settings, "control_clip")
             if "references" in chosen.inputs:
                 layout.prop(settings, "reference")
+            if chosen.takes_loras:
+                column = layout.column(align=True)
+                column.prop(settings, "video_lora")
+                if settings.video_lora:
+                    column.prop(settings, "video_lora_strength")
         column = layout.column(align=True)
         column.use_property_split = False
         column.label(text="Negative Prompt")

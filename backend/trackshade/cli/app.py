@@ -23,7 +23,7 @@ from trackshade.cli.finished import SKIP_FINISHED, FinishedWork
 from trackshade.cli.progress import ProgressDisplay, has_reader, interrupt_with_reader, print_error, print_result
 from trackshade.cli.reenact import motion, reenact
 from trackshade.cli.shade import shade
-from trackshade.config import options
+from trackshade.config import options, parsing
 from trackshade.config.options import Option
 from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 from trackshade.core.farm_lines import FarmLines
@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> None:
     if name not in COMMANDS:
         raise UsageError("usage", f"There is no command '{name}'.", "See: trackshade --help")
     command = COMMANDS[name]
-    parser = options.parser_of(f"trackshade {name}", command.description, command.options)
+    parser = parsing.parser_of(f"trackshade {name}", command.description, command.options)
     values = vars(parser.parse_intermixed_args(rest))
     if command.run is not None:
         command.run(values)
@@ -114,7 +114,7 @@ def _make(name: str, command: Command, make: Callable[[Values, OnMessage], Value
 
 
 def _in_blender(command: str, values: Values, on_message: OnMessage) -> Values:
-    return run_addon(options.to_arguments(command, values), values["blender"], on_message)
+    return run_addon(parsing.to_arguments(command, values), values["blender"], on_message)
 
 
 def _lab_module(name: str) -> str:

@@ -18,7 +18,7 @@ from rich.table import Table
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.progress import ProgressDisplay
 from trackshade.client import Client, connect, find_served, start_private
-from trackshade.config import checkpoints, image_models, options, registry
+from trackshade.config import checkpoints, image_models, parsing, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.core.text import format_size, join_or
@@ -125,9 +125,9 @@ def make_demo(values: Values, on_message: OnMessage) -> dict[str, Any]:
     folder, blender = Path(values["out"]), values["blender"]
     scene = folder / "demo.blend"
     on_message({"state": "building", "message": "the demonstration scene"})
-    run_addon(options.to_arguments("scene", {"out": str(scene), "force": True}), blender, on_message)
+    run_addon(parsing.to_arguments("scene", {"out": str(scene), "force": True}), blender, on_message)
     render = {"scene": str(scene), "frames": "1-49:1", "out": str(folder / "shaded")}
-    result = run_addon(options.to_arguments("render", {**render, "force": True}), blender, on_message)
+    result = run_addon(parsing.to_arguments("render", {**render, "force": True}), blender, on_message)
     return {**result, "files": {"demo": str(scene.absolute()), **result["files"]}}
 
 

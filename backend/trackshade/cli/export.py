@@ -11,7 +11,7 @@ import numpy as np
 
 from trackshade.cli.blender import run_addon
 from trackshade.cli.shade import add_pictures
-from trackshade.config import options
+from trackshade.config import options, parsing
 from trackshade.config.chunks import values_of_chunk
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.core.errors import ShotError, UsageError
@@ -40,7 +40,7 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
             if source.is_dir():
                 raise UsageError("usage", f"{source} holds tracks that are captured already.", "Name another --format.")
             raise UsageError("usage", f"{source} is a shot file already.", "Name another --format.")
-        return run_addon(options.to_arguments("export", values), values["blender"], on_message)
+        return run_addon(parsing.to_arguments("export", values), values["blender"], on_message)
     _refuse(values, ("model", "light", "chunk"), f"--format {name}")
     if not EXPORT_FORMATS[name].images:
         _refuse(values, ("images", "input_render"), f"--format {name}")
@@ -53,7 +53,7 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         shot = folder / "scene.shot"
         first_frame = values["first_frame"] if EXPORT_FORMATS[name].uses_picture else "none"
         capture = {**values, "out": str(shot), "first_frame": first_frame, "size": None, "frame_rule": None}
-        run_addon(options.to_arguments("export", capture), values["blender"], on_message)
+        run_addon(parsing.to_arguments("export", capture), values["blender"], on_message)
         return _write(shot, {**values, "first_frame": "render"}, on_message)
 
 
@@ -83,7 +83,7 @@ def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict
             captured = add_pictures(shot, path / FIRST if tracks.order.picture else None, "frame", given, on_message)
         shot, picture = captured.shot, captured.first_frame
     images, light = _images(shot, path, values["images"], tracks) if form.images else ([], None)
-    mode, size = options.parse_size(values["size"])
+    mode, size = parsing.parse_size(values["size"])
 
     def report(done: int, total: int) -> None:
         on_message({"state": "exporting", "message": out.name, "step": done, "steps": total})

@@ -16,7 +16,7 @@ from trackshade.client import Client
 from trackshade.client.job_run import CapturedShot, connect_with_options, run_job, run_to_end
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
-from trackshade.config import options, registry
+from trackshade.config import parsing, registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import writing
 from trackshade.core.errors import OutputError, UsageError
@@ -112,7 +112,7 @@ def driving_request(values: Mapping[str, Any]) -> DrivingRequest:
     return DrivingRequest.from_dict(
         {
             **{name: values[name] for name in ("mode", "start", "end", "rate", "person")},
-            **{name: None if text is None else options.parse_box(text) for name, text in boxes.items()},
+            **{name: None if text is None else parsing.parse_box(text) for name, text in boxes.items()},
             **{name: "" if path is None else str(Path(path).absolute()) for name, path in paths.items()},
         }
     )

@@ -16,7 +16,7 @@ from trackshade.client import Client
 from trackshade.client.job_run import CapturedShot, connect_with_options, run_job, run_to_end
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
-from trackshade.config import options
+from trackshade.config import options, parsing
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
@@ -51,7 +51,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     tracks = read_set(path) if is_set else None
     parts = [] if is_set else find_parts(path) if path.is_dir() else [path]
     shot = join_parts(parts) if parts else None
-    settings = options.shade_settings(values) if tracks is None else _settings(tracks.order.settings, values)
+    settings = parsing.shade_settings(values) if tracks is None else _settings(tracks.order.settings, values)
     model = spec(settings.model)
     kind = "keys" if settings.output == "key" else "shaded"
     parent, name = (Path(), f"{path.stem}-{kind}") if tracks is None else (path.absolute().parent, tracks.order.result)
@@ -64,7 +64,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
         picture = path / FIRST if tracks.order.picture else None
-        given = {frame for _, frame, _ in options.parse_keys(values["key"])}
+        given = {frame for _, frame, _ in parsing.parse_keys(values["key"])}
         kept = [f"{frame}={tracks.key_picture(frame)}" for frame in tracks.order.keys if frame not in given]
         keys = {"key": [*(values["key"] or ()), *kept]}
         captured = add_pictures(join(tracks), picture, "frame", {**values, **keys}, on_message)
@@ -89,7 +89,7 @@ def _read_renders(tracks: TrackSet) -> np.ndarray:  # [T, H, W, 3] uint8 sRGB
 def _settings(kept: ShadeSettings, values: Mapping[str, Any]) -> ShadeSettings:
     """Return the settings that the export was made with, overridden by the options that differ from their defaults."""
     defaults = ShadeSettings()
-    given = options.shade_settings(values).to_dict()
+    given = parsing.shade_settings(values).to_dict()
     return replace(kept, **{name: value for name, value in given.items() if value != getattr(defaults, name)})
 
 
@@ -111,7 +111,7 @@ def add_pictures(
     """
     keys = [
         (None if camera == shot.camera.name else camera, frame, Path(path))
-        for camera, frame, path in options.parse_keys(values["key"])
+        for camera, frame, path in parsing.parse_keys(values["key"])
     ]
 
     def is_first(camera: str | None, frame: float) -> bool:
@@ -188,7 +188,7 @@ def _developed_by_blender(shot: Shot, path: Path, blender: str | None, on_messag
         replace(shot, geometries=(), meshes=(), objects=()).save(sample)
         values = {"picture": str(path.absolute()), "shot": str(sample), "out": str(out)}
         try:
-            answer = run_addon(options.to_arguments("picture", values), blender, on_message)
+            answer = run_addon(parsing.to_arguments("picture", values), blender, on_message)
         except ShotError as error:
             if error.code != "no-blender":
                 raise

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.errors import UsageError
 
 _TOLERANCE = 1e-6  # frames
@@ -27,7 +27,7 @@ def values_of_chunk(values: Mapping[str, Any]) -> dict[str, Any]:
     found = re.fullmatch(r"([+-]?\d+):(\d+)", text)
     if found is None or int(found[2]) < 1:
         raise UsageError("bad-chunk", f"'{text}' is not a part of a frame range.", "Write it as FIRST:COUNT, 11:10.")
-    start, end, step = options.parse_frame_range(values["frames"])
+    start, end, step = parsing.parse_frame_range(values["frames"])
     if start is None or end is None:
         raise UsageError("bad-chunk", "--chunk needs the whole range of frames.", "Name it with --frames A-B.")
     step = step or 1.0

@@ -65,6 +65,11 @@ class ModelSpec:
     held_frames: int = 0  # last frames of a pass with which the next one begins
 
     @property
+    def takes_loras(self) -> bool:
+        """Whether LoRA files can be added to it."""
+        return self.loader == _LAYOUT_LOADER
+
+    @property
     def reads_prompt(self) -> bool:
         """Whether the prompt changes what it makes."""
         return "prompt" in self.inputs
@@ -128,6 +133,7 @@ class ModelSpec:
         return data | {"frames": list(self.allowed_frame_counts), "sizes": [list(size) for size in self.sizes]}
 
 
+_LAYOUT_LOADER = "trackshade.pipelines.families.loading:load_layout"  # of folders in diffusers' layout
 _WAN_480 = ((832, 480), (480, 832))
 _WAN_720 = ((1280, 720), (720, 1280))
 _APACHE: dict[str, Any] = {
@@ -139,7 +145,7 @@ _USERS_OWN: dict[str, Any] = {  # weights that the user downloads
     "repo": "",
     "revision": "",
     "shipped": False,
-    "loader": "trackshade.pipelines.families.loading:load_layout",
+    "loader": _LAYOUT_LOADER,
     "key_pictures": "video",
     "dynamic_guidance": False,
 }

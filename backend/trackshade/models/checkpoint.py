@@ -92,6 +92,20 @@ def check_strictly(cls: Any, path: str | Path, subfolder: str | None = None) -> 
     raise_problems(problems, folder, cls.__name__)
 
 
+class StrictLoading:
+    """Mixin for models of diffusers, named before their base class: `from_pretrained` accounts for every tensor."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Load from a local folder, from safetensors files.
+
+        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
+        """
+        kwargs.setdefault("use_safetensors", True)
+        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def raise_problems(problems: list[str], folder: Path, model_name: str) -> None:
     """Raise a ModelError that names the first of some problems with the tensors in a folder, if there are any."""
     if problems:

@@ -17,10 +17,10 @@ from torch import nn
 
 from ..core.errors import ModelError
 from .block_cache import BlockCache
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 
 
-class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
+class TrackingTransformer3DModel(StrictLoading, CogVideoXTransformer3DModel):
     """CogVideoX with trainable copies of its first blocks that read the latents of the tracking video.
 
     Parameter names are those of the published checkpoint: `transformer_blocks_copy`, `initial_combine_linear` and
@@ -78,16 +78,6 @@ class TrackingTransformer3DModel(CogVideoXTransformer3DModel):
         for tracking_block, block in zip(model.transformer_blocks_copy, base.transformer_blocks, strict=False):
             tracking_block.load_state_dict(block.state_dict())
         return model
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def forward(
         self,

@@ -20,7 +20,7 @@ from torch import nn
 
 from ..motion.framing import NUM_LANDMARKS
 from ..motion.skeleton import NUM_JOINTS
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 from .landmark_network import FEATURES, LandmarkNetwork, Layout
 
 NUM_HANDS = 2
@@ -123,7 +123,7 @@ class HandEncoder(nn.Module):
         return torch.where(visible[..., None], seen, self.unseen.to(seen.dtype))
 
 
-class MotionEncoder(ModelMixin, ConfigMixin):
+class MotionEncoder(StrictLoading, ModelMixin, ConfigMixin):
     """Encoders of body and hands, and the geometric head that reads joint rotations from their tokens.
 
     Args:
@@ -156,16 +156,6 @@ class MotionEncoder(ModelMixin, ConfigMixin):
         self.rotation_head = nn.Sequential(
             nn.Linear(self.num_tokens * dim, 256), nn.GELU(), nn.Linear(256, (NUM_JOINTS - 1) * 6)
         )
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @property
     def num_tokens(self) -> int:

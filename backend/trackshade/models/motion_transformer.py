@@ -15,7 +15,7 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTran
 from torch import nn
 
 from ..core.errors import ModelError
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 from .das import unpatchify
 
 
@@ -55,7 +55,7 @@ class MotionCrossAttention(nn.Module):
         return self.to_out((weights @ value).transpose(1, 2).flatten(2)).view(video.shape)
 
 
-class MotionTransformer3DModel(CogVideoXTransformer3DModel):
+class MotionTransformer3DModel(StrictLoading, CogVideoXTransformer3DModel):
     """CogVideoX with a cross-attention layer to motion tokens after each self-attention.
 
     Only video tokens attend to motion tokens. With `temporal_compression_ratio` r a latent frame holds r frames (the
@@ -94,16 +94,6 @@ class MotionTransformer3DModel(CogVideoXTransformer3DModel):
         if unexpected:
             raise ModelError("wrong-weights", f"The base transformer does not fit: {', '.join(unexpected[:5])}.")
         return model
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def train_motion_only(self) -> None:
         """Freeze the base, so that only the cross-attention to motion tokens is trained."""

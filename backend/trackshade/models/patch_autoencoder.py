@@ -13,7 +13,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 
 
 class Refiner(nn.Module):
@@ -38,7 +38,7 @@ class Refiner(nn.Module):
         return self.conv_out(F.silu(hidden))
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):
+class PatchAutoencoder(StrictLoading, ModelMixin, ConfigMixin):
     """Encodes p x p RGB patches of each frame by itself; has the interface of diffusers' AutoencoderKLCogVideoX.
 
     Time is not mixed: frame t of the latents depends on frame t of the video alone.
@@ -70,16 +70,6 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.analysis = nn.Parameter(torch.zeros(latent_channels, values), requires_grad=False)
         self.synthesis = nn.Parameter(torch.zeros(values, latent_channels), requires_grad=False)
         self.refiner = Refiner(latent_channels, refiner_width, refiner_layers, values)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @property
     def spatial_compression_ratio(self) -> int:

@@ -19,13 +19,13 @@ import torch
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import nn
 
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 from .warp_guided import TrackLookup
 
 CLIP_KINDS = ("row", "column", "frame")
 
 
-class ReferenceGuidedTransformer3DModel(CogVideoXTransformer3DModel):
+class ReferenceGuidedTransformer3DModel(StrictLoading, CogVideoXTransformer3DModel):
     """CogVideoX's blocks with guidance by warped references.
 
     Noisy latents are x = x0 + sigma e, of clean latents with unit RMS.
@@ -61,16 +61,6 @@ class ReferenceGuidedTransformer3DModel(CogVideoXTransformer3DModel):
         """Return the arguments of a constructor and of those it calls; diffusers filters configurations by them."""
         classes = (cls for cls in input_class.__mro__ if issubclass(cls, CogVideoXTransformer3DModel))
         return {key for cls in classes for key in inspect.signature(cls.__init__).parameters}
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def forward(
         self,

@@ -18,7 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from ..motion.framing import CENTER_HEIGHT, DISTANCE, NUM_LANDMARKS, focal_length
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 
 
 class ViewedMotion(NamedTuple):
@@ -29,7 +29,7 @@ class ViewedMotion(NamedTuple):
     depths: torch.Tensor  # [N, L] metres, relative to the axis of the body
 
 
-class ViewAdapter(ModelMixin, ConfigMixin):
+class ViewAdapter(StrictLoading, ModelMixin, ConfigMixin):
     """Reads landmarks of the body from motion tokens, and says them and the tokens for a camera.
 
     Args:
@@ -57,16 +57,6 @@ class ViewAdapter(ModelMixin, ConfigMixin):
             nn.Linear(hidden, inputs),
         )  # fmt: skip
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def body_landmarks(
         self,

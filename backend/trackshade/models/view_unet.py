@@ -13,10 +13,10 @@ from diffusers.models.embeddings import Timesteps
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 
 from ..core.errors import ModelError
-from .checkpoint import check_strictly
+from .checkpoint import StrictLoading
 
 
-class ViewUNetModel(UNetSpatioTemporalConditionModel):
+class ViewUNetModel(StrictLoading, UNetSpatioTemporalConditionModel):
     """UNetSpatioTemporalConditionModel with an embedding of noise, polar angle and azimuth for every cell of a sweep.
 
     Its parameters have the names and shapes of the published network in diffusers' layout: `add_embedding` reads
@@ -44,16 +44,6 @@ class ViewUNetModel(UNetSpatioTemporalConditionModel):
     def _get_init_keys(input_class: type) -> set[str]:
         """Return the arguments of the base class's constructor, by which diffusers filters configurations."""
         return UNetSpatioTemporalConditionModel._get_init_keys(UNetSpatioTemporalConditionModel)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs: Any):
-        """Load from a local folder, strictly.
-
-        Raise ModelError naming the tensors that are missing, unexpected or of another shape.
-        """
-        kwargs.setdefault("use_safetensors", True)
-        check_strictly(cls, pretrained_model_name_or_path, kwargs.get("subfolder"))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def forward(
         self,

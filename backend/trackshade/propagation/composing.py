@@ -150,17 +150,20 @@ def compose(
         alpha: [h, W] float32 that is written, share of each pixel that shows a mesh.
         shown: [h, W] float32 that is written, share of each pixel that a picture shows.
     """
-    fx, fy, cx, cy, _, _ = frame.lens
-    unproject = np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1.0]])
-    ray = frame.rotation.T @ unproject
-    if frame.orthographic:
-        ray = np.array([[0, 0, 1.0]] * 3).T @ np.diag([0, 0, 1.0])
-        ray = np.stack([np.zeros(3), np.zeros(3), frame.rotation[2]], axis=1)
     _compose(
-        *points, samples, ray, frame.lens, pulled, *fills, triangles, face_start, low is not None,
+        *points, samples, background_rays(frame), frame.lens, pulled, *fills, triangles, face_start, low is not None,
         pulled if low is None else low, light is not None, *(light or NO_LIGHT), holdout, image,
         alpha, shown,
     )  # fmt: skip
+
+
+def background_rays(frame: Pose) -> np.ndarray:
+    """Return the matrix [3, 3] from pixels of a frame, (x, y, 1), to directions in world space."""
+    if frame.orthographic:
+        return np.stack([np.zeros(3), np.zeros(3), frame.rotation[2]], axis=1)
+    fx, fy, cx, cy, _, _ = frame.lens
+    unproject = np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1.0]])
+    return frame.rotation.T @ unproject
 
 
 @kernel
@@ -250,7 +253,7 @@ def _compose(
                     r *= low[at_p, at_q, 0] / weight_low
                     g *= low[at_p, at_q, 1] / weight_low
                     b *= low[at_p, at_q, 2] / weight_low
-                if whole and weight > 0.0 and share >= 1.0:  # all samples are the same
+                if whole and s == 0 and weight > 0.0 and share >= 1.0:  # all samples are the same
                     red, green, blue, covered = r * count, g * count, b * count, covered * count
                     break
                 red, green, blue = red + r, green + g, blue + b

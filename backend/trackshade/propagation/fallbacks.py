@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,23 +53,25 @@ class VertexColors:
 
     Args:
         table: the shot's poses.
-        pictures: the key pictures and their samples.
-        meshes: indices of the meshes.
+        points: what pictures show of each mesh: positions [N, 3] of the first sample, object space, and colors [N, 3].
+
+    Attributes:
+        points: the same.
     """
 
-    def __init__(self, table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]) -> None:
-        self._table = table
-        self._trees: dict[int, tuple[KDTree, np.ndarray]] = {}
+    def __init__(self, table: PoseTable, points: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        self._table, self.points = table, points
+        self._trees = {mesh: KDTree(positions) for mesh, (positions, _) in points.items()}
         self._colors: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-        for mesh, shown in shown_points(table, pictures, set(meshes)).items():
-            centers, means = average_points(shown.positions, shown.colors, _POINTS)
-            self._trees[mesh] = KDTree(centers), means
 
-    @property
-    def meshes(self) -> tuple[int, ...]:
-        """Indices of the meshes that some picture shows."""
-        return tuple(self._trees)
+    @classmethod
+    def from_pictures(
+        cls, table: PoseTable, pictures: Sequence[tuple[SurfacePicture, int]], meshes: Iterable[int]
+    ) -> VertexColors:
+        """Return the colors of meshes, given by their indices, by pictures and their samples."""
+        shown = shown_points(table, pictures, set(meshes))
+        return cls(table, {mesh: average_points(x.positions, x.colors, _POINTS) for mesh, x in shown.items()})
 
     def at(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Return where the colors of each mesh begin, [M] int64, -1 if it has none, and colors [N, 3] float32."""
@@ -88,7 +90,7 @@ class VertexColors:
             if key in self._colors:
                 self._colors.move_to_end(key)
                 return self._colors[key]
-        tree, means = self._trees[mesh]
+        tree, (_, means) = self._trees[mesh], self.points[mesh]
         ranks: Any = range(1, min(NEIGHBORS, len(means)) + 1)
         distance, index = tree.query(self._table.shot.geometries[geometry].first, k=ranks)
         weight = 1 / np.maximum(distance, 1e-9 + 1e-6 * float(distance.max())) ** 2

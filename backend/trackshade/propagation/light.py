@@ -9,7 +9,7 @@ render at its own surface, so that silhouettes do not mix.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ def clay_picture(
     t: int,
     light: Light,
     exposure: float,
-    exponent: float = 1.0,
+    exponents: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> SurfacePicture:
     """Return the light of a sample as a picture; the background has the light 1.
 
@@ -51,9 +51,9 @@ def clay_picture(
         t: the sample.
         light: the clay renders.
         exposure: factor that makes the usual light 1.
-        exponent: power to which the light is raised, see `LightMatch.slope`. White surfaces light each other more than
-            those of the scene do, so that the shadows of a clay render are often too bright; a view transform with less
-            contrast needs less.
+        exponents: powers to which red, green and blue light are raised, see `LightMatch.slopes`. White surfaces light
+            each other more than those of the scene do, so that the shadows of a clay render are often too bright; a
+            view transform with less contrast needs less.
 
     Raises:
         ShotError: the render has another shape than a picture's, or values that are not finite.
@@ -68,8 +68,9 @@ def clay_picture(
         )
     clay = surface_picture(shot, t, image * np.float32(exposure), rims=Rims.MIXED)
     np.clip(clay.image, DARKEST, BRIGHTEST, out=clay.image)
-    if exponent != 1.0:
-        np.power(clay.image, np.float32(exponent), out=clay.image)
+    for channel, exponent in enumerate(exponents):
+        if exponent != 1.0:
+            clay.image[..., channel] **= np.float32(exponent)
     clay.image[clay.label < 0] = 1.0
     return clay
 
@@ -89,16 +90,29 @@ class LightMatch:
         slope: change of the picture's logarithm for a change of the clay render's by one, over the smooth parts of
             surfaces. About 1 where shadows fall where the scene's lights put them, about 0 where they do not. NaN if
             the clay render has hardly any shadows to compare.
+        slopes: the same of red, green and blue. They differ where colored surfaces light the shadows: around a warm
+            floor, shadows are redder than those of a clay render.
         pixels: number of pixels that were compared.
     """
 
     slope: float
+    slopes: tuple[float, float, float]
     pixels: int
 
     @property
     def agrees(self) -> bool:
         """Whether relighting improves the picture: the slope is high enough, or there are no shadows."""
         return not self.slope < LEAST_SLOPE
+
+    @property
+    def exponents(self) -> tuple[float, float, float]:
+        """The powers of the light by which colors are relit."""
+        if not math.isfinite(self.slope):
+            return 1.0, 1.0, 1.0
+        red, green, blue = (
+            float(np.clip(slope if math.isfinite(slope) else self.slope, *EXPONENTS)) for slope in self.slopes
+        )
+        return red, green, blue
 
 
 def light_match(
@@ -111,27 +125,32 @@ def light_match(
     slope of a regression of one on the other; large changes count less (Huber 1964, "Robust estimation of a location
     parameter").
     """
-    value = np.log(np.maximum(picture.image @ LUMINANCE, 1e-3))
-    clay = np.log(np.maximum(light @ LUMINANCE, 1e-3))
     is_clean = (picture.trust == 255) & (picture.label >= 0)
-    of_picture, of_clay = [], []
-    for axis in (0, 1):
-        one, other = np.s_[_REACH:], np.s_[:-_REACH]
-        if axis:
-            one, other = np.s_[:, _REACH:], np.s_[:, :-_REACH]
-        change = clay[one] - clay[other]
-        use = is_clean[one] & is_clean[other] & (picture.label[one] == picture.label[other])
-        use &= (np.abs(change) > _LEAST_CHANGE) & (value[one] > _BLACK) & (value[other] > _BLACK)
-        of_picture.append((value[one] - value[other])[use])
-        of_clay.append(change[use])
-    y, x = np.concatenate(of_picture).astype(np.float64), np.concatenate(of_clay).astype(np.float64)
-    if len(x) < _LEAST_PIXELS:
-        return LightMatch(float("nan"), len(x))
-    slope = 1.0
-    for _ in range(10):
-        weight = 1 / np.maximum(np.abs(y - slope * x), 0.05)
-        slope = float((weight * x * y).sum() / (weight * x * x).sum())
-    return LightMatch(slope, len(x))
+    pairs = [
+        (one, other, is_clean[one] & is_clean[other] & (picture.label[one] == picture.label[other]))
+        for one, other in ((np.s_[_REACH:], np.s_[:-_REACH]), (np.s_[:, _REACH:], np.s_[:, :-_REACH]))
+    ]
+
+    def compare(of_picture: np.ndarray, of_clay: np.ndarray) -> tuple[float, int]:
+        """Return the slope of the logarithm of one value by that of the other, and the number of pixels."""
+        value, clay = (np.log(np.maximum(image, 1e-3)) for image in (of_picture, of_clay))
+        changes = []
+        for one, other, is_pair in pairs:
+            change = clay[one] - clay[other]
+            use = is_pair & (np.abs(change) > _LEAST_CHANGE) & (value[one] > _BLACK) & (value[other] > _BLACK)
+            changes.append(np.stack([(value[one] - value[other])[use], change[use]]))
+        y, x = np.concatenate(changes, axis=1).astype(np.float64)
+        if len(x) < _LEAST_PIXELS:
+            return float("nan"), len(x)
+        slope = 1.0
+        for _ in range(10):
+            weight = 1 / np.maximum(np.abs(y - slope * x), 0.05)
+            slope = float((weight * x * y).sum() / (weight * x * x).sum())
+        return slope, len(x)
+
+    slope, count = compare(picture.image @ LUMINANCE, light @ LUMINANCE)
+    red, green, blue = (compare(picture.image[..., n], light[..., n])[0] for n in range(3))
+    return LightMatch(slope, (red, green, blue), count)
 
 
 def light_of_picture(picture: SurfacePicture, clay: SurfacePicture) -> np.ndarray:

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from trackshade.control.raster import Buffers
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
 from trackshade.propagation.canvases import SURVEYED, Canvas, CanvasMaker, survey, survey_times
-from trackshade.propagation.composing import Fills, compose
+from trackshade.propagation.composing import Fills
+from trackshade.propagation.devices import find_device, make_drawer
+from trackshade.propagation.drawing import FrameSources, Source
 from trackshade.propagation.fallbacks import VertexColors, plain_colors
 from trackshade.propagation.fills import Method
 from trackshade.propagation.light import (
-    EXPONENTS,
     LUMINANCE,
     Light,
     LightMatch,
@@ -38,10 +38,8 @@ from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
 from trackshade.propagation.rims import Rims
 from trackshade.propagation.sky import make_panorama
-from trackshade.propagation.surface import Points, find_points, pull
 from trackshade.shot import Shot
 
-BAND = 24  # rows of a frame that a thread takes at a time
 NEAREST = 6  # pictures that a frame reads, at most
 SMOOTH = 0.02  # of the longer side: spread of the low frequencies that are used of pictures without detail
 LEAST_SIZE = 1 / 3  # of a frame's, that pictures without detail must have to show what the others do not
@@ -108,13 +106,16 @@ class Propagation:
         threads: number of threads; 0 for one on each core.
         seed: seed of the fills.
         fill: how what no picture shows is filled; see `fill_canvas`.
+        device: what draws the frames, see `devices.find_device`; preparing them is done by the processor.
 
     Attributes:
+        device: the same as given.
         light_match: how far the light of the first key picture with detail is that of the clay render, after `prepare`.
             Where it does not agree, colors are not relit.
 
     Raises:
-        UsageError: there is no picture, its sample is not in the shot, or it or `size` has another aspect.
+        UsageError: there is no picture, its sample is not in the shot, or it or `size` has another aspect; or torch has
+            no such device.
         ShotError: what `Shot.check_values` finds.
     """
 
@@ -129,6 +130,7 @@ class Propagation:
         threads: int = 0,
         seed: int = 0,
         fill: Method = "auto",
+        device: str = "cpu",
     ) -> None:
         shot.check_values()  # the kernels trust indices
         _check_keys(shot, keys)
@@ -142,11 +144,12 @@ class Propagation:
         self._threads = threads or os.cpu_count() or 1
         self._sampled = resize_shot(shot, (self.size[0] * samples, self.size[1] * samples))
         self._table = PoseTable(shot)
-        self._holdout = np.array([mesh.holdout for mesh in shot.meshes], np.bool_)
         self._rasters: list[ShotRaster] = []
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
-        self._exposure = self._exponent = 1.0
+        self.device = device
+        self._drawer = make_drawer(self._table, samples, self._each, find_device(device))
+        self._exposure, self._exponents = 1.0, (1.0, 1.0, 1.0)
         self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._low: list[_Key] = []
@@ -186,11 +189,11 @@ class Propagation:
         self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
         if not self.light_match.agrees:
             self._light = None
-        elif np.isfinite(self.light_match.slope):
-            self._exponent = float(np.clip(self.light_match.slope, *EXPONENTS))
+        else:
+            self._exponents = self.light_match.exponents
 
     def _clay(self, t: int, light: Light) -> SurfacePicture:
-        return clay_picture(self.shot, t, light, self._exposure, self._exponent)
+        return clay_picture(self.shot, t, light, self._exposure, self._exponents)
 
     def _compare(self, key: KeyPicture) -> _Key:
         """Return a picture without detail as the factor between its low frequencies and those of the frame so far."""
@@ -219,6 +222,8 @@ class Propagation:
         shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
         maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
         canvases = maker.plan()
+        samples = [(picture, pose.t) for picture, pose in pictures]
+        self._vertex_colors = VertexColors.from_pictures(self._table, samples, maker.unmapped)
         texels: list[np.ndarray] = []
 
         def work(index: int) -> np.ndarray:
@@ -252,33 +257,26 @@ class Propagation:
     def _draw(self, t: int, size: tuple[int, int], low: Sequence[_Key] | None) -> PropagatedFrame:
         """Draw a frame of any size; with the factors of `low`, unless it is None."""
         width, height = size
-        frame, starts = self._table.pose(t, size), self._table.face_starts(t)
-        light = None if self._light is None else self._clay(t, self._light)
         soft = [(key, SOFT * weight) for key, weight in self._around(t, self._soft)]
-        keys = [(key, self._key_pose(key, t), weight) for key, weight in self._choose(t) + soft]
-        factors = [(key, self._key_pose(key, t), weight) for key, weight in self._around(t, low or ())]
-        image, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
-        shown = np.empty((height, width), np.float32)
         assert self._fills is not None
         fills = self._fills
-        if self._vertex_colors is not None and self._vertex_colors.meshes:
+        if self._vertex_colors is not None and self._vertex_colors.points:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
+        light = None if self._light is None else self._clay(t, self._light)
+        keys, factors = self._choose(t) + soft, self._around(t, low or ())
         with self._raster(size) as raster:
-            buffers = raster.draw(t)
-
-            def work(row: int) -> None:
-                rows = slice(row, min(row + BAND, height))
-                points = self._points(buffers, rows, frame, starts)
-                pulled = self._pull(points, frame, keys, starts)
-                factor = self._pull(points, frame, factors, starts) if factors else None
-                compose(
-                    points, self._samples, frame, pulled, fills, self._table.triangles, starts, factor, light,
-                    self._holdout, image[rows], alpha[rows], shown[rows],
-                )  # fmt: skip
-
-            for _ in self._each(work, range(0, height, BAND)):
-                pass
+            image, alpha, shown = self._drawer.draw(
+                FrameSources(
+                    raster.draw(t),
+                    self._table.pose(t, size),
+                    self._table.face_starts(t),
+                    [Source(key.picture, self._key_pose(key, t), weight) for key, weight in keys],
+                    [Source(key.picture, self._key_pose(key, t), weight) for key, weight in factors],
+                    fills,
+                    light,
+                )
+            )
         given = next((key for key in self._given if key.t == t and key.detail), None)
         if given is not None and given.image.shape[:2] == (height, width):  # mixed rims included
             image = given.image.astype(np.float32) / np.float32(255 if given.image.dtype == np.uint8 else 1)
@@ -294,24 +292,6 @@ class Propagation:
             for future in futures:
                 future.cancel()
             wait(futures)
-
-    def _points(self, buffers: Buffers, rows: slice, frame: Pose, starts: np.ndarray) -> Points:
-        part = slice(rows.start * self._samples, rows.stop * self._samples)
-        return find_points(
-            buffers.label[part], buffers.triangle[part], buffers.depth[part], rows.start, self._samples, frame,
-            self._table.still, self._table.triangles, starts,
-        )  # fmt: skip
-
-    def _pull(
-        self, points: Points, frame: Pose, keys: list[tuple[_Key, Pose, float]], starts: np.ndarray
-    ) -> np.ndarray:
-        pulled = np.zeros((*points.label.shape, 5), np.float32)
-        for key, pose, weight in keys:
-            pull(
-                points, self._samples, frame, key.picture, pose, self._table.still, self._table.triangles, starts,
-                weight, pulled,
-            )  # fmt: skip
-        return pulled
 
     def _key_pose(self, key: _Key, t: int) -> Pose:
         if not self._table.has_changes:

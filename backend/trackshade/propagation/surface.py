@@ -18,9 +18,9 @@ from trackshade.control.compiling import kernel
 from trackshade.propagation.pictures import SurfacePicture, read, to_levels
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, load_corners
 
-_BEND = 0.01  # relative difference of levels from the plane of another triangle, above which it is another surface
-_STEP = 1.5  # pixels of a picture up to which one reading is enough
-_MOST = 8  # readings along an axis
+BEND = 0.01  # relative difference of levels from the plane of another triangle, above which it is another surface
+READING_STEP = 1.5  # pixels of a picture up to which one reading is enough
+MOST_READINGS = 8  # readings along an axis
 ENOUGH = 1.25  # pixels of a picture for each of the frame's, beyond which it has no more detail to give
 NO_POINT = 1e-9  # depth, metres
 _CLEAN = 170  # trust of pixels whose colors are those of their surface
@@ -161,7 +161,7 @@ def _find_points(
                 elif is_uniform:
                     here = plane[0] * ray_x + plane[1] * ray_y + plane[2]
                     there = first_plane[0] * ray_x + first_plane[1] * ray_y + first_plane[2]
-                    is_uniform = abs(here - there) <= _BEND * abs(here)
+                    is_uniform = abs(here - there) <= BEND * abs(here)
             uniform[i, j] = is_uniform
 
 
@@ -227,12 +227,12 @@ def pull(
             uniform pixel, only the first sample is used.
     """
     _pull(
-        *points, samples, _background_map(frame, pose), frame.lens, frame.orthographic, *picture, still, pose.moving,
+        *points, samples, background_map(frame, pose), frame.lens, frame.orthographic, *picture, still, pose.moving,
         pose.where, triangles, face_start, pose.to_camera, pose.lens, pose.orthographic, importance, out,
     )  # fmt: skip
 
 
-def _background_map(frame: Pose, pose: Pose) -> np.ndarray:
+def background_map(frame: Pose, pose: Pose) -> np.ndarray:
     """Return the matrix [3, 3] from pixels of the frame to directions in the camera of a picture."""
     fx, fy, cx, cy, width, height = frame.lens
     if frame.orthographic or pose.orthographic:  # the background has no place: it stays in the picture
@@ -354,8 +354,11 @@ def _pull(
                 vy = (vs[count - samples] - vs[0] + vs[count - 1] - vs[end]) / span
                 across, down = math.hypot(ux, vx), math.hypot(uy, vy)
                 least = _least_scale(ux, vx, uy, vy)
-                if across > _STEP or down > _STEP:
-                    across, down = min(_MOST, math.ceil(across / _STEP)), min(_MOST, math.ceil(down / _STEP))
+                if across > READING_STEP or down > READING_STEP:
+                    across, down = (
+                        min(MOST_READINGS, math.ceil(across / READING_STEP)),
+                        min(MOST_READINGS, math.ceil(down / READING_STEP)),
+                    )
                     r, g, b = _average(
                         image, label, level, tolerance, trust, inner, u, v, ux, vx, uy, vy, across, down, mesh, value,
                         r, g, b,

@@ -74,14 +74,14 @@ class FrameWriter:
 
     def path(self, t: int) -> Path:
         """Return the file of frame `t`, counted from 0."""
-        return self._folder / "frames" / f"{t + 1:04d}.{self._format}"
+        return frame_path(self._folder, t, self._format)
 
     def add(
         self,
         image: np.ndarray,  # [H, W, 3] uint8 or float32 sRGB-coded
         alpha: np.ndarray | None = None,  # [H, W] float32
-    ) -> None:
-        """Write the next frame.
+    ) -> np.ndarray:
+        """Write the next frame; return it as it is shown, [H, W, 3] uint8.
 
         Raises:
             OutputError: this or an earlier frame cannot be written.
@@ -91,6 +91,7 @@ class FrameWriter:
         path, pixels = self.path(self.count), shown if self._format == "png" else image
         self._start(self._pool.submit(_write_image, path, pixels, alpha))
         self._show(shown)
+        return shown
 
     def keep(self) -> np.ndarray:
         """Take the next frame as it was written before; returns it, [H, W, 3] uint8. Raise OutputError."""
@@ -148,6 +149,11 @@ class FrameWriter:
                 self._pending.popleft().result()
             except (OSError, av.error.FFmpegError) as error:
                 raise unwritable(self._folder, error) from error
+
+
+def frame_path(folder: Path, t: int, image_format: str) -> Path:
+    """Return the file of frame `t` of a result, counted from 0."""
+    return folder / "frames" / f"{t + 1:04d}.{image_format}"
 
 
 def read_frame(path: Path) -> np.ndarray:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +24,7 @@ from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.results.write import write_result
 from trackshade.server.job_inputs import JobInputs
+from trackshade.server.parts import Packed, Parts, Spread, do_in_order
 from trackshade.server.propagate import KeptWork, KeyPictures, light_of
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit
@@ -40,6 +41,14 @@ class Reporter(Protocol):
 
     def check(self) -> None:
         """Check for a cancel."""
+        ...
+
+
+class JobHost(Reporter, Protocol):
+    """What runs a job for the broker."""
+
+    def spread(self, parts: Parts) -> Generator[Packed, None, None]:
+        """Do all parts of some work, also by other workers that are idle; yield their results in order."""
         ...
 
 
@@ -60,7 +69,9 @@ class JobRun:
     memory: dict[str, Any] = field(default_factory=dict)  # memory preset of the video model, once it has run
     view: int = 0  # camera of a shot with several that this part of the job is about
     views: int = 1  # number of cameras of the whole job
+    device: str = "cpu"  # device of the worker; "auto" for the best one
     used: dict[str, Any] = field(default_factory=dict)  # what the video model was given, once it has run
+    spread: Spread = do_in_order  # does work that consists of parts
 
     @cached_property
     def report(self) -> Callable[..., None]:

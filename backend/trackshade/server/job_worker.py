@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import CancelledError, JobError, TrackshadeError
 from trackshade.ipc import Manifest
+from trackshade.server.parts import Packed, Parts, do_in_order
 
 if TYPE_CHECKING:
     from trackshade.server.shade import JobRunner
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("trackshade.worker")
 
 
-class JobWorker:
-    """Runs jobs on one device. It is the reporter of the job that it runs."""
+class JobWorker(ABC):
+    """Runs jobs on one device. It is the host of the job that it runs (`trackshade.server.job.JobHost`)."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -32,13 +34,17 @@ class JobWorker:
         self._job: str | None = None
         self._cancelled = False
 
+    @abstractmethod
     def send(self, kind: str, body: dict[str, Any], *buffers: bytes) -> None:
         """Send a message to the broker."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_cancels(self) -> None:
         """Note in `_cancelled` whether the broker has cancelled the job."""
-        raise NotImplementedError
+
+    def spread(self, parts: Parts) -> Generator[Packed, None, None]:
+        """Do all parts of some work here; yield their results in order."""
+        return do_in_order(parts)
 
     def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
         """Report the state of the job to the broker; raise CancelledError if it was cancelled.

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from trackshade.results.frames import unwritable, write_png
 from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.propagate import KeyPictures
-from trackshade.server.stills import paint_stills
+from trackshade.server.stills import paint_still
 from trackshade.shot import Shot
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ def write_key_job(
     with timed(run.timings, "propagate"):
         light, _ = run.light(keys)
         paint = None if look is None else partial(_paint_unseen, look, run, keys.shot)
-        frames, propagation = _write_keys(run.folder, keys, samples, light, settings.seed, run.report, paint)
+        frames, propagation = _write_keys(run, keys, samples, light, paint)
     with timed(run.timings, "coverage"):
         propagation |= {"key_pictures": keys.record, "coverage": measure_coverage(keys, run.report_coverage)}
     return write_record(
@@ -207,16 +206,15 @@ def write_key_job(
 
 
 def _write_keys(
-    folder: Path,
+    run: JobRun,
     keys: KeyPictures,
     samples: Sequence[int],
     light: Callable[[int], np.ndarray] | None,
-    seed: int,
-    report: Callable[..., None],
     paint: Callable[[int, np.ndarray, np.ndarray], np.ndarray] | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Write the frames of `write_key_job`; return plain values about each frame, and about the propagation."""
-    propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed)
+    folder, report, seed = run.folder, run.report, run.settings.seed
+    propagation = Propagation(keys.shot, keys.pictures, size=keys.shot.size, light=light, seed=seed, device=run.device)
     propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
     raster, entries, total = ShotRaster(keys.shot), [], len(samples)
     for number, sample in enumerate(samples, start=1):
@@ -262,7 +260,7 @@ def _paint_unseen(
     """Return the image of sample `t` of a shot, painted where no key picture shows it."""
     if not unseen.any():
         return image
-    return next(paint_stills(look, shot, t, run.settings, 1, run.reporter.report, image, unseen))
+    return paint_still(look, shot, t, run.settings, run.reporter.report, image, unseen)
 
 
 def _inverse_depth(depth: np.ndarray) -> tuple[np.ndarray, float | None]:

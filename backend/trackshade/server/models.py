@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError
 from trackshade.ipc import protocol as states
-from trackshade.server.job import JobRun, encode_preview, timed
+from trackshade.server.job import JobRun, Reporter, encode_preview, timed
 from trackshade.server.memory import measure_main_memory
 from trackshade.server.model_inputs import check_model, collect_inputs, describe_inputs
 from trackshade.server.stills import load_look, parse_lora
@@ -27,6 +27,38 @@ if TYPE_CHECKING:
     from trackshade.pipelines.families.family import ModelFamily, ModelInputs
     from trackshade.pipelines.look_stills import LookPipeline
     from trackshade.pipelines.motion import MotionPipeline
+
+
+Keep = Callable[[str, Callable[[], np.ndarray]], np.ndarray]
+
+
+class ModelRun(Protocol):
+    """What a run of a video model needs of a job, such as `JobRun`."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        ...
+
+    @property
+    def settings(self) -> ShadeSettings:
+        """The settings of the job."""
+        ...
+
+    @property
+    def reporter(self) -> Reporter:
+        """Receives progress and tells of a cancel."""
+        ...
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds of each stage, to which are added."""
+        ...
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """Memory preset of the model, which is written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -155,27 +187,44 @@ class Models:
         """
         check_model(run.spec, run.settings, first_frame is not None)
         run.used.update(describe_inputs(run, first_frame is not None))
+        name = f"model-{run.view}" if run.view else "model"
+
+        def keep(part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+            return run.work.images(f"{name}{part}", make)
+
+        return self.sample(run, lambda: collect_inputs(run, first_frame), still, keep)
+
+    def sample(
+        self, run: ModelRun, get_inputs: Callable[[], ModelInputs], still: bool, keep: Keep
+    ) -> tuple[np.ndarray, dict[str, str]]:
+        """Return a video model's frames and the digest of its weights, as `make_images`.
+
+        Args:
+            run: The job.
+            get_inputs: Returns what the model is given.
+            still: Whether only the first frame is used.
+            keep: Returns the images of a name, made before or by the given function.
+        """
         with timed(run.timings, "load"):
             loaded = self._load_or_retry(run, run.settings.memory)
         made = [loaded]  # a model that has run out of memory must not be kept alive here
         del loaded
 
         def make() -> np.ndarray:
-            inputs = collect_inputs(run, first_frame)
+            inputs = get_inputs()
             try:
-                return _sample(made[0].model, run, inputs, still, name)
+                return _sample(made[0].model, run, inputs, still, keep)
             except ModelError as error:
                 following = self._after_error(run, error, made[0].preset)
             made.clear()
             made.append(self._load(run, following.name))
-            return _sample(made[0].model, run, inputs, still, name)
+            return _sample(made[0].model, run, inputs, still, keep)
 
-        name = f"model-{run.view}" if run.view else "model"
         with timed(run.timings, "shade"):
-            images = run.work.images(name, make)
+            images = keep("", make)
         return images[:1] if still else images, {run.spec.name: made[0].digest.result()}
 
-    def _load(self, run: JobRun, memory: str) -> LoadedModel:
+    def _load(self, run: ModelRun, memory: str) -> LoadedModel:
         loaded = self.load(run.spec, run.reporter.report, memory, run.settings.video_loras)
         run.memory["preset"] = loaded.preset.name
         if loaded.preset.name != "full":
@@ -192,14 +241,14 @@ class Models:
         free = free_memory(torch.device(self._device or default_device()))
         return choose_preset(memory, spec.memory_bytes, free, spec.preset_bytes)
 
-    def _load_or_retry(self, run: JobRun, memory: str) -> LoadedModel:
+    def _load_or_retry(self, run: ModelRun, memory: str) -> LoadedModel:
         try:
             return self._load(run, memory)
         except ModelError as error:
             following = self._after_error(run, error, self._choose(run.spec, memory))
         return self._load(run, following.name)
 
-    def _after_error(self, run: JobRun, error: ModelError, preset: MemoryPreset) -> MemoryPreset:
+    def _after_error(self, run: ModelRun, error: ModelError, preset: MemoryPreset) -> MemoryPreset:
         """Return the preset to try once after the device ran out of memory, and say so. Raise any other error again."""
         following = next_preset(preset, run.spec.memory_bytes, run.spec.preset_bytes)
         if error.code != "out-of-memory" or following is None or "warning" in run.memory:
@@ -214,7 +263,7 @@ class Models:
         return following
 
 
-def _sample(model: ModelFamily, run: JobRun, inputs: ModelInputs, still: bool, name: str) -> np.ndarray:
+def _sample(model: ModelFamily, run: ModelRun, inputs: ModelInputs, still: bool, keep: Keep) -> np.ndarray:
     """Run a model, reporting each step; return its frames, uint8 [N, h, w, 3]."""
     from trackshade.pipelines.families.family import SamplingOptions
 
@@ -227,8 +276,8 @@ def _sample(model: ModelFamily, run: JobRun, inputs: ModelInputs, still: bool, n
         if done == total:
             reporter.report(states.DECODING, "Decoding the frames")
 
-    def keep(part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        return run.work.images(f"{name}-{part}", make)
+    def keep_part(part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        return keep(f"-{part}", make)
 
     model.set_cache(settings.cache)
-    return model.sample(inputs, SamplingOptions.of(run.spec, settings, still), on_step, keep)
+    return model.sample(inputs, SamplingOptions.of(run.spec, settings, still), on_step, keep_part)

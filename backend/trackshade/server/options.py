@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade.config.options import SERVE, Option, parser_of
+from trackshade.config.options import SERVE, Option
+from trackshade.config.parsing import parser_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.atomic_files import atomic_file
 from trackshade.core.colors import srgb_to_linear, to_uint8
 from trackshade.core.resampling import crop_to_frame
-from trackshade.propagation import KeyPicture, Propagation
-from trackshade.results.frames import FrameWriter, unwritable
+from trackshade.propagation import KeyPicture, PropagatedFrame, Propagation
+from trackshade.propagation.packing import is_lit, pack, unpack
+from trackshade.results.frames import FrameWriter, frame_path, unwritable
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
+from trackshade.server.parts import Packed, PartDoer, Parts, Spread, do_in_order
 from trackshade.shot import Shot
 from trackshade.shot.cameras import through_camera, unroll_cameras
 from trackshade.shot.fitting import ShotFit, sample_shot
@@ -176,6 +178,63 @@ def light_of(images: Images, positions: np.ndarray, is_linear: bool, views: int 
     return light
 
 
+class FrameParts(Parts):
+    """The frames of a propagation, each of which is a part."""
+
+    kind = "frames"
+
+    def __init__(
+        self,
+        propagation: Propagation,  # prepared
+        samples: Sequence[int],  # that are drawn
+        light: Callable[[int], np.ndarray] | None,  # of a sample
+        image_format: str,
+        alpha: bool,
+    ) -> None:
+        self._propagation, self._samples, self._light = propagation, samples, light
+        self._format, self._alpha = image_format, alpha
+        self.per_node = propagation.device == "cpu"
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return len(self._samples)
+
+    def do(self, index: int) -> Packed:
+        """Draw a frame; return its unseen share, its image and, if it is wanted, its alpha."""
+        return _pack_frame(self._propagation.frame(self._samples[index]), self._format, self._alpha)
+
+    def pack(self) -> Packed:
+        """Return the propagation."""
+        header, arrays = pack(self._propagation)
+        return {**header, "format": self._format, "alpha": self._alpha}, arrays
+
+    def pack_part(self, index: int) -> Packed:
+        """Return a sample and its light."""
+        t = self._samples[index]
+        return {"t": t}, [self._light(t)] if self._light is not None and is_lit(self._propagation) else []
+
+
+def make_frame_doer(shared: Packed) -> PartDoer:
+    """Return what draws frames of a propagation that another worker has prepared."""
+    header, arrays = shared
+    light: dict[int, np.ndarray] = {}
+    propagation = unpack(header, arrays, light.__getitem__)
+
+    def do(part: Packed) -> Packed:
+        values, images = part
+        light.clear()
+        light.update((values["t"], np.array(image)) for image in images)
+        return _pack_frame(propagation.frame(values["t"]), header["format"], header["alpha"])
+
+    return do
+
+
+def _pack_frame(frame: PropagatedFrame, image_format: str, alpha: bool) -> Packed:
+    image = to_uint8(frame.image) if image_format == "png" else frame.image
+    return {"unseen": frame.unseen}, [image, frame.alpha] if alpha else [image]
+
+
 def propagate(
     shot: Shot,
     keys: KeyPictures,
@@ -185,6 +244,8 @@ def propagate(
     work: KeptWork,
     report: Callable[..., None],
     encode: Callable[[np.ndarray], bytes],
+    device: str = "cpu",
+    spread: Spread = do_in_order,
 ) -> tuple[list[Overview], dict[str, Any]]:
     """Write all frames of a shot into the folder of a result, or of each of its cameras.
 
@@ -197,6 +258,8 @@ def propagate(
         work: what an earlier attempt has made, and what this one makes.
         report: called with a message, a preview or None, and "progress", or "step" and "steps"; may raise to cancel.
         encode: encodes a frame [H, W, 3] uint8 as a preview.
+        device: the worker's device; "auto" for the best one.
+        spread: draws the frames.
 
     Returns:
         An overview of the frames of each camera, and plain values for the record.
@@ -208,30 +271,34 @@ def propagate(
     """
     total, count = len(keys.own), len(shot.frame_numbers)
     overviews = []
-    options = {"light": light, "seed": settings.seed}
+    options = {"light": light, "seed": settings.seed, "device": device}
     if not work.unseen and max(shot.size) >= DRAFT_FROM:
         _show_draft(keys, options, report, encode)
     propagation = Propagation(keys.shot, keys.pictures, size=shot.size, **options)
     propagation.prepare(lambda fraction, stage: report(f"Preparing: {stage}", None, progress=fraction))
-    for view, folder in enumerate(folders):
-        overview = Overview(through_camera(shot, view))
-        overviews.append(overview)
-        writer = FrameWriter(
-            folder, shot.size, shot.fps, image_format=settings.image_format, alpha=settings.alpha, on_frame=overview.add
-        )
-        with writer:
-            for t in range(count):
-                number = view * count + t
-                if number in work.unseen and writer.path(t).is_file():
-                    shown = writer.keep()
-                else:
-                    frame = propagation.frame(keys.own[number])
-                    shown = to_uint8(frame.image)
-                    writer.add(shown if settings.image_format == "png" else frame.image, frame.alpha)
-                    work.add(number, frame.unseen)
-                is_due = settings.preview_every and (number + 1) % settings.preview_every == 0
-                preview = encode(shown) if is_due else None
-                report(f"Propagating, frame {number + 1} of {total}", preview, step=number + 1, steps=total)
+    kept = {
+        number
+        for number in work.unseen
+        if frame_path(folders[number // count], number % count, settings.image_format).is_file()
+    }
+    samples = [t for number, t in enumerate(keys.own) if number not in kept]
+    parts = FrameParts(propagation, samples, light, settings.image_format, settings.alpha)
+    with closing(spread(parts)) as frames:
+        for view, folder in enumerate(folders):
+            overview = Overview(through_camera(shot, view))
+            overviews.append(overview)
+            options = {"image_format": settings.image_format, "alpha": settings.alpha, "on_frame": overview.add}
+            with FrameWriter(folder, shot.size, shot.fps, **options) as writer:
+                for number in range(view * count, (view + 1) * count):
+                    if number in kept:
+                        shown = writer.keep()
+                    else:
+                        values, arrays = next(frames)
+                        shown = writer.add(*arrays)
+                        work.add(number, values["unseen"])
+                    is_due = settings.preview_every and (number + 1) % settings.preview_every == 0
+                    preview = encode(shown) if is_due else None
+                    report(f"Propagating, frame {number + 1} of {total}", preview, step=number + 1, steps=total)
     match = propagation.light_match
     slope = None if match is None or not np.isfinite(match.slope) else round(match.slope, 3)
     return overviews, {

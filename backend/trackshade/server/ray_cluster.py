@@ -26,7 +26,7 @@ from trackshade.core.errors import JobError, ProtocolError, UsageError
 from trackshade.ipc import Message, decode, encode
 from trackshade.ipc.messages import with_buffers
 from trackshade.ipc.self_pipe import SelfPipe
-from trackshade.server.ray_worker import Frames, RayWorker
+from trackshade.server.ray_worker import Frames, Offer, RayWorker
 
 log = logging.getLogger("trackshade.broker")
 
@@ -57,12 +57,23 @@ class ActorMessages:
 
 
 @dataclass(frozen=True)
+class HelpEnd:
+    """An actor does no parts of another one's job any more."""
+
+    number: int
+    error: str  # why it could not, or ""
+
+
+@dataclass(frozen=True)
 class ActorEnd:
     """An actor has ended, or could not be started."""
 
     number: int
     reason: str
     node_lost: bool  # whether its node is known to be lost
+
+
+Event = ActorReady | ActorMessages | HelpEnd | ActorEnd
 
 
 @dataclass(eq=False)
@@ -78,6 +89,7 @@ class _Actor:
     result: Path = Path()
     error: JobError | None = None  # why the result could not be written
     calls: list[Any] = field(default_factory=list)  # whose results nobody needs, but which have to be kept
+    offer: Any = None  # reference to the parts that it offers, which Ray brings to each node once
 
 
 class RayCluster:
@@ -117,11 +129,12 @@ class RayCluster:
         self.wake = SelfPipe()
         self.device = "cpu"
         self.room = 0
+        self.node_count = 0  # nodes that have room for workers
         self._on_cpu = on_cpu
         self._worker = worker
         self._alive: set[str] = set()
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._events: deque[ActorReady | ActorMessages | ActorEnd] = deque()
+        self._events: deque[Event] = deque()
         self._actors: dict[int, _Actor] = {}
         self._pending: dict[Any, tuple[_Actor, str]] = {}  # by the reference of a call: whose it is, and which
         self._next_look = 0.0
@@ -131,7 +144,7 @@ class RayCluster:
 
     # Called by the broker's thread.
 
-    def events(self) -> list[ActorReady | ActorMessages | ActorEnd]:
+    def events(self) -> list[Event]:
         """Return what has happened since the last call."""
         found = []
         while self._events:
@@ -157,6 +170,14 @@ class RayCluster:
     def cancel(self, number: int, job: str) -> None:
         """Ask an actor to cancel a job."""
         self._commands.put(lambda: self._call(number, lambda actor: actor.handle.cancel.remote(job)))
+
+    def help(self, number: int, owner: int, ticket: int) -> None:
+        """Make an actor do parts of another one's job; `ticket` identifies this help."""
+        self._commands.put(lambda: self._help(number, owner, ticket))
+
+    def recall(self, number: int, ticket: int) -> None:
+        """Have an actor end a help after its present part."""
+        self._commands.put(lambda: self._call(number, lambda actor: actor.handle.recall.remote(ticket)))
 
     def end(self, number: int) -> None:
         """End an actor, whatever it does."""
@@ -204,10 +225,14 @@ class RayCluster:
         self._next_look = time.monotonic() + LOOK_AROUND
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         self._alive = {str(node["NodeID"]) for node in nodes}
-        gpus = 0 if self._on_cpu else int(sum(node["Resources"].get("GPU", 0) for node in nodes))
-        self.device = "cuda" if gpus else "cpu"
-        room = gpus or sum(node["Resources"].get("CPU", 0) >= 1 for node in nodes)
+        on_nodes = [0 if self._on_cpu else int(node["Resources"].get("GPU", 0)) for node in nodes]
+        self.device = "cuda" if any(on_nodes) else "cpu"
+        if not any(on_nodes):
+            on_nodes = [int(node["Resources"].get("CPU", 0) >= 1) for node in nodes]
+        room = sum(on_nodes)
+        self.node_count = sum(count > 0 for count in on_nodes)
         if room != self.room:
+            log.info("Room on the Ray cluster: workers: %d (%s), nodes: %d", room, self.device, self.node_count)
             self.room = room
             self.wake.set()
 
@@ -233,6 +258,18 @@ class RayCluster:
         if actor is not None:
             actor.calls.append(call(actor))
 
+    def _help(self, number: int, owner: int, ticket: int) -> None:
+        actor, source = self._actors.get(number), self._actors.get(owner)
+        if actor is None:
+            return
+        if source is None:
+            self._tell(HelpEnd(number, ""))
+            return
+        if source.offer is None:
+            source.offer = source.handle.__ray_call__.remote(_offer)
+        call = actor.handle.__ray_call__.remote(_help, ticket, source.handle, source.offer, str(number))
+        self._pending[call] = actor, "help"
+
     def _end(self, number: int) -> None:
         actor = self._actors.pop(number, None)
         if actor is not None:
@@ -249,10 +286,16 @@ class RayCluster:
             try:
                 answer = self._ray.get(ref)
             except Exception as error:  # noqa: BLE001 - those of Ray and of the actor; the event has it
-                self._take_end(actor, error)
+                if call == "help":  # of an actor that may live; if not, `take` fails, too
+                    self._tell(HelpEnd(actor.number, _one_line(error)))
+                else:
+                    self._take_end(actor, error)
                 continue
             if call == "run":
                 continue  # a message has told of its end
+            if call == "help":
+                self._tell(HelpEnd(actor.number, ""))
+                continue
             if call == "describe":
                 self._greet(actor, answer)
             elif answer:
@@ -278,8 +321,8 @@ class RayCluster:
             self._ray.kill(actor.handle)
         self._next_look = 0.0
         self._look_around()
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        self._tell(ActorEnd(actor.number, " ".join(lines)[:300], bool(actor.node) and actor.node not in self._alive))
+        is_lost = bool(actor.node) and actor.node not in self._alive
+        self._tell(ActorEnd(actor.number, _one_line(error), is_lost))
 
     def _take_messages(self, actor: _Actor, messages: list[Frames]) -> None:
         passed = []
@@ -292,6 +335,8 @@ class RayCluster:
             elif message.type == "finished":
                 passed.append(self._finish(actor, message, frames))
             else:
+                if message.type == "parts":
+                    actor.offer = None  # the one before is over
                 passed.append(frames)
         if passed:
             self._tell(ActorMessages(actor.number, passed))
@@ -340,7 +385,7 @@ class RayCluster:
         failed = with_buffers("failed", 0, {"job": actor.job, "error": actor.error.to_dict()})
         return [bytes(frame) for frame in encode(failed)]
 
-    def _tell(self, event: ActorReady | ActorMessages | ActorEnd) -> None:
+    def _tell(self, event: Event) -> None:
         self._events.append(event)
         self.wake.set()
 
@@ -350,6 +395,28 @@ def _describe(worker: RayWorker) -> dict[str, Any]:
     import ray
 
     return {**worker.describe(), "node": ray.get_runtime_context().get_node_id()}
+
+
+def _offer(worker: RayWorker) -> Offer | None:
+    """Return what `RayWorker.offer` does. Runs in the actor; Ray copies it to each other node once."""
+    return worker.offer()
+
+
+def _help(worker: RayWorker, ticket: int, owner: Any, offer: Offer | None, name: str) -> None:
+    """Make a worker do parts of the job of `owner`, another actor. Runs in the actor."""
+    import ray
+
+    if offer is not None:
+        worker.help(
+            ticket,
+            offer,
+            lambda: ray.get(owner.take_part.remote(offer.number, name)),
+            lambda index, result: owner.put_part.remote(offer.number, index, result),
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
 
 
 def _check_reachable(address: str) -> None:
@@ -364,5 +431,8 @@ def _check_reachable(address: str) -> None:
 
 
 def _unreachable(address: str, error: Exception) -> ProtocolError:
-    fix = "Start the cluster with 'ray start --head', and name its address: auto, or HOST:PORT."
+    fix = (
+        "Start the cluster with 'ray start --head', and name its address: auto, or HOST:PORT. If it wants a token, set "
+        "RAY_AUTH_MODE=token, and have the same token here (RAY_AUTH_TOKEN or ~/.ray/auth_token)."
+    )
     return ProtocolError("ray-unreachable", f"No Ray cluster at {address}: {error}"[:400], fix)

@@ -4,6 +4,9 @@
 It takes the place of `WorkerPool` for the scheduler. `RayCluster` speaks with Ray in a thread of its own, since Ray's
 calls may take long; this class is used by the broker's thread only. A node that is lost costs its job the time that it
 has run: the job is queued again, and it fails only after it has ended several workers on nodes that live.
+
+Workers without a job do parts of the others' jobs (`parts.py`) until jobs are waiting. One that is lost meanwhile costs
+nothing but the part that it was doing.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from typing import Any
 from trackshade.core.errors import JobError, ProtocolError
 from trackshade.ipc import decode
 from trackshade.ipc.self_pipe import SelfPipe
-from trackshade.server.ray_cluster import ActorEnd, ActorMessages, ActorReady, RayCluster
+from trackshade.server.ray_cluster import ActorEnd, ActorMessages, ActorReady, HelpEnd, RayCluster
 from trackshade.server.worker_pool import MAX_START_FAILURES, WorkerDeath
 
 log = logging.getLogger("trackshade.broker")
 
 RETRY_DELAY = 1.0  # seconds after a failed start, doubled with each in succession
+HELP_AFTER = 0.5  # seconds without waiting jobs after which workers do parts of others
 MAX_DEATHS = 2  # of a job's workers, on nodes that live, after which they count
 
 
@@ -35,8 +39,19 @@ class RaySlot:
     pid: int = 0
     node: str = ""
     job: str | None = None
+    parts: int = 0  # number of parts that its job offers to other workers
+    per_node: bool = False  # whether a second worker of a node would not help with them
+    refused: set[int] = field(default_factory=set)  # workers that could not do them
+    helps: str | None = None  # the job of which it does parts
+    ticket: int = 0  # number of that help
+    is_recalled: bool = False  # whether it ends that help after its present part
     kill_at: float | None = None  # when it is killed unless it answers a cancel
     idle_since: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it does nothing, or is about to start."""
+        return self.job is None and self.helps is None
 
 
 class RayPool:
@@ -54,8 +69,10 @@ class RayPool:
         self._most = most
         self._slots: dict[int, RaySlot] = {}
         self._numbers = 0
+        self._tickets = 0
         self._failures = 0  # starts that failed in succession
         self._start_after = 0.0
+        self._wanted_at = float("-inf")  # when a job was last waiting for a worker
         self._deaths: dict[str, list[str]] = {}  # the nodes on which workers of a job have died
         self._dead: list[WorkerDeath] = []
 
@@ -71,20 +88,30 @@ class RayPool:
 
     def find_idle(self) -> RaySlot | None:
         """Return a worker that is ready and has no job."""
-        return next((slot for slot in self._slots.values() if slot.is_ready and slot.job is None), None)
+        return next((slot for slot in self._slots.values() if slot.is_ready and slot.is_idle), None)
 
     def start_for(self, waiting: int) -> None:
-        """Start as many workers as there are waiting jobs, if the cluster has room for them."""
-        available = sum(slot.job is None for slot in self._slots.values())
-        while available < waiting and len(self._slots) < self.room and time.monotonic() >= self._start_after:
-            self._numbers += 1
-            self._slots[self._numbers] = RaySlot(self._numbers)
-            self._cluster.start(self._numbers)
-            available += 1
+        """Start as many workers as there are waiting jobs, if the cluster has room for them, and call helpers back."""
+        self._wanted_at = time.monotonic()
+        available = sum(slot.is_idle or slot.is_recalled for slot in self._slots.values())
+        for slot in self._slots.values():
+            if available < waiting and slot.helps is not None and not slot.is_recalled:
+                slot.is_recalled = True
+                self._cluster.recall(slot.number, slot.ticket)
+                available += 1
+        self._start(waiting - available)
+
+    def _start(self, count: int) -> None:
+        """Start some workers, if there is room for them."""
+        for _ in range(min(count, self.room - len(self._slots))):
+            if time.monotonic() >= self._start_after:
+                self._numbers += 1
+                self._slots[self._numbers] = RaySlot(self._numbers)
+                self._cluster.start(self._numbers)
 
     def run(self, slot: RaySlot, job: str, body: Mapping[str, Any]) -> None:
         """Give a job to an idle worker."""
-        slot.job, slot.kill_at = job, None
+        slot.job, slot.kill_at, slot.parts = job, None, 0
         self._cluster.run(slot.number, job, body)
 
     def load_model(self, model: str) -> None:
@@ -97,7 +124,7 @@ class RayPool:
     def cancel(self, job: str) -> None:
         """Ask the worker that runs a job to stop; it is killed if it does not within the grace period."""
         for slot in self._slots.values():
-            if slot.job == job and slot.kill_at is None:
+            if job in (slot.job, slot.helps) and slot.kill_at is None:
                 slot.kill_at = time.monotonic() + self._cancel_grace
                 self._cluster.cancel(slot.number, job)
 
@@ -120,6 +147,8 @@ class RayPool:
                 slot.idle_since, self._failures = time.monotonic(), 0
             elif isinstance(event, ActorEnd):
                 self._take_end(slot, event)
+            elif isinstance(event, HelpEnd):
+                self._take_help_end(slot, event.error)
             else:
                 self._take_messages(slot, event, on_message)
 
@@ -131,8 +160,11 @@ class RayPool:
                 self._end(slot)
                 error = JobError("worker-died", f"The worker on {slot.node} did not answer a cancel.")
                 self._dead.append(WorkerDeath(slot.job, True, error, False))
-            elif slot.job is None and slot.is_ready and now - slot.idle_since > idle_limit:
+            elif slot.is_idle and slot.is_ready and now - slot.idle_since > idle_limit:
                 self._end(slot)
+        if now - self._wanted_at > HELP_AFTER:
+            for slot in [slot for slot in self._slots.values() if slot.parts]:
+                self._find_help(slot)
         dead, self._dead = self._dead, []
         return dead
 
@@ -151,7 +183,14 @@ class RayPool:
         """Return the device, process id, node and job of each worker."""
         device = self._cluster.device
         return [
-            {"device": device, "pid": slot.pid or None, "node": slot.node, "job": slot.job, "ready": slot.is_ready}
+            {
+                "device": device,
+                "pid": slot.pid or None,
+                "node": slot.node,
+                "job": slot.job,
+                "helps": slot.helps,
+                "ready": slot.is_ready,
+            }
             for slot in self._slots.values()
         ]
 
@@ -165,10 +204,40 @@ class RayPool:
             job = slot.job
             if job is None or message.body.get("job") != job:
                 continue  # about a job that it no longer has
+            if message.type == "parts":
+                slot.parts, slot.per_node = message.body["count"], message.body["per_node"]
+                slot.refused.clear()
+                continue
             if message.type in ("finished", "failed", "cancelled"):
-                slot.job, slot.kill_at, slot.idle_since = None, None, time.monotonic()
+                slot.job, slot.kill_at, slot.idle_since, slot.parts = None, None, time.monotonic(), 0
                 self._deaths.pop(job, None)
             on_message(job, message)
+
+    def _find_help(self, owner: RaySlot) -> None:
+        """Have idle workers do parts of a job, and start further ones if the cluster has room."""
+        helpers = [slot for slot in self._slots.values() if owner.job is not None and slot.helps == owner.job]
+        nodes = {slot.node for slot in (owner, *helpers)}
+        wanted = owner.parts - 1 - len(helpers)
+        if owner.per_node:
+            wanted = min(wanted, self._cluster.node_count - len(nodes))
+        for slot in list(self._slots.values()):
+            is_useful = slot.number not in owner.refused and not (owner.per_node and slot.node in nodes)
+            if wanted > 0 and slot.is_idle and slot.is_ready and is_useful:
+                self._tickets += 1
+                slot.helps, slot.ticket, slot.is_recalled = owner.job, self._tickets, False
+                self._cluster.help(slot.number, owner.number, self._tickets)
+                nodes.add(slot.node)
+                wanted -= 1
+        starting = sum(not slot.is_ready for slot in self._slots.values())
+        self._start(wanted - starting)
+
+    def _take_help_end(self, slot: RaySlot, error: str) -> None:
+        if error and slot.helps is not None:
+            log.warning("The worker on the Ray node %s could not help with job %s: %s", slot.node, slot.helps, error)
+            for owner in self._slots.values():
+                if owner.job == slot.helps:
+                    owner.refused.add(slot.number)
+        slot.helps, slot.kill_at, slot.is_recalled, slot.idle_since = None, None, False, time.monotonic()
 
     def _take_end(self, slot: RaySlot, event: ActorEnd) -> None:
         del self._slots[slot.number]

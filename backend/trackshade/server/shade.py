@@ -22,14 +22,23 @@ from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc import protocol as states
 from trackshade.ipc.messages import pack
 from trackshade.server.chunk_store import ChunkStore
-from trackshade.server.job import JobRun, Reporter, encode_preview, timed
+from trackshade.server.job import JobHost, JobRun, Reporter, encode_preview, timed
 from trackshade.server.job_inputs import check_inputs, read_inputs
 from trackshade.server.key_pictures import check_keys, measure_coverage, write_key_job
+from trackshade.server.model_parts import CameraParts, make_camera_doer
 from trackshade.server.models import Models
 from trackshade.server.motion import run_motion
-from trackshade.server.propagate import KeptWork, KeyPictures, collect_keys, propagate
+from trackshade.server.parts import Packed, PartDoer
+from trackshade.server.propagate import (
+    FrameParts,
+    KeptWork,
+    KeyPictures,
+    collect_keys,
+    make_frame_doer,
+    propagate,
+)
 from trackshade.server.splats import check_splats, write_splats
-from trackshade.server.stills import paint_first_frame, write_stills
+from trackshade.server.stills import StillParts, make_still_doer, paint_first_frame, write_stills
 from trackshade.server.views import check_cameras, write_views
 from trackshade.shot import Shot
 from trackshade.shot.fitting import plan_fit
@@ -40,10 +49,11 @@ class JobRunner:
     """Runs jobs on one device ("auto" for the best one) and keeps the last model."""
 
     def __init__(self, device: str) -> None:
+        self._device = device
         self._models = Models(None if device == "auto" else device)
 
     def run_job(
-        self, manifest: Manifest, settings: ShadeSettings, *, chunks: Path, folder: Path, reporter: Reporter
+        self, manifest: Manifest, settings: ShadeSettings, *, chunks: Path, folder: Path, reporter: JobHost
     ) -> dict[str, Any]:
         """Write the result of a job.
 
@@ -52,7 +62,7 @@ class JobRunner:
             settings: The settings.
             chunks: Folder of the chunks.
             folder: Folder to write to; it may hold what an earlier attempt at the same job left.
-            reporter: Receives progress and tells of a cancel.
+            reporter: Receives progress, tells of a cancel, and does work that consists of parts.
 
         Returns:
             The record, as in job.json.
@@ -87,12 +97,16 @@ class JobRunner:
             )
         if settings.output == "stills":
             look = self._models.load_look(settings, reporter.report)
-            return write_stills(folder, look, shot, settings, reporter.report, inputs.first_frame)
+            parts = StillParts(look, shot, settings, reporter.report, inputs.first_frame)
+            return write_stills(folder, parts, reporter.spread)
         with timed(timings, "control"):
             is_own_size = settings.output == "tracking" and settings.output_size == "full"
             tracking = _tracking(shot if is_own_size else fit.apply(shot), settings, reporter)
         work = KeptWork(folder, _digest(manifest, settings))
-        run = JobRun(shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings)
+        run = JobRun(
+            shot, spec, settings, inputs, fit, tracking, work, folder, reporter, timings, device=self._device,
+            spread=reporter.spread,
+        )  # fmt: skip
         if shot.more_cameras:
             record = write_views(run, self._models)
             work.finish()
@@ -144,7 +158,7 @@ class JobRunner:
         with timed(run.timings, "propagate"):
             light, reason = run.light(keys)
             (overview,), propagation = propagate(
-                run.shot, keys, light, settings, [run.folder], run.work, report, encode_preview
+                run.shot, keys, light, settings, [run.folder], run.work, report, encode_preview, run.device, run.spread
             )
         with timed(run.timings, "coverage"):
             unseen = propagation.pop("unseen")
@@ -164,6 +178,21 @@ class JobRunner:
             first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
             images[0], digests = self._models.make_images(run, first, still=not is_video)
         return *check_keys(run, collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)), digests
+
+    def make_part_doer(self, kind: str, shared: Packed, reporter: Reporter) -> PartDoer:
+        """Return what does parts of another worker's job. Raise ModelError.
+
+        Args:
+            kind: The kind of the parts.
+            shared: What `Parts.pack` has returned.
+            reporter: Receives progress and tells of a cancel.
+        """
+        if kind == FrameParts.kind:
+            return make_frame_doer(shared)
+        if kind == CameraParts.kind:
+            return make_camera_doer(shared, self._models, reporter)
+        assert kind == StillParts.kind, kind
+        return make_still_doer(shared, self._models.load_look, reporter.report)
 
     def load_model(self, model: str) -> None:
         """Load a model for the next jobs. Raise ModelError."""

@@ -13,6 +13,7 @@ color in all of their frames, but for what a key picture of a camera shows from 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from trackshade.results.sheets import contact_sheet
 from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.key_pictures import check_keys, measure_coverage
+from trackshade.server.model_parts import CameraParts
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeyPictures, collect_keys, propagate
 from trackshade.server.splats import FILE, write_splats
@@ -105,7 +107,7 @@ def write_views(run: JobRun, models: Models) -> dict[str, Any]:
     with timed(run.timings, "propagate"):
         light, reason = run.light(keys)
         overviews, propagation = propagate(
-            run.shot, keys, light, run.settings, folders, run.work, run.report, encode_preview
+            run.shot, keys, light, run.settings, folders, run.work, run.report, encode_preview, run.device, run.spread
         )
     unseen = propagation.pop("unseen")
     with timed(run.timings, "coverage"):
@@ -169,12 +171,14 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
     if is_video or (run.inputs.first_frame is None and not run.inputs.keys):
         # A video model's frames share no latents with those of another camera: each camera has a run of its own, which
         # begins with the camera's picture of the first frame. Without one, only the first camera has pictures.
-        for number, view in enumerate(views):
-            first = _first_frame(run, number)
-            if number and first is None:
-                continue
-            fitted = None if first is None else run.fit.fit_image(first)
-            images[number], digests = models.make_images(view, fitted, still=not is_video)
+        firsts = {number: _first_frame(run, number) for number in range(len(views))}
+        firsts = {number: first for number, first in firsts.items() if not number or first is not None}
+        fitted = [None if first is None else run.fit.fit_image(first) for first in firsts.values()]
+        runs = [views[number] for number in firsts]
+        parts = CameraParts(models, list(zip(runs, fitted, strict=True)), still=not is_video)
+        with closing(run.spread(parts)) as results:
+            for index, (number, result) in enumerate(zip(firsts, results, strict=True)):
+                images[number], digests = parts.take(index, result)
     keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images)
     return *check_keys(run, keys), digests
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trackshade.cli.blender import run_addon
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 
@@ -53,7 +53,7 @@ def render_frames(folder: Path, source: Mapping[str, Any], settings: FrameSettin
     values = {**source, "size": size, "samples": settings.samples, "all_frames": True}
     done = folder / "complete.json"
     if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != values:
-        arguments = options.to_arguments("reference", values | {"out": str(folder)})
+        arguments = parsing.to_arguments("reference", values | {"out": str(folder)})
         run_addon(arguments, settings.blender, lambda message: on_message(str(message.get("message") or "")))
         write_json(done, values)
     return folder

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from trackshade.cli.blender import run_addon
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.control.video import tracking_video
 from trackshade.core.colors import linear_to_srgb, to_uint8
 from trackshade.shot import Shot
@@ -243,7 +243,7 @@ def render_shards(
                 scene, look = sample_description(seed, split, size, num_frames, engine)
                 write_description(Path(place) / f"{seed:06d}.npz", scene, look, size)
                 scenes.append(scene)
-            arguments = options.to_arguments("synthesise", {"descriptions": place, "out": place})
+            arguments = parsing.to_arguments("synthesise", {"descriptions": place, "out": place})
             run_addon(arguments, blender, lambda message, report=report: report(int(message.get("step") or 0)))
             write_shard(folder, plan, _read_clips(Path(place), scenes))
         report(plan["count"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.cli.inputs import digest_inputs, input_paths, with_absolute_paths
-from trackshade.config import options, registry
+from trackshade.config import options, parsing, registry
 from trackshade.config.options import Option
 from trackshade.core.camera_motion import parse_camera_moves
 from trackshade.core.errors import ShotError, TrackshadeError, UsageError
@@ -189,8 +189,8 @@ def _row(line: int, cells: Mapping[str, str], base: Path, shared: Mapping[str, A
             raise _RowError(f"{key} is an option of scenes, and {source.name} is a shot")
     arguments = [word for key, text in given.items() for word in _arguments(by_key[key], text)]
     inherited = {key: value for key, value in shared.items() if key in by_key and key not in given}
-    parser = options.build_parser(command, "batch")
-    words = [*options.to_arguments(command, inherited)[1:], *arguments, "--", str(source)]
+    parser = parsing.build_parser(command, "batch")
+    words = [*parsing.to_arguments(command, inherited)[1:], *arguments, "--", str(source)]
     try:
         values = vars(parser.parse_args(words))
     except UsageError as error:
@@ -221,11 +221,11 @@ def _arguments(option: Option, text: str) -> list[str]:
 def _check(values: Mapping[str, Any]) -> None:
     """Check what can be checked without opening the scene. Raise TrackshadeError or _RowError."""
     registry.spec(values["model"])
-    options.shade_settings(values)
-    options.parse_frame_range(values.get("frames"))
-    options.parse_cameras(values.get("cameras"))
+    parsing.shade_settings(values)
+    parsing.parse_frame_range(values.get("frames"))
+    parsing.parse_cameras(values.get("cameras"))
     if values.get("orbit"):
-        options.parse_orbit(values["orbit"])
+        parsing.parse_orbit(values["orbit"])
     parse_camera_moves(values.get("camera_motion") or "")
     for key, path in input_paths(values):
         if not path.exists():

@@ -17,7 +17,7 @@ from typing import Any
 
 from trackshade.cli.batch.record import CANCELLED, DONE, FAILED, BatchRecord
 from trackshade.cli.batch.rows import Row
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.errors import CancelledError, JobError, TrackshadeError
 from trackshade.core.processes import end_process, this_python
 from trackshade.ipc import json_lines
@@ -103,7 +103,7 @@ class _Runs:
         """Run a row to its end; return its error, or None."""
         values = {**row.values, **self._how.connection, "out": str(folder), "force": True}
         key = "shot" if row.command == "shade" else "scene"
-        arguments = options.to_arguments(row.command, {**values, key: str(row.source.absolute())})
+        arguments = parsing.to_arguments(row.command, {**values, key: str(row.source.absolute())})
         if self._how.blender is not None:
             arguments.insert(1, f"--blender={self._how.blender}")
         start = this_python("-m", "trackshade.cli", *arguments)

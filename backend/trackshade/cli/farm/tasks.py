@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trackshade.cli.batch.rows import Row
-from trackshade.config import options
+from trackshade.config import options, parsing
 from trackshade.config.chunks import values_of_chunk
 from trackshade.core.errors import UsageError
 
@@ -109,7 +109,7 @@ def tasks_of(row: Row, name: str, root: Path, marks: Placeholders, chunked: bool
 
 def _frames(row: Row, name: str) -> tuple[int, int, int] | None:
     """Return the range of a row that is captured in parts; None if it has none."""
-    start, end, step = options.parse_frame_range(row.values["frames"])
+    start, end, step = parsing.parse_frame_range(row.values["frames"])
     if start is None or end is None:
         return None
     numbers = start, end, step or 1.0
@@ -127,7 +127,7 @@ def _arguments(
     own = {option.key for option in options.COMMANDS[command][1] if not option.is_positional}
     kept = {key: value for key, value in values.items() if key in own and key not in without}
     kept = {key: value for key, value in kept.items() if key not in ("out", "force", "json", "progress", "endpoint")}
-    arguments = options.to_arguments(command, kept)
+    arguments = parsing.to_arguments(command, kept)
     return [arguments[0], *(_in_project(argument, root, marks) for argument in arguments[1:])]
 
 

@@ -22,7 +22,8 @@ from scipy.ndimage import binary_dilation, uniform_filter
 
 from trackshade.core.errors import UsageError
 from trackshade.propagation.fills.healing import find_light
-from trackshade.propagation.fills.lattice import fill_lattice, find_lattice
+from trackshade.propagation.fills.lattice import find_lattice
+from trackshade.propagation.fills.lattice_fill import fill_lattice
 from trackshade.propagation.fills.patch_match import patch_sources
 from trackshade.propagation.fills.push_pull import connected_parts, fill_points, push_pull, push_pull_charts
 from trackshade.propagation.fills.symmetry import SurfacePoints, fill_symmetric

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.cli.blender import run_addon
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.camera_motion import parse_camera_motion
 from trackshade.core.colors import to_uint8
 from trackshade.core.images import psnr, write_png
@@ -118,14 +118,14 @@ def _lift(stage: Stage, geometry: Geometry, folder: Path, photo: NDArray[np.uint
         (folder / "handles.json").write_text(json.dumps(handles.to_dict()), encoding="utf-8")
         values |= {"handles": str(folder / "handles.json"), "camera_height": height}
         values["box"] = [",".join(f"{value:.2f}" for value in box) for box in stage.objects]
-    run_addon(options.to_arguments("lift", values), None, lambda message: None)
+    run_addon(parsing.to_arguments("lift", values), None, lambda message: None)
     return scene
 
 
 def _capture(scene: Path, motion: str, path: Path) -> Shot:
     """Capture a scene whose camera moves."""
     values = {"scene": str(scene), "camera_motion": motion, "first_frame": "none", "out": str(path), "force": True}
-    run_addon(options.to_arguments("export", values), None, lambda message: None)
+    run_addon(parsing.to_arguments("export", values), None, lambda message: None)
     return Shot.load(path)
 
 

@@ -36,6 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--arms", metavar="A,B,...", help="Measure only these arms; default: all.")
     add("--seed", type=int, default=0, metavar="N", help="Random seed of the arms. [default: 0]")
     add("--threads", type=int, default=0, metavar="N", help="CPU threads of propagation; default: its own number.")
+    add("--device", default="cpu", metavar="NAME", help="Device that propagation draws frames on: auto, cpu, cuda or "
+        "cuda:N. [default: cpu]")  # fmt: skip
     add("--json", action="store_true", help="Print the tables as JSON.")
 
     add = parser.add_argument_group("scenes").add_argument
@@ -78,6 +80,7 @@ def _run(arguments: Sequence[str]) -> None:
         render=RenderSettings(values.size, values.every, values.samples, values.blender),
         seed=values.seed,
         threads=values.threads,
+        device=values.device,
     )
     text, summary = evaluate_propagation(config, values.out, print_message, values.force)
     if values.json:

@@ -30,10 +30,11 @@ class EvalCase:
         scene: The scene.
         seed: Random seed of the arms.
         threads: CPU threads of propagation; 0 for its default.
+        device: Device that propagation draws frames on; see `Propagation`.
     """
 
-    def __init__(self, scene: EvalScene, seed: int = 0, threads: int = 0) -> None:
-        self.scene, self.seed, self.threads = scene, seed, threads
+    def __init__(self, scene: EvalScene, seed: int = 0, threads: int = 0, device: str = "cpu") -> None:
+        self.scene, self.seed, self.threads, self.device = scene, seed, threads, device
 
     @cached_property
     def views(self) -> SampleViews:
@@ -220,7 +221,8 @@ def _propagate(case: EvalCase, *, light: bool = True, video: bool = False, fill:
         keys += [KeyPicture(t, scene.video_frame(t), detail=False) for t in scene.video if t]
     start = time.process_time()
     clay = scene.light if light else None
-    propagation = Propagation(scene.shot, keys, light=clay, threads=case.threads, seed=case.seed, fill=fill)
+    options = {"threads": case.threads, "seed": case.seed, "device": case.device}
+    propagation = Propagation(scene.shot, keys, light=clay, fill=fill, **options)
     propagation.prepare()
     prepared = time.process_time()
     images = np.stack([to_uint8(propagation.frame(t).image) for t in scene.truth])

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from trackshade.cli.blender import run_addon
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
 
@@ -122,7 +122,7 @@ def _render(
     values = {**source, "size": size, "every": settings.every, "samples": settings.samples}
     done = folder / "complete.json"
     if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != values:
-        arguments = options.to_arguments("reference", values | {"out": str(folder)})
+        arguments = parsing.to_arguments("reference", values | {"out": str(folder)})
         run_addon(arguments, settings.blender, lambda message: report(str(message.get("message") or "")))
         write_json(done, values)
     return open_scene(folder)

@@ -43,6 +43,7 @@ class PropagationConfig:
         render: How scenes are rendered.
         seed: Random seed of the arms.
         threads: CPU threads of propagation; 0 for its default.
+        device: Device that propagation draws frames on; see `Propagation`.
     """
 
     data: Path
@@ -53,6 +54,7 @@ class PropagationConfig:
     render: RenderSettings
     seed: int = 0
     threads: int = 0
+    device: str = "cpu"
 
     def settings(self) -> dict[str, Any]:
         """Return what the figures of a scene depend on, as stored in settings.json."""
@@ -118,7 +120,7 @@ def _measure_scene(
     config: PropagationConfig, scene: EvalScene, record: dict[str, Any], arms: Sequence[str], store: EvaluationStore
 ) -> dict[str, Any]:
     """Return the record of a scene with the figures of further arms, stored arm by arm, and draw its pictures."""
-    case = EvalCase(scene, config.seed, config.threads)
+    case = EvalCase(scene, config.seed, config.threads, config.device)
     known = np.stack([places.known for places in case.places])
     reference = Reference(scene.frames, known, case.views.follow(_POINTS))
     worst = 1 + int(np.argmin(known[1:].mean(axis=(1, 2))))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from trackshade.cli.blender import run_addon
-from trackshade.config import options
+from trackshade.config import parsing
 from trackshade.core.colors import to_uint8
 from trackshade.core.images import psnr, write_png
 from trackshade.propagation import KeyPicture, Propagation
@@ -103,9 +103,9 @@ def _track(folder: Path, images: np.ndarray, shot: Shot, spacing: float, blender
     write_video(video, images, _FPS, lossless=True)
     fov = 2 * np.degrees(np.arctan(shot.size[0] / 2 / shot.camera.intrinsics[0, 0, 0]))
     values = {"video": str(video), "fov": float(fov), "max_frames": len(images), "spacing": spacing, "force": True}
-    run_addon(options.to_arguments("track", values | {"out": str(scene)}), blender, lambda message: None)
+    run_addon(parsing.to_arguments("track", values | {"out": str(scene)}), blender, lambda message: None)
     capture = {"scene": str(scene), "first_frame": "none", "out": str(path), "force": True}
-    run_addon(options.to_arguments("export", capture), blender, lambda message: None)
+    run_addon(parsing.to_arguments("export", capture), blender, lambda message: None)
     return Shot.load(path)
 
 

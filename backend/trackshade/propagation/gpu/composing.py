@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pixels of a frame on a device of torch; see `propagation.composing`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from trackshade.propagation.composing import CHANGED, TRUSTED
+from trackshade.propagation.gpu.pictures import Places, light_at, light_change, mix
+from trackshade.propagation.gpu.surface import Points, Scene, sum_samples
+
+
+def compose(scene: Scene, points: Points, pulled: Tensor, low: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the colors, alpha and shown of pixels; see `composing.compose`."""
+    count = points.mesh.shape[1]
+    is_mesh = points.mesh >= 0
+    is_drawn = ~(is_mesh & scene.holdout[points.mesh.clamp(min=0)])
+    pixel = torch.nonzero(points.uniform & is_drawn[:, 0])[:, 0]
+    whole, is_whole = _shade(scene, points, pulled, low, pixel, torch.zeros_like(pixel))
+    pixel, whole = pixel[is_whole], whole[is_whole]
+    is_left = is_drawn.clone()
+    is_left[pixel] = False
+    left = torch.nonzero(is_left, as_tuple=True)
+    color = torch.zeros((*points.mesh.shape, 3), dtype=torch.float64, device=points.mesh.device)
+    color[left], _ = _shade(scene, points, pulled, low, *left)
+    mean = sum_samples(color) / count
+    mean[pixel] = whole * count / count
+    mean = mean.clamp(min=0.0)
+    coded = torch.where(mean <= 0.0031308, mean * 12.92, 1.055 * mean ** (1.0 / 2.4) - 0.055)
+    sums = torch.where(points.uniform[:, None], pulled[:, :1, 3], pulled[:, :, 3])
+    is_hidden = is_drawn & (sums <= 0.0)
+    alpha, hidden = ((mask.sum(dim=1).double() / count) for mask in (is_mesh & is_drawn, is_hidden))
+    return coded.float(), alpha.float(), (1.0 - hidden).float()
+
+
+def _shade(
+    scene: Scene, points: Points, pulled: Tensor, low: Tensor | None, pixel: Tensor, s: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the linear colors [N, 3] of samples, and which of them are that of their whole pixel."""
+    is_uniform, mesh, light = points.uniform[pixel], points.mesh[pixel, s], scene.light
+    x, y, at = points.x[pixel, s], points.y[pixel, s], (pixel, torch.where(is_uniform, 0, s))
+    color, weight, share = (pulled[at].double()[:, part] for part in (slice(0, 3), 3, 4))
+    is_known = weight > 0.0
+    color = torch.where(is_known[:, None], color / weight[:, None], 0.0)
+    share = torch.where(is_known, share, 0.0)
+    shine, place = torch.ones_like(color), Places(x, y, mesh, torch.zeros_like(x))
+    if light is not None:
+        sx, sy = light.width / scene.frame.lens[4], light.height / scene.frame.lens[5]
+        level = points.level[pixel]
+        place = Places(
+            torch.where(is_uniform, torch.floor(x) + 0.5, x) * sx,
+            torch.where(is_uniform, torch.floor(y) + 0.5, y) * sy,
+            mesh,
+            torch.where(is_uniform, sum_samples(level) / level.shape[1], points.level[pixel, s]),
+        )
+        n = torch.nonzero(mesh >= 0)[:, 0]
+        shine[n] = light_at(light, place.select(n))
+    is_doubtful = (share < TRUSTED) if light is not None else torch.zeros_like(is_known)
+    share = (share / TRUSTED).clamp(max=1.0)
+    n = torch.nonzero((share < 1.0) | ((mesh >= 0) & (scene.fills.start[mesh.clamp(min=0)] >= 0)))[:, 0]
+    fill, better, then = _fill(scene, points, pixel[n], s[n])
+    is_compared = is_known[n] & is_doubtful[n] & (then >= 0.0)
+    is_kept = is_known[n] & ~is_compared & ((better < 0.0) | (is_doubtful[n] & (mesh[n] >= 0)))
+    own = torch.where(is_kept, 1.0, share[n])
+    if light is not None:
+        k = torch.nonzero(is_compared)[:, 0]
+        change = light_change(light, place.select(n[k]), then[k], shine[n[k]])
+        own[k] = 1.0 - ((change - CHANGED[0]) / (CHANGED[1] - CHANGED[0])).clamp(0.0, 1.0)
+    own = own * (1.0 - better.clamp(min=0.0))
+    color[n] = color[n] * own[:, None] + fill * (1.0 - own)[:, None]
+    share[n] = own
+    color = color * shine
+    if low is not None:
+        factor = low[at].double()
+        color = color * torch.where(factor[:, 3:4] > 0.0, factor[:, :3] / factor[:, 3:4], 1.0)
+    return color, is_uniform & is_known & (share >= 1.0)
+
+
+def _fill(scene: Scene, points: Points, pixel: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return fills [N, 3], how much better they are, and the light there, [N] each; see `composing.fill_color`."""
+    fills, mesh, triangle = scene.fills, points.mesh[pixel, s], points.triangle[pixel, s]
+    face, weights = points.faces[triangle], points.weights[pixel, s]
+    color = fills.plain[torch.where(mesh < 0, len(fills.plain) - 1, mesh)].double()
+    better, then = torch.full_like(weights[:, 0], -1.0), torch.full_like(weights[:, 0], -1.0)
+    if len(fills.panorama):
+        n = torch.nonzero(mesh < 0)[:, 0]
+        color[n] = _panorama(scene, points.x[pixel[n], s[n]], points.y[pixel[n], s[n]])
+        better[n] = 0.0
+    start, vertex_start = fills.start[mesh.clamp(min=0)], fills.vertex_start[mesh.clamp(min=0)]
+    at = torch.where(start >= 0, start + face, 0)
+    number = torch.where((mesh >= 0) & (start >= 0), fills.canvas[at].long(), -1)
+    n = torch.nonzero((mesh >= 0) & (number < 0) & (vertex_start >= 0))[:, 0]
+    corners = vertex_start[n, None] + scene.triangles[scene.starts[mesh[n]] + face[n]].long()
+    color[n] = _weigh(weights[n, :, None], fills.vertices[corners])
+    n = torch.nonzero(number >= 0)[:, 0]
+    u, v = (_weigh(weights[n], fills.uv[at[n], :, axis]) - 0.5 for axis in (0, 1))
+    first, height, width = fills.table[number[n]].unbind(1)
+    u, v = (torch.minimum(x.clamp(min=0.0), length.double() - 1.001) for x, length in ((u, width), (v, height)))
+    i, j = v.long(), u.long()
+    fx, fy, above = u - j, v - i, first + i * width + j
+    below = above + width
+    corners = [fills.texels[k, :4].double() for k in (above, above + 1, below, below + 1)]
+    mixed = mix(*corners, fx[:, None], fy[:, None])
+    nearest = torch.where(fy < 0.5, above, below) + (fx >= 0.5)
+    color[n], better[n], then[n] = mixed[:, :3], mixed[:, 3], fills.texels[nearest, 4].double()
+    return color, better, then
+
+
+def _panorama(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
+    """Return the background's colors [N, 3] at places of the frame."""
+    panorama = scene.fills.panorama
+    height, width = panorama.shape[:2]
+    dx, dy, dz = (row[0] * x + row[1] * y + row[2] for row in scene.rays)
+    length = torch.sqrt(dx * dx + dy * dy + dz * dz)
+    v = torch.acos((dz / length).clamp(-1.0, 1.0)) / math.pi * height - 0.5
+    u = (torch.atan2(dy, dx) / (2.0 * math.pi) + 0.5) * width - 0.5
+    v = v.clamp(0.0, height - 1.001)
+    i, j = v.long(), torch.floor(u).long()
+    left, right = j % width, (j + 1) % width
+    corners = (panorama[p, q].double() for p, q in ((i, left), (i, right), (i + 1, left), (i + 1, right)))
+    return mix(*corners, (u - j)[:, None], (v - i)[:, None])
+
+
+def _weigh(weights: Tensor, values: Tensor) -> Tensor:
+    """Return the sums over the second axis, of three elements, of weights times values."""
+    return weights[:, 0] * values[:, 0] + weights[:, 1] * values[:, 1] + weights[:, 2] * values[:, 2]
