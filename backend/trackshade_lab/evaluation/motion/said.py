@@ -104,7 +104,7 @@ def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
         "held-out motions": {"split": "held-out", "held_out": ("motions",)},
         "held-out target azimuths": {"split": "held-out", "held_out": ("azimuths",)},
         "all held-out": {"split": "held-out"},
-        "driven by children, toys and robots": {"stylized": 1.0},
+        "children, toys and robots as drivers, as in training": {"stylized": 1.0},
     }
     rows = []
     for title, more in cases.items():
