@@ -39,7 +39,7 @@ _COLUMNS = {
     "tips": Column("fingertips at 90°, px", 2),
 }
 # Published order of the ablations by FVD, the best first (3DiMo, 2026, table of ablations), of those that are here.
-_PUBLISHED = ("full", "no_hands", "single_view", "skeletons", "no_rotations")
+_PUBLISHED = ("full", "no_hands", "single_view", "no_rotations")
 
 
 def measure_ablations(out: Path, minutes: float, count: int, report: Callable[[str], None]) -> list[dict[str, Any]]:
