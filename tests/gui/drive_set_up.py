@@ -24,7 +24,8 @@ from gaps import GapWatch
 from window import PAUSE, Steps, arguments, module, picture, run, view
 
 LIMIT = 1800.0  # seconds for each thing that is waited for
-OUT, WHEELS, *PYTHON = (Path(item).absolute() if item != "-" else "" for item in arguments())
+OUT = Path(arguments()[0]).absolute()
+WHEELS, *PYTHON = ("" if item == "-" else str(Path(item).absolute()) for item in arguments()[1:])
 
 
 def until(holds: Callable[[], bool]) -> Steps:
@@ -51,7 +52,7 @@ def drive() -> Steps:
     assert not bpy.ops.trackshade.shade.poll()
     yield from picture(OUT, "fresh")
     own = module("properties.preferences").get_preferences()
-    own.wheels_folder, own.base_python = str(WHEELS), str(PYTHON[0]) if PYTHON else ""
+    own.wheels_folder, own.base_python = WHEELS, PYTHON[0] if PYTHON else ""
     watch.phase = "set-up"
     press("set_up")
     yield from until(
