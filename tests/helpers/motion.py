@@ -24,6 +24,7 @@ TINY_TRAINING = {
     "single_view_steps": 1,
     "token_dim": 16,
     "body_tokens": 2,
+    "encoder_channels": 16,
     "num_attention_heads": 1,
     "attention_head_dim": 16,
     "num_layers": 1,
@@ -39,7 +40,7 @@ def tiny_motion_modules() -> dict[str, torch.nn.Module]:
     adapter = ViewAdapter(num_tokens=4, dim=16, hidden=16)
     adapter.rest.data.copy_(torch.from_numpy(mean_landmarks()))
     return {
-        "encoder": MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2),
+        "encoder": MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2, channels=16),
         "adapter": adapter,
         "transformer": PuppetGuidedTransformer3DModel(
             motion_dim=16, num_attention_heads=1, attention_head_dim=16, in_channels=16, out_channels=8,

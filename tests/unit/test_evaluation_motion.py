@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.helpers.motion import TINY_TRAINING, tiny_motion_modules
-from trackshade_lab.evaluation.motion import pictures, said
+from trackshade_lab.evaluation.motion import ablations, pictures, said
 from trackshade_lab.evaluation.motion.__main__ import main
 from trackshade_lab.evaluation.motion.detector import JointDetector, prepare_detector
 from trackshade_lab.evaluation.motion.sources import load_model, source_names
@@ -73,7 +73,7 @@ def test_retrieval_counts_first_places() -> None:
 
 
 def test_a_stopped_detector_goes_on(tmp_path: Path) -> None:
-    """Stopped after 100 steps, it is in the end the one that was not stopped; a finished one is loaded."""
+    """Stopped after two steps, it is in the end the one that was not stopped; a finished one is loaded."""
 
     class StoppedError(Exception):
         pass
@@ -84,11 +84,12 @@ def test_a_stopped_detector_goes_on(tmp_path: Path) -> None:
     def ignore(message: str) -> None:
         pass
 
-    whole = prepare_detector(tmp_path / "whole.safetensors", ignore, steps=102, batch=1)
+    short = {"steps": 3, "batch": 1, "save_steps": 2}
+    whole = prepare_detector(tmp_path / "whole.safetensors", ignore, **short)
     with pytest.raises(StoppedError):
-        prepare_detector(tmp_path / "parts.safetensors", stop, steps=102, batch=1)
-    parts = prepare_detector(tmp_path / "parts.safetensors", ignore, steps=102, batch=1)
-    loaded = prepare_detector(tmp_path / "whole.safetensors", stop, steps=102, batch=1)
+        prepare_detector(tmp_path / "parts.safetensors", stop, **short)
+    parts = prepare_detector(tmp_path / "parts.safetensors", ignore, **short)
+    loaded = prepare_detector(tmp_path / "whole.safetensors", stop, **short)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=0, atol=0)
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=0, atol=0)
@@ -107,6 +108,19 @@ def test_a_report_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert summary["retrieval"]["joints"]["clips"] == 64
     with Image.open(out / "sheet-90.png") as sheet:
         assert sheet.size == (9 * 48 * 3, 2 * 7 * 64 * 3)
+
+
+def test_ablations_are_trained_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {name: ablations.VARIANTS[name] for name in ("full", "skeletons")}
+    tiny = {key: value for key, value in TINY_TRAINING.items() if key not in ("single_view_steps", "tensorboard")}
+    monkeypatch.setattr(ablations, "VARIANTS", {k: (title, tiny | more) for k, (title, more) in chosen.items()})
+    assert main(["--out", str(tmp_path), "--ablations", "0.001", "--clips", "2"]) == 0
+    text = (tmp_path / "ablations.md").read_text(encoding="utf-8")
+    assert "| full recipe |" in text
+    assert "| pictures of exact 2D skeletons as driving frames |" in text
+    rows = json.loads((tmp_path / "ablations.json").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == ["full", "skeletons"]
+    assert rows[1]["more"]["mean"] == pytest.approx(rows[1]["d90"]["mean"] - rows[0]["d90"]["mean"])
 
 
 def test_a_model_alone_has_tokens_alone(model: GeneratorModel) -> None:

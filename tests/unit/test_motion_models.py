@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.motion import motion_batch, tiny_motion_modules
 from trackshade.core.errors import ModelError
+from trackshade.models.landmark_network import cell_places, layout_loss
 from trackshade.models.motion_encoder import MotionEncoder, rotation_columns, rotation_matrices
 from trackshade.models.motion_transformer import MotionTransformer3DModel, group_frames
 from trackshade.models.puppet import erase_figures, paint_puppets, sample_colors
@@ -121,19 +122,28 @@ def test_loading_is_strict(tmp_path: Path) -> None:
 
 
 def test_the_encoder_learns_from_tokens_and_layout() -> None:
-    encoder = MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2)
+    encoder = MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2, channels=16)
     batch = motion_batch(targets=False, frames=2)
     tokens, layout = encoder(batch.driving, batch.hands, batch.hands_visible)
     assert tokens.shape == (4, 4, 16)
-    assert layout.shape == (4, 2 * NUM_LANDMARKS + 2)
-    (encoder.rotations(tokens).square().sum() + layout.square().sum()).backward()
+    assert layout.places.shape == (4, NUM_LANDMARKS, 2)
+    loss = layout_loss(layout, torch.zeros_like(layout.places), torch.zeros(4), (48, 64), torch.ones(4, NUM_LANDMARKS))
+    (encoder.rotations(tokens).square().sum() + loss).backward()
     silent = [n for n, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert not [name for name in silent if "unseen" not in name and "hand" not in name]
 
 
+def test_the_mean_of_a_heat_map_is_in_pixels_of_the_frame() -> None:
+    places = cell_places((48, 64)) * 16 + torch.tensor([24.0, 32.0])
+    assert places[0].tolist() == [2, 2]
+    assert places[1].tolist() == [6, 2]  # rows of 12 cells
+    assert places[-1].tolist() == [46, 62]
+    torch.testing.assert_close(places.mean(0), torch.tensor([24.0, 32.0]))
+
+
 @torch.no_grad()
 def test_hands_that_are_not_visible_are_not_looked_at() -> None:
-    encoder = MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2)
+    encoder = MotionEncoder(dim=16, body_tokens=2, layers=1, heads=2, channels=16)
     batch = motion_batch(targets=False, frames=2)
     without, _ = encoder(batch.driving)
     hidden, _ = encoder(batch.driving, batch.hands, torch.zeros_like(batch.hands_visible))

@@ -3,10 +3,11 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 """Encoders of motion tokens: what a body and its hands do in a frame, in a few tokens.
 
-After 3DiMo (2026) and in the manner of one-dimensional image tokenizers (Yu et al. 2024, TiTok, arXiv 2406.07550): each
-frame is divided into patches, K tokens are appended, a transformer runs, and only those K are kept. Convolutions before
-the transformer and tokens that start from a linear map of all patches make it trainable in minutes on a CPU; learned
-constants as tokens did not leave the constant prediction in that time.
+After 3DiMo (2026) and in the manner of one-dimensional image tokenizers (Yu et al. 2024, TiTok, arXiv 2406.07550): K
+tokens are appended to what is read from a frame, a transformer runs, and only those K are kept. There patches are read;
+here a convolutional network reads the landmarks of the figure, and the tokens start from a linear map of all that it
+has found, which makes the encoder trainable on a CPU. Learned constants as tokens before patches did not leave the
+constant prediction in minutes, and patches without heat maps left the joints 3 px off after an hour.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from torch import nn
 from ..motion.framing import NUM_LANDMARKS
 from ..motion.skeleton import NUM_JOINTS
 from .checkpoint import StrictLoading
+from .landmark_network import FEATURES, LandmarkNetwork, Layout
 
 NUM_HANDS = 2
-_LAYOUT_CHANNELS = 32  # of a patch, for the linear map of all patches
 
 
 class EncoderBlock(nn.Module):
@@ -55,50 +56,40 @@ class EncoderBlock(nn.Module):
 
 
 class BodyEncoder(nn.Module):
-    """Turns a frame into K tokens about the body, and reads the layout of the figure in the image from its patches.
+    """Turns a frame into K tokens about the body, and reads the layout of the figure in the image.
 
     Args:
         size: width and height of a frame in pixels, multiples of 8.
-        dim: width of patches and tokens.
+        dim: width of the tokens.
         num_tokens: number K of tokens.
         layers: transformer blocks.
         heads: attention heads.
+        channels: channels of the network that finds the landmarks.
     """
 
-    def __init__(self, size: tuple[int, int], dim: int, num_tokens: int, layers: int, heads: int) -> None:
+    def __init__(
+        self, size: tuple[int, int], dim: int, num_tokens: int, layers: int, heads: int, channels: int
+    ) -> None:
         super().__init__()
         self.num_tokens = num_tokens
-        patches = (size[0] // 8) * (size[1] // 8)
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(64, dim, 3, stride=2, padding=1),
-        )  # fmt: skip
-        self.residuals = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, dim), nn.GELU(), nn.Conv2d(dim, dim, 3, padding=1)) for _ in range(2)
-        )
-        self.positions = nn.Parameter(torch.randn(patches, dim) * 0.02)
-        self.norm_patches, self.reduce = nn.LayerNorm(dim), nn.Linear(dim, _LAYOUT_CHANNELS)
-        self.start = nn.Linear(patches * _LAYOUT_CHANNELS, num_tokens * dim)
+        self.finder = LandmarkNetwork(size, channels)
+        self.start = nn.Linear(self.finder.summary_size, num_tokens * dim)
         self.tokens = nn.Parameter(torch.randn(num_tokens, dim) * 0.5)
-        self.layout = nn.Linear(patches * _LAYOUT_CHANNELS, 2 * NUM_LANDMARKS + 2)
+        self.embed = nn.Linear(4 + FEATURES, dim)
+        self.landmarks = nn.Parameter(torch.randn(NUM_LANDMARKS, dim) * 0.2)
         self.blocks = nn.ModuleList(EncoderBlock(dim, heads) for _ in range(layers))
 
     def forward(
         self,
         frames: torch.Tensor,  # [N, 3, H, W] in 0..1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens [N, K, dim] and the layout [N, 2L+2] of the figure, see `MotionEncoder.layout`."""
-        hidden = self.stem((frames - 0.5) * 3)
-        for residual in self.residuals:
-            hidden = hidden + residual(hidden)
-        patches = hidden.flatten(2).transpose(1, 2) + self.positions
-        summary = F.gelu(self.reduce(self.norm_patches(patches))).flatten(1)
+    ) -> tuple[torch.Tensor, Layout]:
+        """Return tokens [N, K, dim] and the layout of the figure."""
+        layout, landmarks, summary = self.finder(frames)
         tokens = self.tokens + self.start(summary).unflatten(1, self.tokens.shape)
-        joint = torch.cat([patches, tokens], dim=1)
+        joint = torch.cat([self.embed(landmarks) + self.landmarks, tokens], dim=1)
         for block in self.blocks:
             joint = block(joint)
-        return joint[:, -self.num_tokens :], self.layout(summary)
+        return joint[:, -self.num_tokens :], layout
 
 
 class HandEncoder(nn.Module):
@@ -143,6 +134,7 @@ class MotionEncoder(StrictLoading, ModelMixin, ConfigMixin):
         body_tokens: tokens about the body.
         layers: transformer blocks of the body's encoder.
         heads: their attention heads.
+        channels: channels of the network that finds the landmarks.
     """
 
     @register_to_config
@@ -155,9 +147,10 @@ class MotionEncoder(StrictLoading, ModelMixin, ConfigMixin):
         body_tokens: int = 5,
         layers: int = 2,
         heads: int = 4,
+        channels: int = 64,
     ) -> None:
         super().__init__()
-        self.body = BodyEncoder((frame_width, frame_height), dim, body_tokens, layers, heads)
+        self.body = BodyEncoder((frame_width, frame_height), dim, body_tokens, layers, heads, channels)
         self.hand = HandEncoder(hand_size, dim) if hand_size else None
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
         self.rotation_head = nn.Sequential(
@@ -174,7 +167,7 @@ class MotionEncoder(StrictLoading, ModelMixin, ConfigMixin):
         frames: torch.Tensor,  # [N, 3, H, W] in 0..1
         hands: torch.Tensor | None = None,  # [N, 2, 3, h, h] in 0..1
         hands_visible: torch.Tensor | None = None,  # [N, 2] bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, Layout]:
         """Encode frames.
 
         Args:
@@ -183,8 +176,7 @@ class MotionEncoder(StrictLoading, ModelMixin, ConfigMixin):
             hands_visible: which of them show the hand; all by default.
 
         Returns:
-            Tokens [N, K, dim] and the layout [N, 2L+2]: places of the landmarks in the frame, in units of a quarter of
-            its height from its center, and sine and cosine of the azimuth of the camera.
+            Tokens [N, K, dim], and the layout of the figure in the frames.
         """
         tokens, layout = self.body(frames)
         if self.hand is not None:

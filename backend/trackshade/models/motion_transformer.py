@@ -153,7 +153,8 @@ class MotionTransformer3DModel(StrictLoading, CogVideoXTransformer3DModel):
     ) -> torch.Tensor:
         """Run the blocks; return normalized video tokens [B, T*N, dim]."""
         arguments = (temb, motion, image_rotary_emb, attention_kwargs or {})
-        for block, cross in zip(self.transformer_blocks, self.motion_blocks, strict=True):
+        layers = [None] * len(self.transformer_blocks) if motion is None else self.motion_blocks
+        for block, cross in zip(self.transformer_blocks, layers, strict=True):
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 video, text = self._gradient_checkpointing_func(_run_block, block, cross, video, text, *arguments)
             else:

@@ -52,18 +52,23 @@ class PuppetGuidedTransformer3DModel(MotionTransformer3DModel):
 
     Args:
         latent_scale: Pixels per side of a latent cell.
+        motion_channels: Number of motion tokens of a frame that are joined along the channels of all its video tokens,
+            in place of cross-attention; 0 for cross-attention.
         base_config: Arguments of `MotionTransformer3DModel`.
     """
 
-    def __init__(self, latent_scale: int = 4, **base_config: Any) -> None:
+    def __init__(self, latent_scale: int = 4, motion_channels: int = 0, **base_config: Any) -> None:
         super().__init__(**base_config)
-        self.register_to_config(latent_scale=latent_scale)
+        self.register_to_config(latent_scale=latent_scale, motion_channels=motion_channels)
         config = self.config
         dim = config.num_attention_heads * config.attention_head_dim
         side = latent_scale * config.patch_size
         self.content_proj = nn.Linear(_CONTENT_CHANNELS * side * side, dim)
         self.blob_proj = nn.Linear(NUM_LANDMARKS * 3 * len(_BLOB_WIDTHS), dim)
         self.camera_proj = nn.Linear(_CAMERA_FEATURES, dim)
+        if motion_channels:
+            del self.motion_blocks
+            self.motion_proj = nn.Linear(motion_channels * config.motion_dim, dim)
         self.reference_embedding = nn.Parameter(torch.zeros(dim))
         self.text = nn.Parameter(torch.zeros(1, 1, config.text_embed_dim))  # in place of text
         nn.init.zeros_(self.proj_out.weight)
@@ -93,7 +98,11 @@ class PuppetGuidedTransformer3DModel(MotionTransformer3DModel):
         temb = self.time_embedding(self.time_proj(level.float() * 1000).to(self.text.dtype), None)
         embedded = self.patch_embed(self.text.expand(len(noisy), -1, -1), sequence)
         text, video = embedded[:, :1], embedded[:, 1:] + self._guidance_tokens(guidance)
-        video = self.run_blocks(video, text, temb, motion_tokens)
+        motion: torch.Tensor | None = motion_tokens
+        if self.config.motion_channels:
+            joined = self.motion_proj(motion_tokens.flatten(2))  # [B, 1+T, dim]
+            video, motion = video + joined.repeat_interleave(video.shape[1] // joined.shape[1], dim=1), None
+        video = self.run_blocks(video, text, temb, motion)
         correction = unpatchify(self.proj_out(video), sequence.shape, self.config.patch_size, self.config.patch_size_t)[
             :, 1:
         ]

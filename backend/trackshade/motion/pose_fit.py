@@ -21,7 +21,7 @@ _TAILS = np.array([REST_TAILS[JOINTS.index(_ENDS[name])] if name in _ENDS else n
 _HIPS = [LANDMARKS.index(f"thigh_{side}") for side in "lr"]
 _STEPS = 6
 # How far a joint turns from the given rotation for a landmark that is 1 m off counts as much as this many radians.
-_STIFFNESS = 0.15
+_STIFFNESS = 0.4
 
 
 def _moved_by() -> np.ndarray:

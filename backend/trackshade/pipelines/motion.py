@@ -20,6 +20,7 @@ from ..models.motion_encoder import MotionEncoder, rotation_matrices
 from ..models.patch_autoencoder import PatchAutoencoder
 from ..models.puppet_guided import PuppetGuidedTransformer3DModel
 from ..models.view_adapter import ViewAdapter
+from ..motion.pose_fit import fit_rotations
 from .motion_sampling import MotionNetworks
 
 FPS = 8.0
@@ -145,12 +146,15 @@ class MotionPipeline:
     ) -> np.ndarray:
         """Return the local rotations of the joints of `trackshade.motion.skeleton`, [T, J, 3, 3] float32.
 
-        The root's is the identity: tokens do not say how the body is turned or where it is.
+        Those of the geometric head are fitted to the landmarks that tokens say. The root's is the identity: tokens do
+        not say how the body is turned or where it is.
         """
-        columns = self.networks.encoder.rotations(self._tokens(tokens))
-        matrices = rotation_matrices(columns.float())
+        motion = self._tokens(tokens)
+        matrices = rotation_matrices(self.networks.encoder.rotations(motion).float())
         root = torch.eye(3, device=matrices.device).expand(len(matrices), 1, 3, 3)
-        return torch.cat([root, matrices], dim=1).cpu().numpy()
+        landmarks = self.networks.adapter.body_landmarks(motion)
+        local = torch.cat([root, matrices], dim=1)
+        return fit_rotations(local.cpu().numpy(), landmarks.cpu().numpy()).astype(np.float32)
 
     @torch.no_grad()
     def facing(

@@ -14,7 +14,6 @@ from ..models.motion_encoder import MotionEncoder
 from ..models.patch_autoencoder import PatchAutoencoder
 from ..models.puppet_guided import PuppetGuidance, PuppetGuidedTransformer3DModel, fit_framing, make_guidance
 from ..models.view_adapter import ViewAdapter
-from ..motion.framing import NUM_LANDMARKS
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class MotionNetworks:
         pictures: torch.Tensor,  # [N, 3, H, W] in 0..1
     ) -> torch.Tensor:
         """Return the azimuth of the camera about the figure of each picture, [N] radians."""
-        layout = self.encoder(pictures)[1].float()
-        return torch.atan2(layout[:, -2], layout[:, -1])
+        sine, cosine = self.encoder(pictures)[1].azimuth.unbind(-1)
+        return torch.atan2(sine, cosine)
 
     def condition(
         self,
@@ -96,7 +95,7 @@ class MotionNetworks:
             reference_tokens, layout = self.encoder(reference)
             unit, width, height = self.encoder.unit(), *reference.shape[:-3:-1]
             center = reference.new_tensor([width / 2, height / 2])
-            seen = layout[:, :-2].float().unflatten(1, (NUM_LANDMARKS, 2)) * unit + center
+            seen = layout.places * unit + center
         pose = reference_adapter(reference_tokens, reference_azimuth, elevation[:, 0])
         frames = self.adapter(tokens.flatten(0, 1), azimuth.flatten(), elevation.flatten())
         scale, from_center, to_center = fit_framing(pose.landmarks.detach(), seen)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trackshade.models.landmark_network import Layout, layout_loss, mean_distance
 from trackshade.models.motion_encoder import MotionEncoder, rotation_columns
 from trackshade.models.view_adapter import ViewAdapter
 from trackshade.motion.framing import LIMBS, VISIBLE_HEIGHT
@@ -21,13 +23,14 @@ from ..training.config import MotionConfig
 from ..training.loop import TrainingRun, linear_schedule
 from .batches import MotionBatch
 from .clips import FRAME_SIZE, ClipOptions, sample_clips
+from .motions import MotionLibrary, load_motions
 from .stated import StatedMotion
 
 _VALIDATION_CLIPS = 24
 # Weights of the losses: places of the joints, rotations and layout at the beginning and at the end.
-_PLACES = 4.0
+_PLACES = 2.0
 _ROTATIONS = (4.0, 0.4)
-_LAYOUT = (2.0, 0.4)
+_LAYOUT = (1.0, 0.5)
 
 
 class TokenModel(nn.Module):
@@ -43,21 +46,21 @@ class TokenModel(nn.Module):
         super().__init__()
         self.sources, self.adapters, self.bf16 = nn.ModuleDict(sources), nn.ModuleDict(adapters), bf16
 
-    def forward(self, batch: MotionBatch, source: str) -> tuple[torch.Tensor, ...]:
+    def forward(self, batch: MotionBatch, source: str) -> tuple[torch.Tensor, torch.Tensor | None, Layout | None]:
         """Return what a source says about a batch.
 
         Returns:
-            Landmarks in the space of the body [N, L, 3]; of an encoder also the rotations [N, J-1, 6] and the layout
-            [N, 2L+2]. All float32.
+            Landmarks in the space of the body [N, L, 3]; of an encoder also the rotations [N, J-1, 6] and the layout.
+            All float32.
         """
         with torch.autocast(batch.azimuth.device.type, torch.bfloat16, enabled=self.bf16):
             module = self.sources.get_submodule(source)
             if isinstance(module, MotionEncoder):
                 tokens, layout = module(batch.driving, batch.hands, batch.hands_visible)
-                more = (module.rotations(tokens).float(), layout.float())
+                rotations = module.rotations(tokens).float()
             else:
-                tokens, more = module(batch), ()
-            return _adapter(self, source).body_landmarks(tokens), *more
+                tokens, rotations, layout = module(batch), None, None
+            return _adapter(self, source).body_landmarks(tokens), rotations, layout
 
 
 class TokenTask:
@@ -66,6 +69,7 @@ class TokenTask:
     def __init__(self, config: MotionConfig, sources: tuple[str, ...] = ("tokens",)) -> None:
         self.config, self.sources = config, sources
         self._progress = 0.0
+        self._library = config_motions(config)
 
     def get_batch(self, step: int, part: int = 0, num_parts: int = 1) -> dict[str, MotionBatch]:
         """Make the frames of a step, each of another clip; see `TrainingTask`."""
@@ -75,7 +79,8 @@ class TokenTask:
         single = step < config.single_view_steps or not config.cross_view
         options = ClipOptions(
             cross_view=0.0 if single else config.cross_view_fraction, frames=1, targets=False,
-            drivers="tokens" in self.sources, hands=config.hands_fraction,
+            drivers="tokens" in self.sources, hands=config.hands_fraction, stylized=config.stylized_fraction,
+            skeletons=config.skeletons, library=self._library,
             driving_samples=2 if step % 3 == 0 else 1,
         )  # fmt: skip
         batches = {"across": MotionBatch.from_clips(sample_clips(rng, count, options))}
@@ -93,25 +98,25 @@ class TokenTask:
         return total
 
     def _source_loss(self, model: nn.Module, batch: MotionBatch, source: str, single: bool) -> torch.Tensor:
-        points, *more = model(batch, source)
+        points, rotations, layout = model(batch, source)
         adapter = _adapter(model, source)
         places, _ = adapter.project(points, batch.azimuth, batch.elevation)
-        loss = _PLACES * F.mse_loss(batch.to_units(places), batch.to_units(batch.landmarks))
+        loss = _PLACES * mean_distance(batch.to_units(places), batch.to_units(batch.landmarks))
+        metres = VISIBLE_HEIGHT / 4  # of the unit of places
         if self.config.cross_view and not single:  # what all cameras together say
-            metres = VISIBLE_HEIGHT / 4  # of the unit of places
-            loss = loss + _PLACES * F.mse_loss(points / metres, batch.body_landmarks / metres)
-        if more:
-            rotations, layout = more
-            progress = self._progress
-            if self.config.geometry:
-                target = rotation_columns(batch.local[:, 1:])
-                loss = loss + _between(_ROTATIONS, progress) * F.mse_loss(rotations, target)
-            azimuth = batch.driving_azimuth
-            seen = batch.to_units(batch.driving_landmarks).flatten(1)
-            angles = torch.stack([azimuth.sin(), azimuth.cos()], dim=1)
-            layout_loss = F.mse_loss(layout[:, :-2], seen) + 0.3 * F.mse_loss(layout[:, -2:], angles)
-            loss = loss + _between(_LAYOUT, progress) * layout_loss
-        return loss
+            loss = loss + _PLACES * mean_distance(points / metres, batch.body_landmarks / metres)
+        if rotations is None or layout is None:
+            return loss
+        if self.config.geometry:
+            weight = _between(_ROTATIONS, self._progress)
+            loss = loss + weight * F.mse_loss(rotations, rotation_columns(batch.local[:, 1:]))
+        if not self.config.layout:
+            return loss
+        _, depths = adapter.project(batch.body_landmarks, batch.driving_azimuth, torch.zeros_like(batch.elevation))
+        seen = batch.to_units(batch.driving_landmarks)
+        return loss + _between(_LAYOUT, self._progress) * layout_loss(
+            layout, seen, batch.driving_azimuth, FRAME_SIZE, depths / metres
+        )
 
     def learning_rate_factor(self, step: int, progress: float) -> float:
         """See `TrainingTask`."""
@@ -129,7 +134,19 @@ class TokenTask:
         return figures
 
 
-def limb_error(model: TokenModel, source: str, difference: float, count: int, **options: Any) -> np.ndarray:
+def config_motions(config: MotionConfig) -> MotionLibrary | None:
+    """Return the motions of a run's folder of BVH files, if it has one. Raises UsageError and ShotError."""
+    return load_motions(Path(config.motions), config.motions_fraction) if config.motions else None
+
+
+def limb_error(
+    model: TokenModel,
+    source: str,
+    difference: float,
+    count: int,
+    landmarks: tuple[int, ...] = LIMBS,
+    **options: Any,
+) -> np.ndarray:
     """Return the mean error of elbows, wrists, knees and ankles in each clip, [N] pixels.
 
     Args:
@@ -137,6 +154,7 @@ def limb_error(model: TokenModel, source: str, difference: float, count: int, **
         source: which of them.
         difference: angle between driving and target camera, degrees.
         count: number N of unseen clips.
+        landmarks: other landmarks to measure.
         options: further `ClipOptions`.
     """
     rng = np.random.default_rng([9000, int(difference)])
@@ -145,7 +163,7 @@ def limb_error(model: TokenModel, source: str, difference: float, count: int, **
     with torch.no_grad():
         points, *_ = model(batch, source)
         places, _ = _adapter(model, source).project(points, batch.azimuth, batch.elevation)
-    errors = (places - batch.landmarks).norm(dim=-1)[:, list(LIMBS)]
+    errors = (places - batch.landmarks).norm(dim=-1)[:, list(landmarks)]
     return errors.view(count, -1).mean(1).cpu().numpy()
 
 
@@ -161,6 +179,7 @@ def build_token_model(config: MotionConfig, sources: tuple[str, ...] = ("tokens"
     encoder = MotionEncoder(
         frame_width=width, frame_height=height, hand_size=24 if config.hands_fraction else 0,
         dim=config.token_dim, body_tokens=config.body_tokens, layers=config.encoder_layers,
+        channels=config.encoder_channels,
     )  # fmt: skip
     modules, adapters = {}, {}
     for source in sources:

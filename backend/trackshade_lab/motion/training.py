@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from trackshade.core.errors import UsageError
+from trackshade.models.motion_encoder import NUM_HANDS
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.puppet_guided import PuppetGuidedTransformer3DModel
 
@@ -30,10 +31,11 @@ from .motions import NUM_FRAMES
 from .stated import BASELINES
 from .token_task import TokenModel, TokenTask, build_token_model
 
-# Matrices between hidden features, which Muon trains; AdamW trains embeddings, outputs, convolutions and vectors.
+# Matrices between hidden features, which Muon trains; AdamW trains embeddings, outputs, first layers and vectors.
 _MUON_PARAMETERS = re.compile(
     r"(to_qkv|expand|contract|lift\.2|attn1\.to_(q|k|v|out\.0)|ff\.net\.(0\.proj|2)"
-    r"|blocks\.\d+\.to_(q|out)|^view_\w+\.2)\.weight$"
+    r"|blocks\.\d+\.to_(q|out)|^view_\w+\.2"
+    r"|finder\.(down_\w+|up|reduce|blocks_\w+\.(\d+\.)?(conv|mix)))\.weight$"
 )
 # Shares of the generator's steps in which each source says the motion, if there are baselines.
 GENERATOR_SHARES = {"tokens": 0.7, "rotations": 0.12, "joints": 0.06, "joints_single": 0.06, "none": 0.06}
@@ -125,6 +127,8 @@ def _train_generator(
         minutes=None if config.generator_steps else config.generator_minutes,
         steps=config.generator_steps,
         batch_size=config.generator_batch_size,
+        muon_learning_rate=config.muon_learning_rate * config.generator_learning_rate,
+        adamw_learning_rate=config.adamw_learning_rate * config.generator_learning_rate,
     )
     run = TrainingRun(
         stage=GENERATOR,
@@ -133,7 +137,7 @@ def _train_generator(
         accelerator=accelerator,
         modules=modules,
         model=GeneratorModel(transformer, model, vae, bf16=config.bf16),
-        optimizers=make_optimizers(modules, config),
+        optimizers=make_optimizers(modules, stage),
         log=log,
     )
     run.resume(config.ema_decay)
@@ -163,6 +167,9 @@ def build_transformer(config: MotionConfig) -> PuppetGuidedTransformer3DModel:
     width, height = FRAME_SIZE
     return PuppetGuidedTransformer3DModel(
         latent_scale=PATCH_SIZE,
+        motion_channels=config.body_tokens + (NUM_HANDS if config.hands_fraction else 0)
+        if config.motion_channels
+        else 0,
         motion_dim=config.token_dim,
         num_attention_heads=config.num_attention_heads,
         attention_head_dim=config.attention_head_dim,

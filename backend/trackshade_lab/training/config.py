@@ -329,23 +329,38 @@ class MotionConfig(RunConfig):
     cross_view: bool = _data("Whether clips are ever driven from another view (false: an ablation).", True)
     single_view_steps: int = _data("First steps without clips that are driven from another view.", 600)
     hands_fraction: float = _data("Fraction of clips with crops of hands. 0: an encoder without hands.", 0.8)
+    stylized_fraction: float = _data(
+        "Fraction of driving figures with the proportions of children, toys or robots.", 0.15
+    )
+    skeletons: bool = _data("Driving frames are pictures of exact 2D skeletons (an ablation).", False)
+    motions: str | None = _data("Folder of BVH files from which a part of the motions is taken.", None)
+    motions_fraction: float = _data("Fraction of motions from BVH files, if there are any.", 0.5)
     geometry: bool = _optimization("Supervise joint rotations (false: an ablation).", True)
+    layout: bool = _optimization("Supervise where landmarks are in the driving frames (false: an ablation).", True)
 
     token_dim: int = _model("Width of motion tokens.", 128)
     body_tokens: int = _model("Motion tokens about the body, in each frame.", 5)
     encoder_layers: int = _model("Transformer blocks of the body's encoder.", 2)
+    encoder_channels: int = _model("Channels of the heat maps from which the body's encoder reads.", 64)
+    motion_channels: bool = _model(
+        "The generator gets motion tokens along the channels of its own tokens, not by cross-attention (an ablation).",
+        False,
+    )
     num_attention_heads: int = _model("Attention heads of the generator.", 3)
     attention_head_dim: int = _model("Channels of an attention head.", 64)
     num_layers: int = _model("Transformer blocks of the generator.", 4)
     latent_channels: int = _model("Channels of the latents.", 32)
     generator_batch_size: int = _optimization("Clips per optimizer step of the generator.", 6)
+    generator_learning_rate: float = _optimization(
+        "Peak learning rates of the generator, as a factor of those of the tokens.", 0.5
+    )
     terminal_fraction: float = _data("Fraction of clips that the generator is trained on from noise alone.", 0.7)
 
     batch_size: int = _with_default("batch_size", 64)
     warmup_steps: int = _with_default("warmup_steps", 50)
     ema_decay: float = _with_default("ema_decay", 0.998)
-    muon_learning_rate: float = _optimization("Peak learning rate of Muon, for the matrices of the blocks.", 0.002)
-    adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.001)
+    muon_learning_rate: float = _optimization("Peak learning rate of Muon, for the matrices of the blocks.", 0.004)
+    adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.002)
 
 
 def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -> None:

@@ -21,6 +21,7 @@ Measure what motion tokens say about a motion from any camera, and the pictures 
   trackshade evaluate motion --out REPORT                     the embedded mini-motion
   trackshade evaluate motion --out REPORT --run RUN           with the baselines of a run of 'trackshade train motion'
   trackshade evaluate motion --out REPORT --folder RUN/export --without-pictures
+  trackshade evaluate motion --out REPORT --ablations 2       ablations of the tokens, 2 minutes of training each
 
 A detector of joints is trained first, for some minutes, and kept in the folder of the report."""
 
@@ -38,8 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
         "[default: 32]")  # fmt: skip
     add("--without-pictures", action="store_true", help="Measure only what tokens say.")
     add("--steps", type=int, default=2, metavar="N", help="Denoising steps. [default: 2]")
-    add("--detector-steps", type=int, default=4000, metavar="N", help="Training steps of the detector of joints. "
-        "[default: 4000]")  # fmt: skip
+    add("--detector-steps", type=int, default=3000, metavar="N", help="Training steps of the detector of joints. "
+        "[default: 3000]")  # fmt: skip
+    add("--ablations", type=float, metavar="MINUTES", help="Instead of a model, measure ablations of the tokens: each "
+        "variant is trained for so many minutes, in the folder of the report.")  # fmt: skip
     return parser
 
 
@@ -56,6 +59,16 @@ def _run(arguments: Sequence[str]) -> None:
             raise UsageError("bad-setting", f"--{flag} is {getattr(values, name)}.", "Give 1 or more.")
     silence_library_logging()
     from ..store import to_json, write_bytes, write_json
+
+    if values.ablations is not None:
+        from .ablations import format_ablations, measure_ablations
+
+        rows = measure_ablations(values.out / "ablations", values.ablations, values.clips, print_message)
+        text = format_ablations(rows, values.ablations) + "\n"
+        write_json(values.out / "ablations.json", rows)
+        write_bytes(values.out / "ablations.md", text.encode())
+        print(json.dumps(to_json(rows)) if values.json else text, flush=True)
+        return
     from .detector import detector_error, prepare_detector
     from .pictures import measure_pictures
     from .report import format_report, write_sheet

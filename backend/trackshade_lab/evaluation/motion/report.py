@@ -22,7 +22,7 @@ from .said import DIFFERENCES
 _SHEET_CLIPS, _SHEET_SCALE = 6, 3
 _LIMBS = {"limbs": Column("elbows, wrists, knees, ankles, px", 2), "tips": Column("fingertips, px", 2)}
 _NULLS = {"joints": Column("joints, px", 2), "increase": Column("increase %", 0, percent=True)}
-_DEGREES, _SHARE = Column("degrees", 1), Column("share", 2)
+_TENTHS, _SHARE = Column("degrees or cm", 1), Column("share", 2)
 
 
 def format_report(summary: Mapping[str, Any]) -> str:
@@ -42,15 +42,17 @@ def format_report(summary: Mapping[str, Any]) -> str:
             lines.append(f"| {title} | {' | '.join(f'{values[difference]:.2f}' for difference in DIFFERENCES)} |")
         parts.append("\n".join(lines))
     retrieval = [f"{name} {format_estimate(value, _SHARE)}" for name, value in summary["retrieval"].items()]
-    angles = {name: format_estimate(value, _DEGREES) for name, value in reading.items()}
+    angles = {name: format_estimate(value, _TENTHS) for name, value in reading.items()}
     parts += [
         "## Tokens at 90°, on kinds of data that training did not have",
         format_table(said["held_out"], _LIMBS, ""),
         "## What tokens hold",
         f"The same motion by another figure at 90°, found first among 64 (chance 0.02), by: {'; '.join(retrieval)}.",
         f"Azimuth of the driving camera, read off tokens by ridge regression: error {angles['azimuth']}° (chance 90°). "
-        f"Joint rotations of the geometric head: error {angles['rotations']}°; of the mean pose "
-        f"{angles['mean pose']}°.",
+        f"Joint rotations of the geometric head: error {angles['rotations']}°, fitted to the landmarks "
+        f"{angles['fitted']}°; of the mean pose {angles['mean pose']}°. Elbows, wrists, knees and ankles of a body of "
+        f"average build, by these rotations: {angles['rotations, limbs']}, {angles['fitted, limbs']} and "
+        f"{angles['mean pose, limbs']} cm off.",
     ]
     if "pictures" in summary:
         parts += _format_pictures(summary["pictures"], summary["detector"])
