@@ -17,6 +17,7 @@ from trackshade.ipc.connection_files import ConnectionInfo
 from trackshade.ipc.endpoints import create_keys
 from trackshade_addon.backend.backend_manager import check_address
 from trackshade_addon.backend.environment import BackendPrefs
+from trackshade_addon.ui import backend_panel
 
 
 def entered(lines: list[str]) -> dict[str, str]:
@@ -63,3 +64,13 @@ def test_several_clients_have_keys_of_their_own(tmp_path: Path) -> None:
     create_keys(tmp_path, ("anna", "bert"))
     info = ConnectionInfo("tcp://10.0.0.5:5570", "secret", 1, __version__, 1, True)
     assert "for-NAME" in entered(entries_for_blender(info, tmp_path, None))["Client Key"]
+
+
+def test_a_backend_elsewhere_is_connected_to_and_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def labels() -> list[str]:
+        return [label for kind in ("stopped", "ready") for _, label, _ in backend_panel.buttons(kind)]
+
+    assert {"Start", "Stop"} <= {*labels()}
+    monkeypatch.setattr(backend_panel, "current_prefs", lambda: BackendPrefs(address="tcp://10.0.0.5:5570"))
+    assert {"Connect", "Disconnect"} <= {*labels()}
+    assert not {"Start", "Stop"} & {*labels()}

@@ -10,6 +10,7 @@ from trackshade.core.text import format_size
 from .. import backend, relocation
 from ..backend import diagnostics
 from ..backend.backend_manager import BackendState
+from ..backend.prefs import current_prefs
 from ..messages import texts
 from ..messages.texts import tr
 from ..properties.preferences import get_preferences
@@ -140,6 +141,8 @@ def draw_backend(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
     _draw_relocation(layout, context)
     state = backend.manager.state()
     title, icon = _TITLES[state.kind]
+    if state.kind == "stopped" and current_prefs().address:
+        title = "Connects when needed"
     column = layout.column()
     if state.kind in ("setting-up", "starting"):
         cancel = "trackshade.cancel_set_up" if state.kind == "setting-up" else ""
@@ -210,11 +213,12 @@ def buttons(kind: str) -> list[tuple[str, str, str]]:
     """Return operators, labels and icons for a state of the backend, the most useful first."""
     set_up, start = "trackshade.set_up", "trackshade.start_backend"
     failed = backend.manager.set_up_failed()
+    begin, end = ("Connect", "Disconnect") if current_prefs().address else ("Start", "Stop")
     found = {
         "missing": [(set_up, "Set Up", "IMPORT")],
         "failed": [(set_up if failed else start, "Try Again", "FILE_REFRESH")],
-        "stopped": [(start, "Start", "PLAY")],
-        "ready": [("trackshade.free_memory", "Free VRAM", "MEMORY"), ("trackshade.stop_backend", "Stop", "PAUSE")],
+        "stopped": [(start, begin, "PLAY")],
+        "ready": [("trackshade.free_memory", "Free VRAM", "MEMORY"), ("trackshade.stop_backend", end, "PAUSE")],
     }.get(kind, [])
     again = kind in ("stopped", "ready") or (kind == "failed" and not failed)
     return [*found, (set_up, "Set Up Again", "IMPORT")] if again and backend.manager.is_managed() else found
