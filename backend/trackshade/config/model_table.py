@@ -52,6 +52,7 @@ def _wan_vace(**values: Any) -> ModelSpec:
 def _wan_animate(**values: Any) -> ModelSpec:
     defaults: dict[str, Any] = {
         **_WAN,
+        "use": "Any use, by a copy of its model page; read the license in its folder.",
         "family": "trackshade.pipelines.families.wan_animate:WanAnimate",
         "allowed_frame_counts": tuple(range(5, 1602, 4)),
         "sizes": ((640, 800), (800, 640), *_WAN_480, *_WAN_720),

@@ -120,8 +120,8 @@ def sample_figures(rng: np.random.Generator, count: int, split: Split = "trainin
     head = rng.uniform(0.9, 1.15, count)
     if stylized:
         is_stylized = rng.random(count) < stylized
-        lowest, highest = np.array(_STYLIZED).T[:, :, None]
-        drawn = rng.uniform(lowest, highest, (len(_STYLIZED), count))
+        limits = np.array(_STYLIZED)
+        drawn = rng.uniform(limits[:, :1], limits[:, 1:], (len(_STYLIZED), count))
         legs, arms, torso, width, thick, head = np.where(is_stylized, drawn, [legs, arms, torso, width, thick, head])
         size = np.where(is_stylized, size * 1.72 / (0.92 * legs + 0.51 * torso + 0.29 * head), size)  # crops fit
     scale = np.ones((count, NUM_JOINTS, 3))
