@@ -394,6 +394,10 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
 
 def _request(values: Mapping[str, Any]) -> ShotRequest:
     first = values.get("first_frame", "none")
+    follows = ""
+    if "control_clip" in values:
+        named = {name: values[name] for name in ("model", "control_clip", "footage")}
+        follows = ShadeSettings(**named).follows
     camera, *more = parsing.parse_cameras(values.get("cameras")) or [values["camera"]]
     keys = [
         (None if name == camera else name, frame, picture)
@@ -407,11 +411,10 @@ def _request(values: Mapping[str, Any]) -> ShotRequest:
         view_layer=values["view_layer"],
         first_frame="none" if first == options.GENERATE else first,
         keys=tuple((frame, picture) for name, frame, picture in keys if name is None),
-        input_render=values.get("input_render", False),
+        input_render=values.get("input_render", False) or follows == "render",
         light=values.get("light", "none"),
         references=tuple(values.get("reference") or ()),
-        has_layout="control_clip" in values
-        and ShadeSettings(model=values["model"], control_clip=values["control_clip"]).follows_layout,
+        has_layout=follows == "layout",
         strict=values["strict"],
         keep_played=False,  # the file was only just opened: nothing was played
         glass=values["glass"],

@@ -2,7 +2,7 @@
 # The classes of diffusers are typed too loosely for these rules.
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportArgumentType=false
 # pyright: reportCallIssue=false
-"""Speed and memory of Diffusion as Shader's transformer: attention backends, compiled blocks, the first-block cache.
+"""Speed and memory of Diffusion as Shader's transformer: attention backends, compiled blocks, caches of steps.
 
     python tests/benchmarks/evaluate_speed.py                  a small transformer, on a GPU if there is one
     python tests/benchmarks/evaluate_speed.py --full --compile the published size (8.2 billion parameters), on a GPU
@@ -26,11 +26,13 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 from trackshade.models.block_cache import BlockCache
 from trackshade.models.das import TrackingTransformer3DModel
+from trackshade.pipelines.families.caches import StepCache, set_hooks
 
 FULL = {"num_layers": 42, "num_attention_heads": 48, "num_tracking_blocks": 18, "text_embed_dim": 4096}
 SMALL = {"num_layers": 6, "num_attention_heads": 2, "num_tracking_blocks": 3, "text_embed_dim": 32}
 BACKENDS = ("native", "flash", "_flash_3", "sage", "xformers")
 THRESHOLDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+SERIES = ((1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (5, 1))  # interval and order of TaylorSeer
 
 
 def build(is_full: bool, device: torch.device, dtype: torch.dtype) -> TrackingTransformer3DModel:
@@ -77,14 +79,15 @@ def denoise(model: TrackingTransformer3DModel, is_full: bool, steps: int) -> tup
     previous, old, seconds = None, None, []
     for t in scheduler.timesteps:
         began = now(device)
-        velocity = model(
-            hidden_states=torch.cat([latents, image], dim=2),
-            encoder_hidden_states=text,
-            timestep=t.expand(1),
-            tracking_maps=tracks,
-            image_rotary_emb=rotary,
-            return_dict=False,
-        )[0].float()
+        with model.cache_context("step"):
+            velocity = model(
+                hidden_states=torch.cat([latents, image], dim=2),
+                encoder_hidden_states=text,
+                timestep=t.expand(1),
+                tracking_maps=tracks,
+                image_rotary_emb=rotary,
+                return_dict=False,
+            )[0].float()
         seconds.append(now(device) - began)
         latents, old = scheduler.step(
             velocity, old, t, previous, latents, generator=torch.Generator().manual_seed(1), return_dict=False
@@ -115,19 +118,28 @@ def main() -> None:
     print(f"{parameters / 1e9:.3f} billion parameters, {options.steps} steps, {device}, torch {torch.__version__}\n")
     print("| | s a step | peak memory, GB | blocks skipped | relative error |\n|---|---|---|---|---|")
     reference: list[torch.Tensor] = []
+    runs = [0]  # steps in which the last block was run
+    run_norm = model.transformer_blocks[-1].norm2.forward
+
+    def counted_norm(*arguments: Any, **named: Any) -> Any:
+        runs[0] += 1
+        return run_norm(*arguments, **named)
+
+    model.transformer_blocks[-1].norm2.forward = counted_norm
 
     def row(name: str, prepare: Callable[[], Any] = lambda: None) -> None:
         try:
             prepare()
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
+            runs[0] = 0
             latents, seconds = denoise(model, options.full, options.steps)
         except (ImportError, RuntimeError, ValueError) as error:
             print(f"| {name} | left out: {str(error).splitlines()[0][:80]} | | | |")
             return
         reference.append(latents)
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}" if device.type == "cuda" else ""
-        skipped = f"{model.block_cache.skipped} of {options.steps}" if model.block_cache else ""
+        skipped = f"{options.steps - runs[0]} of {options.steps}" if runs[0] < options.steps else ""
         error = float((latents - reference[0]).abs().mean() / reference[0].abs().mean())
         print(f"| {name} | {seconds:.4f} | {memory} | {skipped} | {error:.2g} |", flush=True)
 
@@ -138,6 +150,11 @@ def main() -> None:
         model.block_cache = BlockCache(threshold)
         row(f"cache: threshold {threshold:g}")
     model.block_cache = None
+    for interval, order in SERIES:
+        set_hooks(model, StepCache("taylorseer", interval=interval, order=order))
+        row(f"TaylorSeer: every {interval} steps, order {order}")
+    set_hooks(model, StepCache())
+    model.transformer_blocks[-1].norm2.forward = run_norm
     if options.compile:
         row("compiled blocks", lambda: model.compile_repeated_blocks(fullgraph=True))
 

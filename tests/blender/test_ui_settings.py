@@ -78,6 +78,16 @@ def test_what_a_video_model_follows_and_uses_is_asked_for(scene: bpy.types.Scene
     text = texts.model_text(registry.spec("wan-vace-1.3b"))
     assert "Follows: depth, gray clay renders." in text
     assert "Any use, also commercial." in text
+    own.model, own.footage, own.control_clip = "wan-animate-2-14b", "/tmp/dance.mp4", "render"
+    assert own.shot_request("Layer").needs_renders
+    assert own.shade_settings().footage == ""
+    own.control_clip = "footage"
+    settings = own.shade_settings()
+    assert (settings.footage, settings.follows) == ("/tmp/dance.mp4", "footage")
+    assert not own.shot_request("Layer").needs_renders
+    own.footage = ""
+    own.apply_job(request, settings)
+    assert (own.control_clip, own.footage) == ("footage", "/tmp/dance.mp4")
 
 
 def test_strengths_keep_their_order(scene: bpy.types.Scene) -> None:

@@ -17,7 +17,8 @@ import pytest
 from tests.helpers.tiny_checkpoint import write_checkpoint
 from tests.helpers.tiny_image_models import write_image_model
 from trackshade.config.image_models import image_model, is_image_model_present
-from trackshade.config.registry import ModelSpec, model_folder, spec
+from trackshade.config.model_spec import ModelSpec
+from trackshade.config.registry import model_folder, spec
 from trackshade.core.errors import CancelledError, ModelError
 from trackshade.models import download as fetching
 from trackshade.models.download import Listing, downloads_of, fetch, license_text, list_files, verify

@@ -16,7 +16,8 @@ from trackshade.config import registry
 from trackshade.core.errors import ModelError
 from trackshade.models.block_cache import BlockCache
 from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
-from trackshade.pipelines.families.calls import set_block_cache
+from trackshade.pipelines.families.caches import StepCache
+from trackshade.pipelines.families.diffusion_shader import DiffusionShader
 from trackshade.pipelines.families.loading import load_model
 from trackshade.pipelines.families.wan import text_arguments
 
@@ -113,6 +114,34 @@ def test_compiled_blocks_are_those_of_both_streams(pipeline: DiffusionShaderPipe
     np.testing.assert_allclose(compiled, plain, atol=1e-4)
 
 
+def test_taylorseer_continues_steps_with_the_tracking_branch_inside(pipeline: DiffusionShaderPipeline) -> None:
+    family = DiffusionShader(registry.spec("das-cogvideox-5b"), pipeline)
+    tracking = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+
+    def made(cache: StepCache, **options: Any) -> np.ndarray:
+        family.set_cache(cache)
+        generator = torch.Generator().manual_seed(0)
+        output: Any = pipeline(
+            "a box", tracking[0], tracking, num_inference_steps=STEPS, generator=generator, **options
+        )
+        return output.frames[0]
+
+    plain = made(StepCache())
+    assert np.array_equal(made(StepCache("taylorseer", interval=1)), plain)
+    assert np.array_equal(made(StepCache("taylorseer", interval=4, warm_up=STEPS)), plain)
+    errors = []
+    for interval, order in ((2, 1), (5, 1), (5, 0)):
+        frames = made(StepCache("taylorseer", interval=interval, order=order))
+        errors.append(float(np.abs(frames - plain).mean()))
+        assert np.array_equal(made(StepCache("taylorseer", interval=interval, order=order)), frames)
+    assert 0 < errors[0] < errors[1] < 0.2
+    assert errors[2] != errors[1]
+    half = made(StepCache(), control_end=0.5)
+    continued = made(StepCache("taylorseer", interval=2, warm_up=1), control_end=0.5)
+    assert np.abs(continued - half).mean() < np.abs(continued - plain).mean()  # the tracks end where they should
+    assert np.array_equal(made(StepCache()), plain)
+
+
 def test_wans_blocks_are_skipped_by_diffusers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path))
     write_family(tmp_path / "wan-move-14b", "wan-move")
@@ -123,24 +152,30 @@ def test_wans_blocks_are_skipped_by_diffusers(tmp_path: Path, monkeypatch: pytes
     cells = torch.tensor([[[1, 1], [2, 3], [3, 5]]])
     text = text_arguments(model.pipeline, "a red box", "", 5.0, 8)
 
-    def latents(threshold: float) -> torch.Tensor:
-        set_block_cache(model.pipeline.transformer, threshold)
+    def latents(*cache: Any) -> torch.Tensor:
+        model.set_cache(StepCache(*cache))
         generator = torch.Generator().manual_seed(0)
         options = {"num_frames": 9, "num_inference_steps": 6, "generator": generator, "output_type": "latent"}
         return model.pipeline(image, cells, **options, **text)[0]
 
-    plain = latents(0.0)
-    assert torch.equal(latents(1e-9), plain)
-    skipping = latents(0.9)
-    assert not torch.equal(skipping, plain)
-    assert torch.equal(latents(0.9), skipping)  # nothing is left over from the video before
-    assert torch.equal(latents(0.0), plain)
+    plain = latents()
+    assert torch.equal(latents("first-block", 1e-9), plain)
+    assert torch.equal(latents("taylorseer", 0.0, 1), plain)
+    for cache in (("first-block", 0.9), ("taylorseer", 0.0, 3, 0)):
+        skipping = latents(*cache)
+        assert not torch.equal(skipping, plain)
+        assert torch.equal(latents(*cache), skipping)  # nothing is left over from the video before
+    assert torch.equal(latents(), plain)
 
 
-def test_models_whose_control_is_added_between_blocks_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_between_the_blocks_rules_the_first_block_cache_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TRACKSHADE_MODELS", str(tmp_path))
     write_family(tmp_path / "wan-vace-1.3b", "wan-vace")
     model = load_model(registry.spec("wan-vace-1.3b"), "cpu")
-    model.set_cache(0.0)
+    model.set_cache(StepCache())
     with pytest.raises(ModelError, match="cannot skip"):
-        model.set_cache(0.1)
+        model.set_cache(StepCache("first-block", 0.1))
+    model.set_cache(StepCache("taylorseer", interval=2))  # which runs nothing between the blocks either
+    assert model.pipeline.transformer.is_cache_enabled

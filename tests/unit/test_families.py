@@ -4,24 +4,27 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.result_shots import at
 from tests.helpers.result_shots import shot as moving_shot
 from tests.helpers.tiny_families import PROMPT, write_family
 from trackshade.config import registry
 from trackshade.config.memory_presets import GIB, choose_preset, next_preset
-from trackshade.config.registry import CONTROL_CLIPS, INPUTS, ModelSpec
+from trackshade.config.model_spec import CONTROL_CLIPS, INPUTS, ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
 from trackshade.core.errors import CancelledError, ShotError, UsageError
+from trackshade.results.video import write_video
 from trackshade.server.job import JobRun
 from trackshade.server.job_inputs import JobInputs
 from trackshade.server.model_parts import CameraParts, make_camera_doer
@@ -33,6 +36,7 @@ from trackshade.shot.fitting import plan_fit
 CASES = {  # family: its model, image size and number of frames of the tests
     "wan-vace": ("wan-vace-1.3b", (48, 32), 9),
     "wan-move": ("wan-move-14b", (48, 32), 9),
+    "wan-animate": ("wan-animate-2-14b", (48, 32), 9),
     "cogvideox-fun": ("cogvideox-fun-5b-control", (48, 32), 9),
     "ltx": ("ltx-2.5-layout", (96, 64), 25),
 }
@@ -40,13 +44,10 @@ FAMILIES = pytest.mark.parametrize("family", CASES)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("models")
-    for family, (name, _, _) in CASES.items():
-        write_family(folder / name, family)
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRACKSHADE_MODELS", str(folder))
-        yield folder
+        patch.setenv("TRACKSHADE_MODELS", str(tmp_path_factory.mktemp("models")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,9 @@ def models() -> Models:
 
 
 def tiny(family: str) -> ModelSpec:
-    """The registry's entry with sizes and frames of the tests; LTX makes them in passes of 17 frames that hold 9."""
+    """The registry's entry with sizes and frames of the tests; LTX and Wan-Animate make them in two passes."""
     name, size, count = CASES[family]
-    passes = {"pass_frames": 17, "held_frames": 9} if family == "ltx" else {}
+    passes = {"ltx": {"pass_frames": 17, "held_frames": 9}, "wan-animate": {"pass_frames": 5}}.get(family, {})
     return dataclasses.replace(
         registry.spec(name), allowed_frame_counts=(count,), sizes=(size,), text_length=8, keeps_rate=False, **passes
     )
@@ -70,10 +71,13 @@ class Recorder:
     def __init__(self, cancel_at: int = 0) -> None:
         self.messages: list[str] = []
         self.steps: list[int] = []
+        self.previews: list[bytes] = []
         self._cancel_at = cancel_at
 
     def report(self, state: str, message: str = "", preview: bytes | None = None, **details: Any) -> None:
         self.messages.append(message)
+        if preview is not None:
+            self.previews.append(preview)
         if "step" in details:
             self.steps.append(details["step"])
             if self._cancel_at and details["step"] >= self._cancel_at:
@@ -123,6 +127,8 @@ def a_job(
 ) -> JobRun:
     """A job up to where its model's frames are made."""
     spec, shot = tiny(family), shot or squares(family)
+    if not registry.is_present(spec):
+        write_family(registry.model_folder(spec), family)
     steps = None if spec.has_fixed_steps else 2
     wanted = ShadeSettings(**{"model": spec.name, "steps": steps, "prompt": PROMPT, "points": 60, **settings})
     fit = plan_fit(shot, spec)
@@ -150,6 +156,11 @@ def test_steps_are_reported_and_a_job_is_cancelled_between_them(family: str, mak
     make(family, reporter=recorder, preview_every=1)
     total = recorder.steps[-1]
     assert recorder.steps == list(range(total + 1))
+    assert len(recorder.previews) == total - 1  # the last step is followed by the frames themselves
+    for preview in recorder.previews:
+        image = np.array(Image.open(io.BytesIO(preview)))
+        assert image.shape == (CASES[family][1][1], CASES[family][1][0], 3)
+        assert image.std() > 1
     with pytest.raises(CancelledError):
         make(family, reporter=Recorder(cancel_at=total - 1))
 
@@ -162,8 +173,10 @@ def test_what_was_made_is_kept_for_another_attempt(family: str, make: Make, tmp_
     assert recorder.steps == []
 
 
-@pytest.mark.parametrize("memory", ["24", "12", "8"])
-@FAMILIES
+@pytest.mark.parametrize(
+    ("family", "memory"),
+    [case for case in itertools.product(CASES, ("24", "12", "8")) if case[0] != "wan-animate" or case[1] == "8"],
+)  # all of these are "8" for Wan-Animate
 def test_memory_presets_make_the_same_or_nearly_the_same_frames(family: str, memory: str, make: Make) -> None:
     whole = make(family).astype(int)
     less = make(family, memory=memory).astype(int)
@@ -171,20 +184,23 @@ def test_memory_presets_make_the_same_or_nearly_the_same_frames(family: str, mem
     assert less.std() > 1
 
 
-def test_a_model_begins_another_attempt_with_the_pass_that_was_not_made(make: Make, tmp_path: Path) -> None:
-    whole = make("ltx", folder=tmp_path / "whole")
-    with pytest.raises(CancelledError):
-        make("ltx", folder=tmp_path / "job", reporter=Recorder(cancel_at=12))  # in the second of two passes
+@pytest.mark.parametrize(("family", "steps"), [("ltx", 8), ("wan-animate", 2)])
+def test_a_model_begins_another_attempt_with_the_pass_that_was_not_made(
+    family: str, steps: int, make: Make, tmp_path: Path
+) -> None:
+    whole = make(family, folder=tmp_path / "whole")
+    with pytest.raises(CancelledError):  # in the second of two passes
+        make(family, folder=tmp_path / "job", reporter=Recorder(cancel_at=2 * steps - 1))
     recorder = Recorder()
-    assert np.array_equal(make("ltx", folder=tmp_path / "job", reporter=recorder), whole)
-    assert recorder.steps == [0, *range(9, 17)]
+    assert np.array_equal(make(family, folder=tmp_path / "job", reporter=recorder), whole)
+    assert recorder.steps == [0, *range(steps + 1, 2 * steps + 1)]
     assert "Pass 2 of 2" in recorder.messages
 
 
 @FAMILIES
 def test_a_first_frame_is_asked_for_where_a_model_needs_one(family: str, make: Make) -> None:
     if "first-frame" in tiny(family).needs:
-        with pytest.raises(ShotError, match="first frame"):
+        with pytest.raises(ShotError, match="picture of the first frame"):
             make(family, first=None)
     else:
         assert len(make(family, first=None)) == CASES[family][2]
@@ -198,10 +214,40 @@ def test_a_clip_that_a_model_does_not_follow_and_other_steps_are_refused(make: M
     assert not np.array_equal(make("wan-vace", control_clip="layout"), make("wan-vace", control_clip="depth"))
 
 
-def test_references_change_what_vace_makes(make: Make) -> None:
+@pytest.mark.parametrize("family", ["wan-vace", "wan-animate"])
+def test_references_change_what_is_made(family: str, make: Make) -> None:
     reference = np.full((20, 30, 3), (200, 30, 30), np.uint8)
     inputs = JobInputs(None, None, None, {}, (reference,))
-    assert not np.array_equal(make("wan-vace"), make("wan-vace", inputs=inputs))
+    made = make(family, inputs=inputs)
+    assert not np.array_equal(make(family), made)
+    if "first-frame" in tiny(family).needs:  # which the reference stands for
+        assert np.array_equal(make(family, inputs=inputs, first=None), made)
+
+
+def test_a_character_follows_renders_and_footage(make: Make, tmp_path: Path) -> None:
+    _, (width, height), count = CASES["wan-animate"]
+    rng = np.random.default_rng(3)
+    renders = rng.integers(0, 256, (count, height, width, 3), np.uint8)
+    drawn = make("wan-animate")
+    with pytest.raises(ShotError, match="own render, and none"):
+        make("wan-animate", control_clip="render")
+    followed = make("wan-animate", control_clip="render", inputs=JobInputs(None, renders, None, {}))  # type: ignore[arg-type]
+    assert not np.array_equal(followed, drawn)
+    video = tmp_path / "dance.mp4"
+    write_video(video, np.repeat(renders, 4, axis=0), 24.0)
+    with pytest.raises(UsageError, match="cannot be carried"):
+        make("wan-animate", footage=str(video))
+    of_footage = make("wan-animate", footage=str(video), output_size="model")
+    assert not np.array_equal(of_footage, followed)
+    write_video(video, renders[:3], 24.0)
+    with pytest.raises(ShotError, match=r"lasts 0\.1"):
+        make("wan-animate", footage=str(video), output_size="model")
+    with pytest.raises(ShotError, match="on the backend's machine"):
+        make("wan-animate", footage="https://example.org/a.mp4", output_size="model")
+    with pytest.raises(ShotError, match="no driving footage"):
+        make("wan-animate", control_clip="footage", output_size="model")
+    with pytest.raises(UsageError, match="does not follow 'footage'"):
+        make("wan-vace", footage=str(video))
 
 
 def test_the_record_says_what_a_model_was_given(models: Models, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import CogVideoXDDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
 from safetensors.torch import load_file, save_file
 
@@ -21,10 +23,12 @@ from trackshade.cli.app import main
 from trackshade.config import checkpoints, registry
 from trackshade.control.tracks import Tracks, sample_tracks
 from trackshade.core.errors import ModelError
+from trackshade.pipelines.families.calls import denoised_estimate
 from trackshade.pipelines.families.family import ModelInputs
 from trackshade.pipelines.families.loading import load_model
 from trackshade.pipelines.families.ltx import pass_conditions, plan_passes
 from trackshade.pipelines.families.recognize import check_checkpoint
+from trackshade.pipelines.families.wan_animate import mirrored_frames, plan_segments
 from trackshade.pipelines.families.wan_move import copy_along_tracks, track_cells
 from trackshade.pipelines.families.wan_vace import control_arrays
 from trackshade.shot.fitting import resize_shot
@@ -131,6 +135,36 @@ def test_ltx_denoises_by_the_distilled_schedule_as_it_is(folder: Path) -> None:
     assert model.pipeline.get_active_adapters() == ["in-context"]
 
 
+def test_previews_show_what_the_output_of_a_model_means() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(1, 4, 3, 2, 2, generator=generator) for _ in range(2))
+    for scheduler in (
+        UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        FlowMatchEulerDiscreteScheduler(),
+        CogVideoXDDIMScheduler(prediction_type="v_prediction"),
+        CogVideoXDDIMScheduler(prediction_type="epsilon"),
+    ):
+        scheduler.set_timesteps(10)
+        t: Any = scheduler.timesteps[4]
+        if hasattr(scheduler, "alphas_cumprod") and "flow" not in scheduler.config.get("prediction_type", ""):
+            level: Any = scheduler.alphas_cumprod[int(t)]
+            sample = level.sqrt() * clean + (1 - level).sqrt() * noise
+            velocity = level.sqrt() * noise - (1 - level).sqrt() * clean
+            output = velocity if scheduler.config["prediction_type"] == "v_prediction" else noise
+        else:
+            sample, output = (1 - t / 1000) * clean + t / 1000 * noise, noise - clean
+        torch.testing.assert_close(denoised_estimate(scheduler, output, t, sample), clean, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("frames", "segments", "driving"), [(81, 1, 81), (82, 2, 161), (161, 2, 161), (162, 3, 241)])
+def test_a_driving_video_fills_whole_segments(frames: int, segments: int, driving: int) -> None:
+    assert plan_segments(frames, 81, 1) == segments
+    chosen = mirrored_frames(frames, driving)
+    assert np.array_equal(chosen[:frames], np.arange(frames))
+    assert np.abs(np.diff(chosen)).max() == 1
+    assert chosen.max() == frames - 1
+
+
 def test_the_prediction_without_the_prompt_sees_no_tracks(folder: Path) -> None:
     """Wan-Move guides away from what the model makes without prompt and tracks."""
     write_family(folder / "wan-move-14b", "wan-move")
@@ -157,6 +191,10 @@ def test_a_checkpoint_is_checked_and_recognized(folder: Path) -> None:
     two = write_family(folder / "two", "wan-vace", second=True)
     assert check_checkpoint(two)["like"] == "wan2.2-vace-fun-14b"
     assert check_checkpoint(two, "wan-vace-14b")["like"] == "wan-vace-14b"
+    character = write_family(folder / "character", "wan-animate")
+    assert check_checkpoint(character)["like"] == "wan-animate-2-14b"
+    (character / "modular_model_index.json").write_text('{"_class_name": "WanAnimate2DistilledModularPipeline"}')
+    assert check_checkpoint(character)["like"] == "wan-animate-2-14b-distilled"
     (two / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ModelError, match="no safetensors"):
         check_checkpoint(two)
@@ -214,10 +252,68 @@ def test_a_file_is_the_transformer_of_the_model_that_it_is_based_on(folder: Path
     expected: Any = load_model(registry.spec("wan-vace-1.3b"), "cpu")
     state = expected.pipeline.transformer.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.pipeline.transformer.state_dict().items())
-    file.rename(file.with_suffix(".gguf"))
-    gguf = dataclasses.replace(spec, folder=str(file.with_suffix(".gguf")))
-    with pytest.raises(ModelError, match="no package gguf"):
-        load_model(gguf, "cpu")
+    of_gguf = dataclasses.replace(spec, folder=str(file.rename(file.with_suffix(".gguf"))))
+    if importlib.util.find_spec("gguf") is None:
+        with pytest.raises(ModelError, match="no package gguf"):
+            load_model(of_gguf, "cpu")
+        return
+    write_gguf(file.with_suffix(".gguf"), state)
+    for memory in ("full", "8"):
+        read: Any = load_model(of_gguf, "cpu", memory=memory)
+        whole, quantized = predict(expected.pipeline.transformer), predict(read.pipeline.transformer)
+        assert 0 < (quantized - whole).abs().mean() < 0.02 * whole.abs().mean()
+
+
+def write_gguf(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write weights in 8 bits where their rows have whole groups, as they are elsewhere."""
+    import gguf
+
+    writer = gguf.GGUFWriter(str(path), "wan")
+    kind = gguf.GGMLQuantizationType.Q8_0
+    for key, value in state.items():
+        array = value.numpy()
+        if array.ndim == 2 and array.shape[1] % 32 == 0:
+            writer.add_tensor(key, gguf.quantize(array, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(key, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@torch.no_grad()
+def predict(transformer: Any) -> torch.Tensor:
+    """What a tiny VACE transformer makes of fixed noise."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(transformer.dtype)
+
+    return transformer(
+        hidden_states=noise(1, 16, 3, 4, 6),
+        timestep=torch.tensor([500]),
+        encoder_hidden_states=noise(1, 8, 16),
+        control_hidden_states=noise(1, 96, 3, 4, 6),
+        return_dict=False,
+    )[0].float()
+
+
+def test_weights_in_4_bits_say_what_they_need(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_family(folder / "wan-move-14b", "wan-move")
+    spec, find = registry.spec("wan-move-14b"), importlib.util.find_spec
+    answers: dict[str, Any] = {"bitsandbytes": None}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: answers[name] if name in answers else find(name, *more)
+    )
+    for found, message in ((None, "need the package bitsandbytes"), (object(), "need a graphics card")):
+        answers["bitsandbytes"] = found
+        with pytest.raises(ModelError, match=message):
+            load_model(spec, "cpu", quantize="nf4")
+    monkeypatch.undo()
+    monkeypatch.setenv("TRACKSHADE_MODELS", str(folder))
+    model: Any = load_model(spec, "cpu", compiles=True)
+    assert all(block._compiled_call_impl is not None for block in model.pipeline.transformer.blocks)
 
 
 def test_loras_change_the_weights_and_others_are_refused(folder: Path, tmp_path: Path) -> None:

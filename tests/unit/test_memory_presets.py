@@ -19,8 +19,8 @@ from tests.helpers.result_shots import shot as moving_shot
 from tests.helpers.tiny_checkpoint import FRAMES, HEIGHT, WIDTH, write_checkpoint
 from trackshade.config import registry
 from trackshade.config.memory_presets import GIB, MEMORY_CHOICES, PRESETS, choose_preset, memory_sentence, next_preset
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.options import SAMPLING_OPTIONS
-from trackshade.config.registry import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
 from trackshade.core.errors import ModelError, UsageError

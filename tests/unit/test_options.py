@@ -87,9 +87,23 @@ def test_what_a_video_model_follows_and_its_loras_are_settings() -> None:
     values = vars(parsing.build_parser("shade", "test").parse_args([*given, "--video-lora", "b.safetensors:0.5"]))
     found = parsing.shade_settings(values)
     assert (found.control_clip, found.cache, found.video_loras) == ("layout", 0.1, ("b.safetensors:0.5",))
-    assert found.follows_layout
+    assert found.follows == "layout"
     assert values["reference"] == ["a.png"]
     assert ShadeSettings.from_dict(found.to_dict()) == found
+
+
+def test_footage_caches_and_quantization_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dance.mp4").touch()
+    given = ["a.shot", "--model", "wan-animate-2-14b", "--footage", "dance.mp4", "--quantize", "nf4", "--compile"]
+    cache = ["--cache-method", "taylorseer", "--cache-interval", "4", "--cache-order", "2"]
+    found = parsing.shade_settings(vars(parsing.build_parser("shade", "test").parse_args([*given, *cache])))
+    assert found.footage == str(tmp_path / "dance.mp4")  # the backend may run in another folder
+    assert (found.follows, found.quantize, found.compile) == ("footage", "nf4", True)
+    assert (found.cache_method, found.cache_interval, found.cache_order) == ("taylorseer", 4, 2)
+    assert ShadeSettings.from_dict(found.to_dict()) == found
+    assert ShadeSettings(model="wan-animate-2-14b", control_clip="render").follows == "render"
+    assert ShadeSettings(model="wan-vace-1.3b", footage="a.mp4").follows == ""
 
 
 def test_defaults_are_the_settings_own() -> None:

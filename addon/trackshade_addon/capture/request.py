@@ -70,7 +70,7 @@ class ShotRequest:
             `keys`.
         keys: Further pictures that are carried to all frames: for each its scene frame, and the path of an image file
             or "image:" and the name of an image in Blender. That of the first frame replaces its render.
-        input_render: Also render every frame, to compare the result with.
+        input_render: Also render every frame, to compare the result with, or for the video model to follow.
         light: What tells how the light changes: "clay" renders, "render" for every frame as the scene's engine renders
             it, or "none"; see `trackshade.config.settings.ShadeSettings`.
         strict: Refuse a scene with missing files or blocked scripts instead of warning about them.
@@ -136,6 +136,11 @@ class ShotRequest:
         first = self.given_picture
         others = (*(source for _, source in self.keys), *(source for _, _, source in self.camera_keys))
         return (*(() if first is None else (first,)), *others, *self.references)
+
+    @property
+    def needs_renders(self) -> bool:
+        """Whether every frame is rendered by the scene's engine."""
+        return self.input_render or self.light == "render"
 
     @property
     def needs_clay(self) -> bool:

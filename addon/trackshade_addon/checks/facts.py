@@ -21,7 +21,7 @@ from typing import Any
 import bpy
 
 from trackshade.config import registry
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import TrackshadeError
 from trackshade.core.fitting import FrameMap, SizeFit, fit_frames

@@ -217,7 +217,7 @@ def join_tracks(tracks: TrackSet, request: ShotRequest) -> Generator[Progress, N
     elif tracks.order.picture:
         captured = with_picture(shot, str(tracks.folder / FIRST), shows="frame")
     captured = with_references(with_keys(captured, request), request)
-    if request.light == "render":
+    if request.needs_renders:
         renders = new_frames(shot, len(shot.frame_numbers))
         for t, frame in enumerate(shot.frame_numbers):
             yield Progress("rendering", "the input, from the export", t, len(renders))
@@ -361,7 +361,7 @@ def _render(
         [N, H, W, 3] uint8 of the first samples, or None if the request needs no render; and a sentence that says why
         this Blender has rendered them although another one was asked to, or "".
     """
-    needs_all = request.input_render or request.light == "render"
+    needs_all = request.needs_renders
     if not needs_all and request.first_frame != "render":
         return None, ""
     is_free = copy.is_saved  # it may have been changed, so only the copy can be rendered

@@ -15,7 +15,7 @@ import bpy
 
 from trackshade.client.progress import Progress
 from trackshade.config.memory_presets import MemoryPreset
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import TrackshadeError
 from trackshade.core.fitting import FrameMap, SizeFit
@@ -61,6 +61,7 @@ FIXES = {
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
     "no-first-frame": "Set First Frame to Render or Image File under Look, or choose an image model.",
     "control-not-taken": "Set Follow to Automatic under Model.",
+    "footage-not-carried": "Set Output to Model under Shot.",
     "light-failed": "Set Light to None under Shot.",
     "no-splats": "Shade the shot again with Splats above 0 under Shot.",
     "one-camera": "Add further cameras under Cameras.",
@@ -201,6 +202,8 @@ _INPUTS = {
     "layout": "gray clay renders",
     "depth": "depth",
     "tracks": "tracks of points",
+    "render": "render",
+    "footage": "footage",
     "first-frame": "first frame",
     "key-pictures": "key pictures",
     "references": "reference",

@@ -38,6 +38,8 @@ CONTROL_CLIPS = [
     ("layout", "Layout", "Gray clay renders of the scene"),
     ("depth", "Depth", "Inverse depth, near is white"),
     ("tracks", "Tracks", "Points that the first frame shows"),
+    ("render", "Render", "The scene's own render of all frames"),
+    ("footage", "Footage", "A video of somebody moving"),
 ]
 IMAGE_FAMILIES = [
     ("sd15", "Stable Diffusion 1.5", "Uses the depth ControlNet of sd15-depth"),

@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from trackshade.config import registry
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 
 from ..capture.given_image import IMAGE
@@ -294,6 +294,12 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         subtype="FILE_PATH",
         options={"ANIMATABLE", *RELATIVE_PATH},
     )
+    footage: bpy.props.StringProperty(
+        name="Footage",
+        description="Video whose motion the character does, on the computer where the backend runs",
+        subtype="FILE_PATH",
+        options={"ANIMATABLE", *RELATIVE_PATH},
+    )
     video_lora: bpy.props.StringProperty(
         name="LoRA",
         description="LoRA file of the video model (.safetensors), on the machine of the backend",
@@ -347,6 +353,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         if more and camera is None:
             camera = scene.camera
         keys = [key for key in self.keys if key.enabled and key.picture]
+        follows = self.shade_settings().follows
         of_others = [key for key in keys if key.camera is not None and key.camera != camera]
         return ShotRequest(
             camera=None if camera is None else camera.name,
@@ -357,7 +364,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             first_frame=first_frame,
             keys=tuple((float(key.frame), key.picture) for key in keys if key not in of_others),
             light=self.light,
-            has_layout=self.shade_settings().follows_layout,
+            has_layout=follows == "layout",
+            input_render=follows == "render",
             references=(bpy.path.abspath(self.reference),) if self.reference and self._uses_references() else (),
             glass=self.glass,
             hair=self.hair,
@@ -393,6 +401,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             splats=self.splats or (SPLATS if self.place_as == "splats" else 0),
             memory=self.memory,
             control_clip=self.control_clip if self._follows(self.control_clip) else "auto",
+            footage=bpy.path.abspath(self.footage) if self._uses_footage() else "",
             image_model=self._image_model(),
             strength=round(self.image_strength, 4),
             loras=_lora_files(self.lora, self.lora_strength),
@@ -415,6 +424,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     def _uses_references(self) -> bool:
         spec = self._spec()
         return spec is not None and "references" in spec.inputs
+
+    def _uses_footage(self) -> bool:
+        return self.control_clip == "footage" and self._follows("footage")
 
     def _image_model(self) -> str:
         """Return the name of the image model, empty for none."""
@@ -454,6 +466,9 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         self.control_scale = settings.control_scale
         self.memory = settings.memory
         self.control_clip = settings.control_clip
+        self.footage = settings.footage
+        if settings.footage:
+            self.control_clip = "footage"
         self.reference = request.references[0] if request.references else ""
         self.seed, self.seed_lock = settings.seed, True
         if request.first_frame in ("render", "none"):

@@ -169,7 +169,7 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     elif request.first_frame == "render":
         captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
     captured = render.on_main(lambda: with_references(with_keys(captured, request), request))
-    if request.light == "render":
+    if request.needs_renders:
         frames = yield from render_elsewhere(shot, len(shot.frame_numbers), render.on_main)
         captured = replace(captured, input_render=frames)
     if request.needs_clay:

@@ -54,7 +54,7 @@ class LayerExport:
         render, settings, options = scene.render, scene.trackshade, layer.trackshade
         has_picture = options.hook_picture != "none"
         refuse_stereo(render)
-        if has_picture or settings.light == "render":
+        if has_picture or "render" in (settings.light, settings.follows):
             refuse_region(render)
         request = settings.shot_request(layer.name).through_one_camera()
         parent, name = _export_place(scene, layer)
@@ -74,7 +74,7 @@ class LayerExport:
         request.with_first_key(self.order.frames())  # refuses pictures of other frames
         registry.spec(self.order.settings.model)
         self.order.frames()
-        self._keeps_all = self.order.settings.light == "render"  # pictures
+        self._keeps_all = "render" in (self.order.settings.light, self.order.settings.follows)  # pictures
         self.layer = layer.name
         self.folder = parent / f"{name}-tracks"
         self._run_folder = parent / f".{name}-tracks.{platform.node()}.{os.getpid()}"

@@ -222,7 +222,8 @@ def _request(tracks: TrackSet, layer: str, scene: bpy.types.Scene) -> ShotReques
         first_frame=str(tracks.folder / FIRST) if order.picture else "none",
         keys=tuple((float(frame), str(tracks.key_picture(frame))) for frame in order.keys),
         light=order.settings.light,
-        has_layout=order.settings.follows_layout,
+        has_layout=order.settings.follows == "layout",
+        input_render=order.settings.follows == "render",
         glass=scene.trackshade.glass,
     )
 

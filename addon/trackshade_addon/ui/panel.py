@@ -101,6 +101,8 @@ class ModelSettings(SettingsPanel):
             draw_text(layout, context, texts.model_text(chosen), "INFO")
             if len(chosen.controls) > 1:
                 layout.prop(settings, "control_clip")
+            if settings.control_clip == "footage" and "footage" in chosen.controls:
+                layout.prop(settings, "footage")
             if "references" in chosen.inputs:
                 layout.prop(settings, "reference")
             if chosen.takes_loras:

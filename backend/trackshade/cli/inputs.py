@@ -107,6 +107,12 @@ def _lora(text: str, base: Path) -> tuple[str, Path | None]:
     return (f"{path}{found[2] or ''}", path) if found is not None and path.is_file() else (text, None)
 
 
+def _footage(text: str, base: Path) -> tuple[str, Path | None]:
+    """Of a video, which may be on the backend's machine only."""
+    path = base / Path(text).expanduser()
+    return (str(path), path) if text and path.is_file() else (text, None)
+
+
 def _model(text: str, base: Path) -> tuple[str, Path | None]:
     """Of a name or a folder."""
     path = base / Path(text).expanduser()
@@ -119,6 +125,7 @@ _PATHS: Mapping[str, Change] = {
     "lora": _lora,
     "video_loras": _lora,
     "reference": _plain,
+    "footage": _footage,
     "camera_path": _plain,
     "multiview_model": _model,
 }

@@ -59,7 +59,7 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
             captured = add_pictures(shot, parts[0].with_suffix(".png"), "any", values, on_message)
-            needs_light = settings.light == "clay" or settings.follows_layout
+            needs_light = settings.light == "clay" or settings.follows == "layout"
             return replace(captured, light=read_light(parts) if needs_light else None)
         assert tracks is not None
         yield Progress("planning", "joining the tracks")
@@ -68,7 +68,8 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         kept = [f"{frame}={tracks.key_picture(frame)}" for frame in tracks.order.keys if frame not in given]
         keys = {"key": [*(values["key"] or ()), *kept]}
         captured = add_pictures(join(tracks), picture, "frame", {**values, **keys}, on_message)
-        return replace(captured, input_render=_read_renders(tracks) if settings.light == "render" else None)
+        needs_renders = "render" in (settings.light, settings.follows)
+        return replace(captured, input_render=_read_renders(tracks) if needs_renders else None)
 
     with (
         OutputFolder.choose(values["out"], parent, name, model, values["force"]) as out,

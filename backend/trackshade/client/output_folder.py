@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.core.atomic_files import is_occupied, writing
 from trackshade.core.errors import OutputError
 from trackshade.core.text import format_size

@@ -15,8 +15,9 @@ from typing import Any
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
 from trackshade.config.memory_presets import MEMORY_CHOICES
-from trackshade.config.registry import MINI_MOTION
+from trackshade.config.model_table import MINI_MOTION
 from trackshade.config.settings import (
+    CACHES,
     CONTROL_CHOICES,
     CONTROLS,
     GLASS,
@@ -25,6 +26,7 @@ from trackshade.config.settings import (
     KEY_PICTURES,
     LIGHTS,
     OUTPUT_SIZES,
+    QUANTIZATIONS,
     TRACKING_RANGES,
 )
 from trackshade.core.farm_lines import FARMS
@@ -153,9 +155,15 @@ SAMPLING_OPTIONS = (
     ),
     _choice(
         "--control-clip",
-        "What the video model follows, if it knows several: the tracking video, gray clay (layout), depth or tracks of "
-        "points. 'trackshade models' lists what each follows.",
+        "What the video model follows, if it knows several: the tracking video, gray clay (layout), depth, tracks of "
+        "points, the scene's own render or footage. 'trackshade models' lists what each follows.",
         CONTROL_CHOICES,
+    ),
+    Option(
+        "--footage",
+        "Video, on the backend's machine, whose motion the character does, for video models that follow footage.",
+        "VIDEO",
+        "",
     ),
     Option(
         "--video-lora",
@@ -172,6 +180,21 @@ SAMPLING_OPTIONS = (
         0.0,
         float,
     ),
+    _choice(
+        "--cache-method",
+        "What skips parts of the video model's steps: first-block goes by --cache; taylorseer runs every few steps and "
+        "continues the others from those before.",
+        CACHES,
+    ),
+    Option("--cache-interval", "Every which step taylorseer runs.", "N", 3, int),
+    Option("--cache-order", "Order of taylorseer's series; 0 repeats the last step that was run.", "N", 1, int),
+    _choice(
+        "--quantize",
+        "Store the weights of the video model in 4 bits (nf4): a quarter of the memory, less exact. Needs a graphics "
+        "card and the package bitsandbytes.",
+        QUANTIZATIONS,
+    ),
+    _Switch("--compile", "Compile the blocks of the video model: the first step takes minutes, the others are faster."),
     _Switch("--alpha", "Give the frames an alpha channel: how much of a pixel tracked surfaces cover."),
     _choice(
         "--memory",

@@ -7,6 +7,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from trackshade.config.image_models import DEFAULT_IMAGE_MODEL
@@ -109,6 +110,9 @@ def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job from the values of a command, such as "shade" or "key". Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}
     sampling["video_loras"] = tuple(values["video_loras"] or ())
+    footage = Path(values["footage"])
+    if values["footage"] and footage.is_file():  # else it is on the backend's machine
+        sampling["footage"] = str(footage.absolute())
     if "key_frames" in values:
         if not values["key_frames"]:
             raise UsageError("no-key-frame", "No frame was given.", "Name it with --frame N.")

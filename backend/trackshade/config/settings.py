@@ -11,6 +11,7 @@ from typing import Any
 
 from trackshade.config import registry
 from trackshade.config.memory_presets import MEMORY_CHOICES
+from trackshade.config.model_spec import CONTROL_CLIPS, ModelSpec
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.core.fitting import FRAME_RULES, SIZE_MODES
 
@@ -24,7 +25,9 @@ OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
 IMAGE_FORMATS = ("png", "exr")
 TRACKING_RANGES = ("training", "demo")
-CONTROL_CHOICES = ("auto", *registry.CONTROL_CLIPS)
+CACHES = ("first-block", "taylorseer")
+QUANTIZATIONS = ("none", "nf4")
+CONTROL_CHOICES = ("auto", *CONTROL_CLIPS)
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,20 @@ class ShadeSettings:
             "render" for its input render, "none" to carry colors unchanged.
         image_format: "png" for frames of 8 bits, or "exr" for scene-linear half floats.
         control_clip: What the video model follows: "tracking" for the tracking video, "layout" for gray clay renders,
-            "depth", "tracks" for points; "auto" for the model's default.
+            "depth", "tracks" for points, "render" for the input render, "footage"; "auto" for the footage if there is
+            some, else the model's default.
+        quantize: How weights of the video model's transformers are stored: "none" for as they are, "nf4" for 4 bits.
+        compile: Whether the blocks of the video model's transformers are compiled: the first step takes minutes, the
+            others are faster.
+        footage: Path on the backend's machine of a video that the video model follows; empty for none.
         video_loras: LoRA files of the video model on the backend's machine, each with its strength, such as
             "style.safetensors:0.7".
         cache: Relative change of what the video model's first block adds from step to step, below which its other
             blocks are skipped: faster and less exact; 0 skips none.
+        cache_method: What skips parts of the video model's steps: "first-block" by `cache`, or "taylorseer", which
+            runs every n-th step and continues the others from those before.
+        cache_interval: n of "taylorseer".
+        cache_order: Order of the Taylor series of "taylorseer"; 0 repeats the last step that was run.
         memory: How much memory of the device the video model may take: "auto" for what is free, "full" for all that
             it needs, or GiB; see `trackshade.config.memory_presets`.
         alpha: Whether propagated frames have an alpha channel: how much of a pixel tracked surfaces cover.
@@ -120,6 +132,12 @@ class ShadeSettings:
     video_loras: tuple[str, ...] = ()
     azimuths_from: str = "reference"
     cache: float = 0.0
+    cache_method: str = "first-block"
+    cache_interval: int = 3
+    cache_order: int = 1
+    quantize: str = "none"
+    compile: bool = False
+    footage: str = ""
 
     def __post_init__(self) -> None:
         def require(is_valid: bool, name: str, value: Any, allowed: str) -> None:
@@ -139,6 +157,8 @@ class ShadeSettings:
         is_after_start = _is_number(end, 0, 1) and end >= self.control_start
         require(is_after_start, "control end", end, "0 to 1, not before the start")
         require(_is_number(self.cache, 0, 1), "cache", self.cache, "0 to 1")
+        require(_is_integer(self.cache_interval, 1, 100), "cache interval", self.cache_interval, "1 to 100")
+        require(_is_integer(self.cache_order, 0, 4), "cache order", self.cache_order, "0 to 4")
         require(_is_integer(self.preview_every, 0, 1000), "preview", self.preview_every, "0 to 1000")
         for name, value, choices in (
             ("control", self.control, CONTROLS),
@@ -151,6 +171,8 @@ class ShadeSettings:
             ("light", self.light, LIGHTS),
             ("image format", self.image_format, IMAGE_FORMATS),
             ("memory", self.memory, MEMORY_CHOICES),
+            ("cache method", self.cache_method, CACHES),
+            ("quantization", self.quantize, QUANTIZATIONS),
             ("control clip", self.control_clip, CONTROL_CHOICES),
             ("azimuths' origin", self.azimuths_from, AZIMUTHS_FROM),
         ):
@@ -165,6 +187,8 @@ class ShadeSettings:
         object.__setattr__(self, "key_frames", tuple(frames))
         require(isinstance(self.multiview_model, str), "multiview model", self.multiview_model, "a name or a folder")
         require(isinstance(self.arm, str), "arm", self.arm, "a name")
+        require(isinstance(self.compile, bool), "compilation", self.compile, "true or false")
+        require(isinstance(self.footage, str), "footage", self.footage, "the path of a video")
         require(isinstance(self.alpha, bool), "alpha", self.alpha, "true or false")
         is_name = isinstance(self.image_model, str) and (bool(self.image_model) or self.output != "stills")
         require(is_name, "image model", self.image_model, "an image model's name")
@@ -191,12 +215,16 @@ class ShadeSettings:
                 return None
         return self.model
 
+    def control_of(self, spec: ModelSpec) -> str:
+        """Return what a model follows, one of its controls. Raise UsageError if it does not follow what is chosen."""
+        return spec.control_for("footage" if self.footage and self.control_clip == "auto" else self.control_clip)
+
     @property
-    def follows_layout(self) -> bool:
-        """Whether the video model follows clay renders."""
-        with contextlib.suppress(ModelError, UsageError):  # the backend tells about a model or clip that is not known
-            return registry.spec(self.model).control_for(self.control_clip) == "layout"
-        return False
+    def follows(self) -> str:
+        """What the video model follows, or "" if the model is not known or does not follow what is chosen."""
+        with contextlib.suppress(ModelError, UsageError):  # the backend tells about these
+            return self.control_of(registry.spec(self.model))
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the form that is sent and stored."""

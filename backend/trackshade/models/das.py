@@ -126,6 +126,13 @@ class TrackingTransformer3DModel(StrictLoading, CogVideoXTransformer3DModel):
         output = self.unpatchify(self.proj_out(video), hidden_states.shape)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
+    def forget_steps(self) -> None:
+        """Forget what caches keep of earlier steps: before another video is made, and where the control changes."""
+        if self.block_cache is not None:
+            self.block_cache.reset()
+        if self.is_cache_enabled:
+            self._reset_stateful_cache()
+
     def embed_timestep(
         self,
         timestep: torch.Tensor,  # [B]

@@ -32,7 +32,8 @@ from tqdm import tqdm
 from trackshade.core.text import format_size
 
 from ..config.image_models import ImageModelSpec, controlnet_folder, image_model_folder
-from ..config.registry import ModelSpec, model_folder
+from ..config.model_spec import ModelSpec
+from ..config.registry import model_folder
 from ..core import folders
 from ..core.errors import CancelledError, ModelError
 from .checkpoint import INDEX, read_json

@@ -336,8 +336,7 @@ class DiffusionShaderPipeline(DiffusionPipeline):
         `first_step` is the number of steps of the call that came before, which the callback's step counts in.
         """
         self._guidance_scale = sampling.guidance_scale
-        if self.transformer.block_cache is not None:
-            self.transformer.block_cache.reset()
+        self.transformer.forget_steps()
         is_guided, is_tracking_guided = sampling.guidance_scale > 1, sampling.tracking_guidance_scale > 1
         # Predictions in a batch, in this order: without the prompt, without the tracks, with both.
         has_tracks = [True] * is_guided + [False] * is_tracking_guided + [True]
@@ -350,13 +349,17 @@ class DiffusionShaderPipeline(DiffusionPipeline):
                 self._raise_if_interrupted(f"step {first_step + step + 1} of {self._num_timesteps}")
                 model_input = self.scheduler.scale_model_input(torch.cat([latents] * len(has_tracks)), t)
                 model_input = torch.cat([model_input, image_latents], dim=2)
-                velocities = self.transformer(
-                    model_input,
-                    timestep=t.expand(len(model_input)),
-                    control_scale=sampling.control_scale_at(step),
-                    return_dict=False,
-                    **inputs,
-                )[0].float()
+                control_scale = sampling.control_scale_at(step)
+                if step and control_scale != sampling.control_scale_at(step - 1):
+                    self.transformer.forget_steps()
+                with self.transformer.cache_context("step"):
+                    velocities = self.transformer(
+                        model_input,
+                        timestep=t.expand(len(model_input)),
+                        control_scale=control_scale,
+                        return_dict=False,
+                        **inputs,
+                    )[0].float()
                 *others, conditioned = velocities.chunk(len(has_tracks))
                 velocity = conditioned
                 if is_guided:

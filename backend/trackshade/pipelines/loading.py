@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.memory_presets import MEMORY_CHOICES, choose_preset
-from ..config.registry import ModelSpec, is_present, model_folder
+from ..config.model_spec import ModelSpec
+from ..config.registry import is_present, model_folder
 from ..core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def load_diffusers(
     progress: Progress | None = None,
     memory: str = "auto",
     loras: Sequence[tuple[Path, float]] = (),
+    quantize: str = "none",
 ) -> DiffusionShaderPipeline:
     """Load a Diffusion as Shader checkpoint, ready to call.
 
@@ -53,24 +55,32 @@ def load_diffusers(
         memory: One of `trackshade.config.memory_presets.MEMORY_CHOICES`; "auto" chooses by the device's free memory.
             The pipeline tells what was chosen as its `memory_preset`.
         loras: LoRA files (.safetensors) and their strengths; this pipeline takes none.
+        quantize: How the transformer's weights are stored; see `trackshade.pipelines.quantization`.
 
     Raises:
         ModelError: if weights are missing, damaged or wrong, memory does not suffice, or there is no such device.
     """
 
-    def read(precision: torch.dtype) -> DiffusionShaderPipeline:
+    def read(precision: torch.dtype, target: torch.device) -> DiffusionShaderPipeline:
+        from ..models.loading import component_class
         from .diffusion_shader import DiffusionShaderPipeline
+        from .quantization import quantization_options
 
         if loras:
             raise ModelError("bad-input", f"The model {spec.name} takes no LoRA files.", "Leave them out.")
-        return DiffusionShaderPipeline.from_pretrained(model_folder(spec), torch_dtype=precision)
+        options, parts = quantization_options(quantize, precision, target), {}
+        if options:
+            folder = model_folder(spec) / "transformer"
+            cls = component_class("transformer", "", folder)
+            parts["transformer"] = cls.from_pretrained(folder, torch_dtype=precision, local_files_only=True, **options)
+        return DiffusionShaderPipeline.from_pretrained(model_folder(spec), torch_dtype=precision, **parts)
 
     return load_with(spec, read, device, dtype, progress, memory)
 
 
 def load_with(
     spec: ModelSpec,
-    read: Callable[[torch.dtype], Any],
+    read: Callable[[torch.dtype, torch.device], Any],
     device: str | None,
     dtype: torch.dtype | None,
     progress: Progress | None,
@@ -80,7 +90,7 @@ def load_with(
 
     Args:
         spec: Registry entry.
-        read: Reads the pipeline in a precision.
+        read: Reads the pipeline in a precision, for a device.
         device: See `load_diffusers`, as all others.
         dtype: Precision.
         progress: Progress.
@@ -114,7 +124,7 @@ def load_with(
     on_cpu = torch_device.type == "cpu"
     report(0.1, f"loading {spec.name}")
     with explain_out_of_memory():
-        pipeline = read(dtype or (torch.float32 if on_cpu else torch.bfloat16))
+        pipeline = read(dtype or (torch.float32 if on_cpu else torch.bfloat16), torch_device)
         pipeline.set_progress_bar_config(disable=True)
         report(0.8, f"moving {spec.name} to {torch_device}")
         free = free_memory(torch_device)

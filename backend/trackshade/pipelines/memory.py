@@ -10,6 +10,7 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
 from ..config.memory_presets import MemoryPreset
+from .quantization import is_quantized
 
 _TRANSFORMERS = ("transformer", "transformer_2")
 _ENCODERS = ("text_encoder", "image_encoder")
@@ -18,16 +19,20 @@ _ENCODERS = ("text_encoder", "image_encoder")
 def apply_preset(pipeline: Any, preset: MemoryPreset, device: torch.device) -> None:
     """Move a pipeline to a device, or prepare it to visit the device in parts.
 
-    On a CPU, "model" offloading has no effect.
+    On a CPU, "model" offloading has no effect. Transformers whose weights are quantized already are small: they visit
+    the device as a whole, and stay as they are.
     """
     modules: dict[str, Any] = {
         name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)
     }
     transformers = [modules[name] for name in _TRANSFORMERS if name in modules]
-    if preset.is_float8:
+    offload = preset.offload
+    if any(map(is_quantized, transformers)):
+        offload = "model" if offload == "group" else offload
+    elif preset.is_float8:
         for transformer in transformers:
             transformer.enable_layerwise_casting(torch.float8_e4m3fn, transformer.dtype)
-    if preset.offload == "group":
+    if offload == "group":
         level, blocks = ("block_level", preset.blocks) if preset.blocks else ("leaf_level", None)
         for transformer in transformers:
             apply_group_offloading(transformer, device, offload_type=level, num_blocks_per_group=blocks)
@@ -36,7 +41,7 @@ def apply_preset(pipeline: Any, preset: MemoryPreset, device: torch.device) -> N
                 apply_group_offloading(modules[name], device, offload_type="leaf_level")
         for name in modules.keys() - {*_TRANSFORMERS, *_ENCODERS}:
             modules[name].to(device)  # the autoencoder and others are small, and work alone
-    elif preset.offload == "model" and device.type != "cpu":
+    elif offload == "model" and device.type != "cpu":
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline.to(device)

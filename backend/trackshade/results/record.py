@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import trackshade
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.results.consistency import Consistency
 from trackshade.shot import Shot

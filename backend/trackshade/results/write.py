@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av.error
 import numpy as np
 
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.results.cells.views import views_from_buffers
 from trackshade.results.consistency import measure

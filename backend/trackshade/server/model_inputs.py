@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.clips import depth_clip, drawn_layout_clip, rendered_layout_clip
 from trackshade.control.tracks import sample_tracks
@@ -19,19 +20,42 @@ from trackshade.server.propagate import light_of
 if TYPE_CHECKING:
     from trackshade.pipelines.families.family import ModelInputs
     from trackshade.server.job import JobRun
+    from trackshade.server.job_inputs import JobInputs
 
-_WHAT = {"layout": "Drawing the layout", "depth": "Drawing the depth", "tracks": "Tracking points"}
+_WHAT = {
+    "layout": "Drawing the layout",
+    "depth": "Drawing the depth",
+    "tracks": "Tracking points",
+    "render": "Reading the renders",
+    "footage": "Reading the footage",
+}
 
 
-def check_model(spec: ModelSpec, settings: ShadeSettings, has_first_frame: bool) -> None:
+def check_model(spec: ModelSpec, settings: ShadeSettings, inputs: JobInputs, has_first_frame: bool) -> None:
     """Check that a model can make frames with the settings of a job, before it is loaded.
 
     Raises:
-        ShotError: It needs a first frame and there is none.
-        UsageError: It does not follow the clip that is set, or has another number of steps.
+        ShotError: It needs a first frame, renders or footage, and there are none.
+        UsageError: It does not follow the clip that is set, or has another number of steps; or its frames are to be
+            carried along the tracks of the scene and it follows footage.
     """
-    spec.control_for(settings.control_clip)
-    if "first-frame" in spec.needs and not has_first_frame:
+    control = settings.control_of(spec)
+    if control == "render" and inputs.input_render is None:
+        raise ShotError(
+            "no-input-render",
+            f"The model {spec.name} is to follow the scene's own render, and none was sent.",
+            "Render the input, too, or have it follow the layout.",
+        )
+    if control == "footage" and not settings.footage:
+        raise ShotError("no-footage", "There is no driving footage.", "Choose a video of a moving figure.")
+    if control == "footage" and settings.output_size != "model":
+        raise UsageError(
+            "footage-not-carried",
+            "What moves in footage is not where the scene's surfaces are, so its frames cannot be carried along them.",
+            "Set the output size to the model's (--output-size model).",
+        )
+    has_character = has_first_frame or ("references" in spec.inputs and bool(inputs.references))
+    if "first-frame" in spec.needs and not has_character:
         raise ShotError(
             "no-first-frame",
             f"The model {spec.name} needs a picture of the first frame.",
@@ -47,11 +71,13 @@ def check_model(spec: ModelSpec, settings: ShadeSettings, has_first_frame: bool)
 
 def describe_inputs(run: JobRun, has_first_frame: bool) -> dict[str, Any]:
     """Return plain values about what the model of a job is given, for the record."""
-    control = run.spec.control_for(run.settings.control_clip)
+    control = run.settings.control_of(run.spec)
     is_rendered = control == "layout" and run.inputs.light is not None
     return {
         "control": control,
-        "source": "clay renders" if is_rendered else "drawn",
+        "source": {"render": "renders", "footage": Path(run.settings.footage).name}.get(
+            control, "clay renders" if is_rendered else "drawn"
+        ),
         "pictures": ([0] if has_first_frame else []) + sorted(_picture_frames(run).values()),
         "references": len(run.inputs.references) if "references" in run.spec.inputs else 0,
     }
@@ -65,11 +91,11 @@ def collect_inputs(run: JobRun, first_frame: np.ndarray | None) -> ModelInputs:
         first_frame: [h, w, 3] uint8 sRGB of the model's size, or None.
 
     Raises:
-        ShotError: A clay render cannot be used, or the first frame shows no surface to track.
+        ShotError: A clay render or the footage cannot be used, or the first frame shows no surface to track.
     """
     from trackshade.pipelines.families.family import ModelInputs
 
-    control = run.spec.control_for(run.settings.control_clip)
+    control = run.settings.control_of(run.spec)
     shot, report = run.tracking.shot, run.reporter
     pictures = {} if first_frame is None else {0: first_frame}
     pictures |= {frame: run.fit.fit_image(run.inputs.keys[cell]) for cell, frame in _picture_frames(run).items()}
@@ -83,6 +109,10 @@ def collect_inputs(run: JobRun, first_frame: np.ndarray | None) -> ModelInputs:
         clip = depth_clip(shot, progress)
     elif control == "tracks":
         tracks = sample_tracks(shot, run.settings.points, progress)
+    elif control == "render":
+        clip = _renders(run)
+    elif control == "footage":
+        clip = _footage(run)
     elif run.inputs.light is None:
         clip = drawn_layout_clip(shot, progress)
     else:
@@ -98,6 +128,44 @@ def collect_inputs(run: JobRun, first_frame: np.ndarray | None) -> ModelInputs:
         pictures=pictures,
         references=run.inputs.references if "references" in run.spec.inputs else (),
     )
+
+
+def _renders(run: JobRun) -> np.ndarray:
+    """Return the scene's own renders nearest to the model's frames, at its size."""
+    renders = run.inputs.input_render
+    assert renders is not None
+    nearest = np.rint(run.fit.positions).astype(int)
+    return np.stack([run.fit.fit_image(renders[t * run.views + run.view]) for t in nearest])
+
+
+def _footage(run: JobRun) -> np.ndarray:
+    """Return the frames of the footage at the model's frame rate, [T, h, w, 3] uint8, not larger than its size.
+
+    Raises:
+        ShotError: There is no such video, it is damaged, or shorter than the shot.
+        CancelledError: The job was cancelled.
+    """
+    from trackshade.tracking.footage import scan_video, take_frames
+
+    path, shot = Path(run.settings.footage), run.tracking.shot
+    if not path.is_file():  # and no address, which the decoder would open
+        raise ShotError("missing-file", f"There is no file {path} on the backend's machine.", "Check the path.")
+
+    def is_cancelled() -> bool:
+        run.reporter.check()
+        return False
+
+    wanted = np.arange(len(shot.frame_numbers)) / float(shot.fps)
+    scan = scan_video(path, 0.0, float(wanted[-1]) + 1.0, lambda share: None, is_cancelled)
+    frame = float(np.median(np.diff(scan.times))) if len(scan.times) > 1 else 0.0
+    if scan.times[-1] + frame < wanted[-1]:
+        raise ShotError(
+            "too-few-frames",
+            f"{path.name} lasts {scan.times[-1] + frame:.2f} s, and the shot {wanted[-1]:.2f} s.",
+            "Choose longer footage, or fewer frames of the scene.",
+        )
+    nearest = np.abs(scan.times[None] - wanted[:, None]).argmin(axis=1)
+    return np.stack(list(take_frames(path, scan.times[nearest], shot.size, is_cancelled)))
 
 
 def _picture_frames(run: JobRun) -> dict[int, int]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import trackshade
 from trackshade.config import registry
 from trackshade.config.memory_presets import MemoryPreset, choose_preset, memory_sentence, next_preset
-from trackshade.config.registry import ModelSpec
+from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError
 from trackshade.ipc import protocol as states
@@ -61,6 +61,9 @@ class ModelRun(Protocol):
         ...
 
 
+_DEFAULTS = ShadeSettings()
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model on a device, kept between jobs, and the digest of its weights, computed in the background."""
@@ -80,19 +83,23 @@ class Models:
     def __init__(self, device: str | None) -> None:
         """Load models on a device later; None for the best one."""
         self._device = device
-        self._loaded: tuple[tuple[str, tuple[str, ...]], LoadedModel] | None = None
+        self._loaded: tuple[tuple[Any, ...], LoadedModel] | None = None
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
         self._motion: tuple[str, MotionPipeline] | None = None
         self._background = ThreadPoolExecutor(1, "digest")
 
     def load(
-        self, spec: ModelSpec, report: Callable[..., None], memory: str = "auto", loras: Sequence[str] = ()
+        self,
+        spec: ModelSpec,
+        report: Callable[..., None],
+        memory: str = "auto",
+        settings: ShadeSettings = _DEFAULTS,
     ) -> LoadedModel:
-        """Load a video model with LoRA files, unless it is the last one that was loaded. Raise ModelError.
+        """Load a video model as a job wants it, unless it is the last one that was loaded. Raise ModelError.
 
         "auto" keeps a loaded model's memory preset; see `trackshade.config.memory_presets`.
         """
-        wanted = (spec.name, tuple(loras))
+        wanted = (spec.name, settings.video_loras, settings.quantize, settings.compile)
         if self._loaded is not None and self._loaded[0] == wanted:
             preset = self._loaded[1].preset
             if memory == "auto" or choose_preset(memory, spec.memory_bytes, None, spec.preset_bytes) == preset:
@@ -105,8 +112,12 @@ class Models:
         def progress(share: float, what: str) -> None:
             report(states.LOADING, what[:1].upper() + what[1:], progress=round(share, 3))
 
-        files = [parse_lora(text) for text in loras]
-        model = load_model(spec, self._device, progress=progress, memory=memory, **({"loras": files} if files else {}))
+        options: dict[str, Any] = {}  # those that a model may not know are left out unless they are asked for
+        if settings.video_loras:
+            options["loras"] = [parse_lora(text) for text in settings.video_loras]
+        if settings.quantize != "none":
+            options["quantize"] = settings.quantize
+        model = load_model(spec, self._device, compiles=settings.compile, progress=progress, memory=memory, **options)
         loaded = LoadedModel(model, self._background.submit(digest, registry.model_folder(spec)))
         self._loaded = (wanted, loaded)
         return loaded
@@ -185,7 +196,7 @@ class Models:
             ShotError: It needs a first frame and there is none, or a clay render cannot be used.
             UsageError: It cannot be run with these settings.
         """
-        check_model(run.spec, run.settings, first_frame is not None)
+        check_model(run.spec, run.settings, run.inputs, first_frame is not None)
         run.used.update(describe_inputs(run, first_frame is not None))
         name = f"model-{run.view}" if run.view else "model"
 
@@ -225,7 +236,7 @@ class Models:
         return images[:1] if still else images, {run.spec.name: made[0].digest.result()}
 
     def _load(self, run: ModelRun, memory: str) -> LoadedModel:
-        loaded = self.load(run.spec, run.reporter.report, memory, run.settings.video_loras)
+        loaded = self.load(run.spec, run.reporter.report, memory, run.settings)
         run.memory["preset"] = loaded.preset.name
         if loaded.preset.name != "full":
             run.reporter.report(states.LOADING, memory_sentence(loaded.preset))
@@ -265,6 +276,7 @@ class Models:
 
 def _sample(model: ModelFamily, run: ModelRun, inputs: ModelInputs, still: bool, keep: Keep) -> np.ndarray:
     """Run a model, reporting each step; return its frames, uint8 [N, h, w, 3]."""
+    from trackshade.pipelines.families.caches import StepCache
     from trackshade.pipelines.families.family import SamplingOptions
 
     settings, reporter = run.settings, run.reporter
@@ -279,5 +291,5 @@ def _sample(model: ModelFamily, run: ModelRun, inputs: ModelInputs, still: bool,
     def keep_part(part: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         return keep(f"-{part}", make)
 
-    model.set_cache(settings.cache)
+    model.set_cache(StepCache.of(settings))
     return model.sample(inputs, SamplingOptions.of(run.spec, settings, still), on_step, keep_part)

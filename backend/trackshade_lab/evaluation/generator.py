@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trackshade.config.registry import ModelSpec, spec
+from trackshade.config.model_spec import ModelSpec
+from trackshade.config.registry import spec
 from trackshade.core.errors import ModelError
 from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.loading import default_device, load_pipeline

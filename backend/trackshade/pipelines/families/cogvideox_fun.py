@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+import torch
 from PIL import Image
 
-from .calls import call_pipeline, set_block_cache
+from .calls import call_pipeline, report_to, to_bytes
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import Layout
 
@@ -14,6 +17,7 @@ from .layout import Layout
 class CogVideoXFun(ModelFamily):
     """A model that `CogVideoXFunControlPipeline` runs."""
 
+    caches = ("first-block", "taylorseer")
     layout = Layout(
         pipeline="diffusers:CogVideoXFunControlPipeline",
         components={
@@ -23,17 +27,14 @@ class CogVideoXFun(ModelFamily):
         },
     )
 
-    def set_cache(self, threshold: float) -> None:
-        """Skip blocks by the hooks of diffusers; see `ModelFamily.set_cache`."""
-        set_block_cache(self.pipeline.transformer, threshold)
-
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`."""
         assert inputs.clip is not None
         on_step(0, options.steps)
         return call_pipeline(
             self.pipeline,
-            lambda done: on_step(done, options.steps),
+            partial(report_to, on_step, options.steps),
+            self._decode_middle,
             options.seed,
             prompt=options.prompt,
             negative_prompt=options.negative_prompt,
@@ -45,3 +46,12 @@ class CogVideoXFun(ModelFamily):
             use_dynamic_cfg=options.dynamic_guidance,
             max_sequence_length=self.spec.text_length,
         )
+
+    def _decode_middle(
+        self,
+        latents: torch.Tensor,  # [1, L, C, h, w]
+    ) -> np.ndarray:
+        """Return the middle frame of latents, decoded alone (which is approximate), [H, W, 3] uint8."""
+        middle = latents.shape[1] // 2
+        video = self.pipeline.decode_latents(latents[:, middle : middle + 1].to(self.pipeline.vae.dtype))
+        return to_bytes(self.pipeline.video_processor.postprocess_video(video, output_type="np")[0, 0])

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...core.errors import ModelError
 from ...models.block_cache import BlockCache
+from ...models.warp_guided import WarpGuidedTransformer3DModel
 from ..diffusion_shader import DiffusionShaderPipeline
+from .caches import StepCache, set_hooks
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 
 FIRST_FRAME_STAGE = "First frame from the prompt"
@@ -19,10 +22,29 @@ class DiffusionShader(ModelFamily):
     """A model that `DiffusionShaderPipeline` runs."""
 
     pipeline: DiffusionShaderPipeline
+    caches = ("first-block", "taylorseer")
 
-    def set_cache(self, threshold: float) -> None:
+    def set_cache(self, cache: StepCache) -> None:
         """Skip blocks of both streams; see `ModelFamily.set_cache`."""
-        self.pipeline.transformer.block_cache = BlockCache(threshold) if threshold else None
+        if cache.is_on and cache.method == "taylorseer" and isinstance(self.transformer, WarpGuidedTransformer3DModel):
+            raise ModelError(
+                "not-cached",
+                f"The model {self.spec.name} reads what its blocks return in more than one place, which TaylorSeer "
+                "does not continue.",
+                "Leave out the cache, or use first-block.",
+            )
+        super().set_cache(cache)
+
+    def apply_cache(self, cache: StepCache) -> None:
+        """Set the cache; the first-block cache counts the tracking branch in."""
+        is_own = cache.method == "first-block"
+        self.transformer.block_cache = BlockCache(cache.threshold) if is_own and cache.is_on else None
+        set_hooks(self.transformer, StepCache() if is_own else cache)
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer."""
+        return self.pipeline.transformer
 
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`. A model that makes first frames makes a still alone."""

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from ...config.memory_presets import MemoryPreset
-from ...config.registry import ModelSpec
+from ...config.model_spec import ModelSpec
 from ...config.settings import ShadeSettings
 from ...control.tracks import Tracks
 from ...core.errors import ModelError
+from ...core.text import join_or
+from .caches import StepCache, set_hooks
 
 if TYPE_CHECKING:
     from .layout import Layout
@@ -32,7 +34,7 @@ class ModelInputs:
         size: (width, height), pixels.
         num_frames: Number of frames T.
         fps: Rate at which they play, frames per second.
-        clip: [T, H, W, 3] uint8, the clip of the kind `control`; None for "tracks".
+        clip: [T, H, W, 3] uint8, the clip of the kind `control`; None for "tracks". Footage keeps its own aspect.
         control: Kind of the clip, one of the entry's `controls`.
         tracks: Tracks of points, for the control "tracks".
         pictures: Given pictures [H, W, 3] uint8 by the frame that they show; 0 is the first frame.
@@ -115,11 +117,13 @@ class ModelFamily(ABC):
 
     Attributes:
         layout: Components of its checkpoints, of families that `loading.load_layout` loads.
+        caches: Those of `trackshade.config.settings.CACHES` that are right for its transformer.
         spec: Registry entry.
         pipeline: The loaded pipeline.
     """
 
     layout: ClassVar[Layout | None] = None
+    caches: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
         self.spec = spec
@@ -130,19 +134,46 @@ class ModelFamily(ABC):
         """How it uses the device's memory."""
         return self.pipeline.memory_preset
 
-    def set_cache(self, threshold: float) -> None:
-        """Skip most of the transformer in steps that change little; none with 0. Families that can override this.
+    def set_cache(self, cache: StepCache) -> None:
+        """Skip most of the transformer in steps that change little, or nothing.
 
         Args:
-            threshold: Relative change of what the first block adds, below which the others are skipped.
+            cache: How.
 
         Raises:
-            ModelError: The family cannot, and the threshold is above 0.
+            ModelError: The family cannot, and the cache may skip something.
         """
-        if threshold:
+        if cache.is_on and cache.method not in self.caches:
+            others = f"Leave out the cache{f', or use {join_or(self.caches)}' if self.caches else ''}."
             raise ModelError(
-                "not-cached", f"The model {self.spec.name} cannot skip parts of its steps.", "Leave out the cache."
+                "not-cached", f"The model {self.spec.name} cannot skip parts of its steps by {cache.method}.", others
             )
+        self.apply_cache(cache)
+
+    def apply_cache(self, cache: StepCache) -> None:
+        """Set a cache that the family has, or none."""
+        if self.caches:
+            set_hooks(self.pipeline.transformer, cache)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Have torch compile the repeated blocks of the transformers when they are first run.
+
+        Args:
+            **options: Options of `torch.compile`.
+
+        Raises:
+            ModelError: diffusers does not know which blocks of the transformer repeat.
+        """
+        for name in ("transformer", "transformer_2"):
+            transformer = getattr(self.pipeline, name, None)
+            if transformer is None:
+                continue
+            try:
+                transformer.compile_repeated_blocks(**options)
+            except ValueError as error:
+                raise ModelError(
+                    "not-compiled", f"The model {self.spec.name} cannot be compiled: {error}", "Do not compile it."
+                ) from error
 
     @abstractmethod
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:

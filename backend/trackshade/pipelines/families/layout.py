@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config.registry import ModelSpec, model_file, model_folder
+from ...config.model_spec import ModelSpec
+from ...config.registry import model_file, model_folder
 from ...core.errors import ModelError
 from ...models.checkpoint import INDEX, check_strictly, raise_problems, read_json
 
@@ -27,6 +28,7 @@ _TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend", "T5Tokenizer", "T
                "GemmaTokenizerFast")  # fmt: skip
 _SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler", "DPMSolverMultistepScheduler",
                "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "DDIMScheduler")  # fmt: skip
+_TRANSFORMERS = ("transformer", "transformer_2")
 _ENCODERS = ("text_encoder", "image_encoder")  # components of transformers
 ADAPTER_FOLDER = "ic-lora"  # folder of a checkpoint that holds the LoRA file which the model needs
 ADAPTER = "in-context"  # its name in the pipeline
@@ -104,7 +106,13 @@ def adapter_file(folder: Path) -> Path:
     return files[0]
 
 
-def read_pipeline(spec: ModelSpec, layout: Layout, dtype: torch.dtype, loras: Sequence[tuple[Path, float]] = ()) -> Any:
+def read_pipeline(
+    spec: ModelSpec,
+    layout: Layout,
+    dtype: torch.dtype,
+    loras: Sequence[tuple[Path, float]] = (),
+    quantization: Mapping[str, Any] | None = None,
+) -> Any:
     """Read a pipeline from the checkpoint of a model.
 
     Args:
@@ -112,6 +120,7 @@ def read_pipeline(spec: ModelSpec, layout: Layout, dtype: torch.dtype, loras: Se
         layout: Components of the checkpoint.
         dtype: Precision of the weights.
         loras: LoRA files (.safetensors) and their strengths.
+        quantization: Options with which transformers are read, of `trackshade.pipelines.quantization`.
 
     Raises:
         ModelError: A component is missing, damaged or of another class; a file is not safetensors; or there is no
@@ -129,7 +138,11 @@ def read_pipeline(spec: ModelSpec, layout: Layout, dtype: torch.dtype, loras: Se
             if name in layout.components and component_class_name(index, name) is not None:
                 options[name] = _read_encoder(folder / name, str(component_class_name(index, name)), dtype)
         if file is not None:
-            options["transformer"] = _read_file(file, folder, layout, dtype)
+            options["transformer"] = _read_file(file, folder, layout, dtype, quantization or {})
+        for name in _TRANSFORMERS:
+            class_name = component_class_name(index, name)
+            if quantization and class_name is not None and name not in options:
+                options[name] = _read_quantized(folder / name, class_name, dtype, quantization)
         pipeline = cls.from_pretrained(
             folder,
             dtype={"default": dtype, **dict.fromkeys(layout.float32, _float32())},
@@ -175,11 +188,19 @@ def _float32() -> torch.dtype:
     return torch.float32
 
 
-def _read_file(file: Path, folder: Path, layout: Layout, dtype: torch.dtype) -> Any:
-    """Read a transformer from a single file."""
+def _read_quantized(folder: Path, class_name: str, dtype: torch.dtype, quantization: Mapping[str, Any]) -> Any:
     import diffusers
 
-    options: dict[str, Any] = {}
+    return getattr(diffusers, class_name).from_pretrained(
+        folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **quantization
+    )
+
+
+def _read_file(file: Path, folder: Path, layout: Layout, dtype: torch.dtype, quantization: Mapping[str, Any]) -> Any:
+    """Read a transformer from a single file; weights of a GGUF file stay as they are."""
+    import diffusers
+
+    options = dict(quantization)
     if file.suffix == ".gguf":
         if importlib.util.find_spec("gguf") is None:
             raise ModelError(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config.registry import ModelSpec
+from ...config.model_spec import ModelSpec
 from ..loading import Progress, load_pipeline, load_with
 from .family import ModelFamily
 from .layout import read_pipeline
@@ -23,9 +23,22 @@ def family_class(spec: ModelSpec) -> type[ModelFamily]:
     return getattr(importlib.import_module(module), name)
 
 
-def load_model(spec: ModelSpec, device: str | None = None, **options: Any) -> ModelFamily:
-    """Load a model onto a device; options as in `trackshade.pipelines.loading.load_diffusers`. Raise ModelError."""
-    return family_class(spec)(spec, load_pipeline(spec, device, **options))
+def load_model(spec: ModelSpec, device: str | None = None, *, compiles: bool = False, **options: Any) -> ModelFamily:
+    """Load a model onto a device.
+
+    Args:
+        spec: Registry entry.
+        device: See `trackshade.pipelines.loading.load_diffusers`.
+        compiles: Whether the transformer's blocks are compiled in the first step.
+        **options: Further options of `load_diffusers`.
+
+    Raises:
+        ModelError: As in `load_diffusers`.
+    """
+    model = family_class(spec)(spec, load_pipeline(spec, device, **options))
+    if compiles:
+        model.compile_blocks()
+    return model
 
 
 def load_layout(
@@ -35,6 +48,7 @@ def load_layout(
     progress: Progress | None = None,
     memory: str = "auto",
     loras: Sequence[tuple[Path, float]] = (),
+    quantize: str = "none",
 ) -> Any:
     """Load the pipeline of diffusers that a model's family names, ready to call.
 
@@ -45,12 +59,17 @@ def load_layout(
         progress: Progress.
         memory: Memory preset.
         loras: LoRA files (.safetensors) and their strengths.
+        quantize: How weights of transformers are stored.
 
     Raises:
         ModelError: if weights are missing, damaged or wrong, memory does not suffice, or there is no such device.
     """
     layout = family_class(spec).layout
     assert layout is not None
-    return load_with(
-        spec, lambda precision: read_pipeline(spec, layout, precision, loras), device, dtype, progress, memory
-    )
+
+    def read(precision: torch.dtype, target: torch.device) -> Any:
+        from ..quantization import quantization_options
+
+        return read_pipeline(spec, layout, precision, loras, quantization_options(quantize, precision, target))
+
+    return load_with(spec, read, device, dtype, progress, memory)

@@ -11,6 +11,7 @@ Source: `LTX2InContextPipeline` and `LTX2LatentUpsamplePipeline` of diffusers; t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,12 +21,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES, STAGE_2_DISTILLED_SIGMA_VALUES
 from PIL import Image
 
-from ...config.registry import ModelSpec, model_folder
+from ...config.model_spec import ModelSpec
+from ...config.registry import model_folder
 from ...models.checkpoint import check_strictly
-from .calls import call_pipeline
+from .calls import Report, call_pipeline, to_bytes
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import ADAPTER, Layout
 
@@ -70,7 +73,8 @@ class LtxLayoutToRender(ModelFamily):
         pipeline.scheduler = pipeline.scheduler.from_config(
             pipeline.scheduler.config, use_dynamic_shifting=False, shift=1.0, shift_terminal=None
         )
-        pipeline.register_modules(audio_scheduler=None)
+        # One of its own for the sound, whose steps are not reported.
+        pipeline.register_modules(audio_scheduler=pipeline.scheduler.from_config(pipeline.scheduler.config))
         folder = model_folder(spec) / UPSAMPLER_FOLDER
         self.upsampler = _read_upsampler(folder, pipeline) if folder.is_dir() else None
 
@@ -99,9 +103,9 @@ class LtxLayoutToRender(ModelFamily):
         end: int,
         held: np.ndarray,  # [h, H, W, 3] uint8, frames from `start` on that are made
         options: SamplingOptions,
-        report: Callable[[int], None],
+        report: Report,
     ) -> np.ndarray:
-        """Return the frames of a pass, [end - start, H, W, 3] uint8; `report` is called with the steps done."""
+        """Return the frames of a pass, [end - start, H, W, 3] uint8; `report` is called after each step."""
         assert inputs.clip is not None
         seed, conditions = options.seed, pass_conditions(inputs, start, end, held)
         (width, height), layout = inputs.size, inputs.clip[start:end]
@@ -116,12 +120,14 @@ class LtxLayoutToRender(ModelFamily):
         first = {**common, "num_inference_steps": len(DISTILLED_SIGMA_VALUES), "sigmas": DISTILLED_SIGMA_VALUES}
         if self.upsampler is None:
             return call_pipeline(
-                self.pipeline, report, seed, width=width, height=height,
-                conditions=_conditions(conditions), reference_conditions=_reference(layout, strength), **first,
+                self.pipeline, report, partial(self._decode_middle, inputs.size, end - start), seed,
+                width=width, height=height, conditions=_conditions(conditions),
+                reference_conditions=_reference(layout, strength), **first,
             )  # fmt: skip
         half = width // 2, height // 2
         latents = call_pipeline(
-            self.pipeline, report, seed, is_latent=True, width=half[0], height=half[1],
+            self.pipeline, report, partial(self._decode_middle, half, end - start), seed,
+            is_latent=True, width=half[0], height=half[1],
             conditions=_conditions([(index, _resized(frames, half)) for index, frames in conditions]),
             reference_conditions=_reference(_resized(layout, half), strength), **first,
         )  # fmt: skip
@@ -130,10 +136,39 @@ class LtxLayoutToRender(ModelFamily):
         sigmas = STAGE_2_DISTILLED_SIGMA_VALUES
         with _without_adapter(self.pipeline):
             return call_pipeline(
-                self.pipeline, lambda step: report(done + step), seed, width=width, height=height, latents=enlarged,
-                conditions=_conditions(conditions), num_inference_steps=len(sigmas), sigmas=sigmas,
-                noise_scale=sigmas[0], **common,
+                self.pipeline, lambda step, preview: report(done + step, preview),
+                partial(self._decode_middle, inputs.size, end - start), seed,
+                width=width, height=height, latents=enlarged, conditions=_conditions(conditions),
+                num_inference_steps=len(sigmas), sigmas=sigmas, noise_scale=sigmas[0], **common,
             )  # fmt: skip
+
+    def _decode_middle(
+        self,
+        size: tuple[int, int],
+        num_frames: int,
+        tokens: torch.Tensor,  # [1, N, C], those of conditions last
+    ) -> np.ndarray:
+        """Return the middle frame of denoised tokens, decoded alone (which is approximate), [H, W, 3] uint8.
+
+        Args:
+            size: (width, height) of the frames, pixels.
+            num_frames: Number of frames.
+            tokens: Tokens of the video.
+        """
+        pipeline, (width, height) = self.pipeline, size
+        cell, stride = pipeline.vae_spatial_compression_ratio, pipeline.vae_temporal_compression_ratio
+        shape = (num_frames - 1) // stride + 1, height // cell, width // cell
+        patch = pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size
+        count = math.prod(shape) // (patch[0] ** 2 * patch[1])
+        latents = pipeline._unpack_latents(tokens[:, :count], *shape, *patch)
+        vae, middle = pipeline.vae, shape[0] // 2
+        latents = pipeline._denormalize_latents(
+            latents[:, :, middle : middle + 1], vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        )
+        with torch.no_grad():
+            at = torch.zeros(1, device=latents.device) if vae.config.timestep_conditioning else None
+            video = vae.decode(latents.to(vae.dtype), at, return_dict=False)[0]
+        return to_bytes(pipeline.video_processor.postprocess_video(video, output_type="np")[0, 0])
 
     def _upsample(self, latents: Any, size: tuple[int, int], num_frames: int) -> Any:
         """Return latents [1, C, L, h, w] of twice the size."""
@@ -147,8 +182,10 @@ class LtxLayoutToRender(ModelFamily):
         )[0]
 
 
-def _report(on_step: OnStep, before: int, total: int, message: str, done: int) -> None:
-    on_step(before + done, total, message)
+def _report(
+    on_step: OnStep, before: int, total: int, message: str, done: int, preview: Callable[[], np.ndarray]
+) -> None:
+    on_step(before + done, total, message, preview)
 
 
 def pass_conditions(

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...config import registry
 from ...config.checkpoints import FILE_SUFFIXES
-from ...config.registry import ModelSpec
+from ...config.model_spec import ModelSpec
 from ...core.errors import ModelError
 from ...core.text import join_or
 from ...models.checkpoint import INDEX, read_json
@@ -16,6 +16,8 @@ from ...models.loading import COMPONENTS
 from ...models.loading import check_checkpoint as check_diffusion_shader
 from .layout import check_layout, component_class_name
 from .loading import family_class
+
+MODULAR_INDEX = "modular_model_index.json"  # of checkpoints for modular pipelines, beside the other index
 
 
 def check_checkpoint(path: Path, like: str = "") -> dict[str, Any]:
@@ -71,16 +73,18 @@ def _recognize(path: Path, index: dict[str, Any], class_name: str | None) -> Mod
     """Return the model whose family has the checkpoint's pipeline and whose configuration it has most of."""
     if class_name is None or class_name in COMPONENTS["transformer"]:
         return None
-    pipeline = index.get("_class_name")
+    modular = path / MODULAR_INDEX
+    names = {str(known.get("_class_name")) for known in (index, read_json(modular) if modular.is_file() else {})}
     found = []
     for spec in _with_layouts():
         layout = family_class(spec).layout
-        if layout is not None and pipeline in (layout.pipeline.partition(":")[2], *layout.published_as):
+        if layout is not None and names & {layout.pipeline.partition(":")[2], *layout.published_as}:
             found.append(spec)
     if not found:
         return None
     config = dict(read_json(path / "transformer" / "config.json"))
     config["has_second_transformer"] = component_class_name(index, "transformer_2") is not None
+    config["is_distilled"] = any("Distilled" in name for name in names)
 
     def score(spec: ModelSpec) -> int:
         return sum(1 if config.get(key) == value else -1 for key, value in spec.recognized_by)

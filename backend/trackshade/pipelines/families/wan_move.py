@@ -9,7 +9,7 @@ latents were copied. The prediction without the prompt sees the condition as it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from diffusers import WanImageToVideoPipeline
 from PIL import Image
 
 from ...control.tracks import Tracks
-from .calls import call_pipeline, set_block_cache
+from .calls import call_pipeline, report_to
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import Layout
-from .wan import TEXT_ENCODERS, text_arguments
+from .wan import TEXT_ENCODERS, decode_latents, preview_frame, text_arguments
 
 
 class WanMovePipeline(WanImageToVideoPipeline):
@@ -40,7 +40,6 @@ class WanMovePipeline(WanImageToVideoPipeline):
         generator: torch.Generator | None = None,
         output_type: str = "np",
         return_dict: bool = False,
-        callback_on_step_end: Callable[..., Any] | None = None,
     ) -> tuple[Any]:
         """Generate a video.
 
@@ -55,7 +54,6 @@ class WanMovePipeline(WanImageToVideoPipeline):
             generator: CPU generator.
             output_type: See `WanImageToVideoPipeline`.
             return_dict: Always a tuple is returned.
-            callback_on_step_end: Called after each step with the pipeline, the step, the timestep and no tensors.
 
         Returns:
             The frames, in a tuple.
@@ -77,7 +75,7 @@ class WanMovePipeline(WanImageToVideoPipeline):
             assert negative_prompt_embeds is not None
             predictions.append((negative_prompt_embeds, plain))
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        for step, t in enumerate(self.scheduler.timesteps):
+        for t in self.scheduler.timesteps:
             velocities = []
             for name, (embeds, condition) in zip(("cond", "uncond"), predictions, strict=False):
                 with self.transformer.cache_context(name):
@@ -93,23 +91,17 @@ class WanMovePipeline(WanImageToVideoPipeline):
             velocity = velocities[-1] + guidance_scale * (velocities[0] - velocities[-1])
             velocity = velocities[0] if guidance_scale <= 1 else velocity
             latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
-            if callback_on_step_end is not None:
-                callback_on_step_end(self, step, t, {})
-        frames = latents if output_type == "latent" else self._decode(latents, output_type)
+        frames = latents
+        if output_type != "latent":
+            frames = self.video_processor.postprocess_video(decode_latents(self, latents), output_type=output_type)
         self.maybe_free_model_hooks()
         return (frames,)
-
-    def _decode(self, latents: torch.Tensor, output_type: str) -> Any:
-        config = self.vae.config
-        shape = (1, config.z_dim, 1, 1, 1)
-        mean, std = (torch.tensor(value).view(shape).to(latents) for value in (config.latents_mean, config.latents_std))
-        video = self.vae.decode((latents * std + mean).to(self.vae.dtype), return_dict=False)[0]
-        return self.video_processor.postprocess_video(video, output_type=output_type)
 
 
 class WanMove(ModelFamily):
     """A model that `WanMovePipeline` runs."""
 
+    caches = ("first-block", "taylorseer")
     layout = Layout(
         pipeline="trackshade.pipelines.families.wan_move:WanMovePipeline",
         components={
@@ -124,10 +116,6 @@ class WanMove(ModelFamily):
         published_as=("WanImageToVideoPipeline",),
     )
 
-    def set_cache(self, threshold: float) -> None:
-        """Skip blocks by the hooks of diffusers; see `ModelFamily.set_cache`."""
-        set_block_cache(self.pipeline.transformer, threshold)
-
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`."""
         assert inputs.first_frame is not None
@@ -141,7 +129,8 @@ class WanMove(ModelFamily):
         )
         return call_pipeline(
             self.pipeline,
-            lambda done: on_step(done, options.steps),
+            partial(report_to, on_step, options.steps),
+            partial(preview_frame, self.pipeline),
             options.seed,
             image=Image.fromarray(inputs.first_frame),
             cells=torch.from_numpy(cells),

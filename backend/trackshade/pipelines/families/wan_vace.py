@@ -7,13 +7,16 @@ diffusers. Wan 2.2 has a second transformer for the steps with little noise.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
-from .calls import call_pipeline
+from .caches import StepCache, set_hooks
+from .calls import call_pipeline, report_to
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import Layout
-from .wan import TEXT_ENCODERS, text_arguments
+from .wan import TEXT_ENCODERS, preview_frame, text_arguments
 
 _TRANSFORMERS = ("WanVACETransformer3DModel",)
 
@@ -21,6 +24,7 @@ _TRANSFORMERS = ("WanVACETransformer3DModel",)
 class WanVace(ModelFamily):
     """A model that `WanVACEPipeline` runs."""
 
+    caches = ("taylorseer",)  # what the control adds between the blocks would be added twice by the first-block cache
     layout = Layout(
         pipeline="diffusers:WanVACEPipeline",
         components={
@@ -34,13 +38,20 @@ class WanVace(ModelFamily):
         float32=("vae",),
     )
 
+    def apply_cache(self, cache: StepCache) -> None:
+        """Set the cache of both transformers."""
+        for transformer in (self.pipeline.transformer, self.pipeline.transformer_2):
+            if transformer is not None:
+                set_hooks(transformer, cache)
+
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`. `options.control_scale` is how strongly the clip is followed."""
         video, mask = control_arrays(inputs)
         on_step(0, options.steps)
         return call_pipeline(
             self.pipeline,
-            lambda done: on_step(done, options.steps),
+            partial(report_to, on_step, options.steps),
+            partial(preview_frame, self.pipeline, skipped=len(inputs.references)),
             options.seed,
             video=[Image.fromarray(frame) for frame in video],
             mask=[Image.fromarray(frame) for frame in mask],

@@ -103,7 +103,7 @@ def _fill(scene: Scene, points: Points, pixel: Tensor, s: Tensor) -> tuple[Tenso
     fx, fy, above = u - j, v - i, first + i * width + j
     below = above + width
     corners = [fills.texels[k, :4].double() for k in (above, above + 1, below, below + 1)]
-    mixed = mix(*corners, fx[:, None], fy[:, None])
+    mixed = mix(corners, fx[:, None], fy[:, None])
     nearest = torch.where(fy < 0.5, above, below) + (fx >= 0.5)
     color[n], better[n], then[n] = mixed[:, :3], mixed[:, 3], fills.texels[nearest, 4].double()
     return color, better, then
@@ -120,8 +120,8 @@ def _panorama(scene: Scene, x: Tensor, y: Tensor) -> Tensor:
     v = v.clamp(0.0, height - 1.001)
     i, j = v.long(), torch.floor(u).long()
     left, right = j % width, (j + 1) % width
-    corners = (panorama[p, q].double() for p, q in ((i, left), (i, right), (i + 1, left), (i + 1, right)))
-    return mix(*corners, (u - j)[:, None], (v - i)[:, None])
+    corners = [panorama[p, q].double() for p, q in ((i, left), (i, right), (i + 1, left), (i + 1, right))]
+    return mix(corners, (u - j)[:, None], (v - i)[:, None])
 
 
 def _weigh(weights: Tensor, values: Tensor) -> Tensor:

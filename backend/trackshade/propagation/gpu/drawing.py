@@ -8,6 +8,8 @@ powers and angles of torch may differ in the last digit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -79,7 +81,10 @@ class TorchDrawer:
     def _upload(self, sources: FrameSources) -> Scene:
         light = sources.light
         changing = ("vertex_start", "vertices")
-        fills = {name: (self.send if name in changing else self.keep)(x) for name, x in sources.fills._asdict().items()}
+        fills: dict[str, Any] = {}
+        for name, array in sources.fills._asdict().items():
+            tensor = self.send(array) if name in changing else self.keep(array)
+            fills[name] = tensor if name == "panorama" else _padded(tensor)
         buffers = sources.buffers
         return Scene(
             samples=self._samples,
@@ -95,7 +100,7 @@ class TorchDrawer:
             holdout=_padded(self.keep(self._holdout)),
             keys=[self._source(source, sources.frame) for source in sources.keys],
             factors=[self._source(source, sources.frame) for source in sources.factors],
-            fills=Fills(**{name: _padded(value) if name != "panorama" else value for name, value in fills.items()}),
+            fills=Fills(**fills),
             light=None if light is None else to_device(light, self.send),
         )
 

@@ -7,7 +7,7 @@ in float64. Where a kernel branches, the points that need a step are selected, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -61,7 +61,9 @@ def to_device(picture: SurfacePicture, send: Callable[[np.ndarray], Tensor]) -> 
     """Return a picture on the device that `send` copies arrays to."""
     tensors = [send(array) for array in picture]
     height, width = picture.label.shape
-    return DevicePicture(*(tensor.reshape(height * width, *tensor.shape[2:]) for tensor in tensors), height, width)
+    return DevicePicture(
+        *(tensor.reshape(height * width, *tensor.shape[2:]) for tensor in tensors), height=height, width=width
+    )
 
 
 def holds(picture: DevicePicture, u: Tensor, v: Tensor) -> Tensor:
@@ -98,12 +100,12 @@ def _split(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bilinear(values: Tensor, first: Tensor, width: int, fx: Tensor, fy: Tensor) -> Tensor:
-    corners = (values[first + n].double() for n in (0, 1, width, width + 1))
-    return mix(*corners, fx, fy)
+    return mix([values[first + n].double() for n in (0, 1, width, width + 1)], fx, fy)
 
 
-def mix(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Interpolate between four values: a and b above, c and d below."""
+def mix(corners: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Interpolate between four values: two above, from left to right, and two below."""
+    a, b, c, d = corners
     return (a * (1.0 - x) + b * x) * (1.0 - y) + (c * (1.0 - x) + d * x) * y
 
 

@@ -117,7 +117,7 @@ def find_points(scene: Scene, rows: slice) -> Points:
     )
     x, y = (_by_pixel((value + 0.5) / samples, samples) for value in (column, row))
     corners = _corners(scene, frame, meshes, faces)
-    inverse, plane = _invert(*corners, frame.orthographic)
+    inverse, plane = _invert(corners, frame.orthographic)
     ray_x, ray_y = (x - frame.lens[2]) / frame.lens[0], (y - frame.lens[3]) / frame.lens[1]
     a, b, c = (_along(row[triangle], ray_x, ray_y) for row in inverse)
     total = a + b + c
@@ -127,7 +127,7 @@ def find_points(scene: Scene, rows: slice) -> Points:
     is_flat = ((here - there).abs() <= BEND * here.abs())[:, 1:].all(dim=1)
     uniform = (mesh == mesh[:, :1]).all(dim=1) & (is_flat | (mesh[:, 0] < 0))
     weights = torch.stack([1.0 - b - c, b, c], dim=-1)
-    side = _is_clockwise(*corners, frame.orthographic)
+    side = _is_clockwise(corners, frame.orthographic)
     return Points(mesh, triangle, level, weights, x, y, uniform, meshes, faces, side)
 
 
@@ -167,7 +167,7 @@ def _project(scene: Scene, points: Points, source: DeviceSource) -> tuple[Tensor
     u = torch.where(is_mesh, lens[0] * cx * scale + lens[2], lens[0] * bx / bz + lens[2])
     v = torch.where(is_mesh, lens[1] * cy * scale + lens[3], lens[1] * by / bz + lens[3])
     level = torch.where(is_mesh, cz if pose.orthographic else scale, 0.0)
-    is_other = is_mesh & (_is_clockwise(*corners, pose.orthographic) != points.side)[at]
+    is_other = is_mesh & (_is_clockwise(corners, pose.orthographic) != points.side)[at]
     return u, v, level, is_seen, is_other
 
 
@@ -263,8 +263,9 @@ def _add(out: Tensor, pixel: Tensor, s: Tensor, color: Tensor, share: Tensor, im
     )
 
 
-def _invert(x: Tensor, y: Tensor, z: Tensor, orthographic: bool) -> tuple[list[Tensor], Tensor]:
+def _invert(corners: Sequence[Tensor], orthographic: bool) -> tuple[list[Tensor], Tensor]:
     """Return the rows, [U, 3] each, of matrices from rays (x, y, 1) to weights, and planes of levels, [U, 3]."""
+    x, y, z = corners
     w = torch.ones_like(z) if orthographic else z
     rows = []
     for a, b in ((1, 2), (2, 0), (0, 1)):
@@ -285,8 +286,9 @@ def _invert(x: Tensor, y: Tensor, z: Tensor, orthographic: bool) -> tuple[list[T
     return rows, plane
 
 
-def _is_clockwise(x: Tensor, y: Tensor, z: Tensor, orthographic: bool) -> Tensor:
+def _is_clockwise(corners: Sequence[Tensor], orthographic: bool) -> Tensor:
     """Return whether the corners of triangles run clockwise as the camera sees them, [U] bool."""
+    x, y, z = corners
     w = torch.ones_like(z) if orthographic else z
     parts = (x[:, a] * (y[:, b] * w[:, c] - y[:, c] * w[:, b]) for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)))
     return sum(parts, start=torch.zeros_like(x[:, 0])) > 0.0
