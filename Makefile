@@ -65,12 +65,16 @@ endif
 demo: setup
 	@.venv/bin/trackshade demo
 
+# Tests of installing and fetching, which run the same code in every Blender: with several, `make test` runs them in one.
+ONCE := test_backend_setting_up test_backend_models
+
 # Four suites at a time, which fills two processors, since tests wait for other processes; each one's output in one
 # piece; all of them run even where one fails.
 test: setup
 	@[ -n "$(and $(PYTHON_4),$(PYTHON_5))" ] || echo "Only one of Python 3.11 and 3.13 was found: the add-on is tested on one version of Blender."
 	@echo "Running the tests, four suites at a time; each tells at its end."
-	@$(MAKE) -k -j4 --output-sync=target compile test-bpy test-bpy-5.3 test-integration test-unit test-bpy-5.2
+	@$(MAKE) -k -j4 --output-sync=target LEFT_OUT='$(if $(and $(PYTHON_4),$(PYTHON_5)),$(ONCE:%=--ignore=tests/blender/%.py))' \
+	compile test-integration test-bpy-5.3 test-bpy test-unit test-bpy-5.2
 
 # A test that compiles most kernels, for all suites: they keep compiled code beside the source.
 compile:
@@ -83,7 +87,7 @@ test-unit test-integration: test-%:
 	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/$*
 
 test-bpy:
-	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/blender
+	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(LEFT_OUT) tests/blender
 
 test-bpy-5.2: SELECTED := -m smoke
 test-bpy-5.2 test-bpy-5.3: test-bpy-%:

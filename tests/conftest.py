@@ -25,7 +25,7 @@ OPTIONAL = {
 }
 
 # Examples may take any time: the machine may be busy.
-settings.register_profile("trackshade", deadline=None)
+settings.register_profile("trackshade", deadline=None, max_examples=50)
 settings.load_profile("trackshade")
 
 # A run that was started in the background ignores Ctrl-C, and its children would inherit that.

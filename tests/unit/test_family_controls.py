@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import shutil
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
 
 from tests.helpers.propagation_reference import box_over_floor
@@ -145,6 +148,7 @@ def test_previews_show_what_the_output_of_a_model_means() -> None:
         CogVideoXDDIMScheduler(prediction_type="epsilon"),
     ):
         scheduler.set_timesteps(10)
+        assert scheduler.timesteps is not None
         t: Any = scheduler.timesteps[4]
         if hasattr(scheduler, "alphas_cumprod") and "flow" not in scheduler.config.get("prediction_type", ""):
             level: Any = scheduler.alphas_cumprod[int(t)]
@@ -266,8 +270,7 @@ def test_a_file_is_the_transformer_of_the_model_that_it_is_based_on(folder: Path
 
 def write_gguf(path: Path, state: dict[str, torch.Tensor]) -> None:
     """Write weights in 8 bits where their rows have whole groups, as they are elsewhere."""
-    import gguf
-
+    gguf: Any = importlib.import_module("gguf")
     writer = gguf.GGUFWriter(str(path), "wan")
     kind = gguf.GGMLQuantizationType.Q8_0
     for key, value in state.items():

@@ -5,6 +5,7 @@ and its Python runs."""
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import shlex
@@ -31,6 +32,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted(GUIDE.glob("*.md")),
 ]
+said_now = functools.cache(guide_messages.messages)  # by the whole code
 RENEW = "Run: python addon/tools/guide_messages.py (an entry's heading and advice are written by hand)"
 
 
@@ -52,7 +54,7 @@ def commands() -> Iterator[str]:
 
 
 def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
-    said = guide_messages.messages()
+    said = said_now()
     page = guide_messages.PAGE.read_text(encoding="utf-8")
     there = guide_messages.entries(page)
     assert len(there) > 100
@@ -63,7 +65,7 @@ def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
 
 def test_the_page_quotes_the_messages_of_now() -> None:
     page = guide_messages.PAGE.read_text(encoding="utf-8")
-    assert guide_messages.renew_quotations(page, guide_messages.messages()) == page, RENEW
+    assert guide_messages.renew_quotations(page, said_now()) == page, RENEW
 
 
 def test_messages_are_read_off_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,9 @@ class LayerExport:
         render, settings, options = scene.render, scene.trackshade, layer.trackshade
         has_picture = options.hook_picture != "none"
         refuse_stereo(render)
-        if has_picture or "render" in (settings.light, settings.follows):
+        shading = settings.shade_settings()
+        self._keeps_all = "render" in (shading.light, shading.follows)  # pictures
+        if has_picture or self._keeps_all:
             refuse_region(render)
         request = settings.shot_request(layer.name).through_one_camera()
         parent, name = _export_place(scene, layer)
@@ -66,7 +68,7 @@ class LayerExport:
             end=end,
             step=step,
             fps=frame_rate(scene),
-            settings=settings.shade_settings(),
+            settings=shading,
             picture=has_picture,
             result=f"{name}-shaded",
             keys=tuple(round(frame) for frame, _ in request.keys),
@@ -74,7 +76,6 @@ class LayerExport:
         request.with_first_key(self.order.frames())  # refuses pictures of other frames
         registry.spec(self.order.settings.model)
         self.order.frames()
-        self._keeps_all = "render" in (self.order.settings.light, self.order.settings.follows)  # pictures
         self.layer = layer.name
         self.folder = parent / f"{name}-tracks"
         self._run_folder = parent / f".{name}-tracks.{platform.node()}.{os.getpid()}"

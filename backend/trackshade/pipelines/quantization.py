@@ -37,9 +37,9 @@ def quantization_options(quantize: str, dtype: torch.dtype, device: torch.device
             f"Weights in 4 bits need a graphics card, and the device is {device}.",
             "Keep the weights as they are; the memory preset 8 stores them in 8 bits on any device.",
         )
-    import diffusers
+    from diffusers.quantizers.quantization_config import BitsAndBytesConfig
 
-    config = diffusers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     return {"quantization_config": config}
 
 

@@ -17,9 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from diffusers.hooks import FirstBlockCacheConfig, TaylorSeerCacheConfig
-
 from ...config.settings import ShadeSettings
 
 WARM_UP = 3  # first steps that TaylorSeer runs in full, as by default in diffusers
@@ -65,6 +62,9 @@ def set_hooks(transformer: Any, cache: StepCache) -> None:
         transformer.disable_cache()
     if not cache.is_on:
         return
+    import torch  # here, because checking a folder imports this module
+    from diffusers.hooks import FirstBlockCacheConfig, TaylorSeerCacheConfig
+
     if cache.method == "taylorseer":
         config: Any = TaylorSeerCacheConfig(
             cache_interval=cache.interval,
