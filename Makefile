@@ -35,7 +35,7 @@ READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
+.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
 	bench campaigns lint docs mini mini-matrix mini-motion extension clean
 
 setup: $(READY)
@@ -66,25 +66,34 @@ demo: setup
 	@.venv/bin/trackshade demo
 
 # Tests of installing and fetching, which run the same code in every Blender: with several, `make test` runs them in one.
-ONCE := test_backend_setting_up test_backend_models
+ONCE := test_backend_life test_backend_models test_backend_setting_up test_extension_data test_graphics_cards test_platforms
+ONCE_HERE := $(if $(and $(PYTHON_4),$(PYTHON_5)),$(ONCE))
 
-# Four suites at a time, which fills two processors, since tests wait for other processes; each one's output in one
-# piece; all of them run even where one fails.
+# Integration tests of training and evaluation, which are a suite of their own in `make test`.
+TRAINING := $(wildcard tests/integration/test_trainer*.py tests/integration/test_training*.py tests/integration/test_evaluation*.py)
+
+# Kernels are compiled first, so that suites do not compile the same ones, while the other environments are made. Then four
+# suites at a time, which fills two processors, since tests wait for other processes; each one's output in one piece; all
+# of them run even where one fails.
 test: setup
-	@[ -n "$(and $(PYTHON_4),$(PYTHON_5))" ] || echo "Only one of Python 3.11 and 3.13 was found: the add-on is tested on one version of Blender."
+	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
 	@echo "Running the tests, four suites at a time; each tells at its end."
-	@$(MAKE) -k -j4 --output-sync=target LEFT_OUT='$(if $(and $(PYTHON_4),$(PYTHON_5)),$(ONCE:%=--ignore=tests/blender/%.py))' \
-	compile test-integration test-bpy-5.3 test-bpy test-unit test-bpy-5.2
+	@$(MAKE) -k -j4 --output-sync=target LEFT_OUT='$(TRAINING:%=--ignore=%) $(ONCE_HERE:%=--ignore=tests/blender/%.py)' \
+	test-integration test-bpy-5.3 test-bpy test-unit test-training test-bpy-5.2
 
-# A test that compiles most kernels, for all suites: they keep compiled code beside the source.
+# Tests that compile most kernels, for all suites: they keep compiled code beside the source.
 compile:
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit/test_propagation_frames.py -k test_same_as_rays
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit/test_propagation_frames.py tests/unit/test_parts.py \
+	-k "test_same_as_rays or test_a_helper_draws"
 
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
 
 test-unit test-integration: test-%:
-	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/$*
+	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(LEFT_OUT) tests/$*
+
+test-training:
+	@echo "training and evaluation" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(TRAINING)
 
 test-bpy:
 	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(LEFT_OUT) tests/blender
