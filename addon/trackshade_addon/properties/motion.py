@@ -10,7 +10,7 @@ import bpy
 from trackshade.motion.request import DrivingRequest
 
 from ..messages.translations import CONTEXT
-from .preferences import RELATIVE_PATH
+from .preferences import path_property
 
 JOINT_LABELS = {
     "pelvis": "Hips",
@@ -68,12 +68,7 @@ class TrackshadeBone(bpy.types.PropertyGroup):
 class TrackshadeMotion(bpy.types.PropertyGroup):
     """Driving footage, reference, camera and armature."""
 
-    footage: bpy.props.StringProperty(
-        name="Footage",
-        description="Video of a moving figure, or a folder of its frames",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    footage: path_property("Footage", "Video of a moving figure, or a folder of its frames")
     rate: bpy.props.FloatProperty(
         name="Frame Rate", description="Frames per second of a folder of frames", min=0.1, max=1000, default=24
     )
@@ -93,12 +88,7 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     box: bpy.props.IntVectorProperty(
         name="Box", description="Left, top, right and bottom of a box around the figure, pixels of the footage", size=4
     )
-    mask: bpy.props.StringProperty(
-        name="Mask",
-        description="Image that is white where the figure is. Leave empty to look for the figure",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    mask: path_property("Mask", "Image that is white where the figure is. Leave empty to look for the figure")
     mode: bpy.props.EnumProperty(
         name="Mode", description="What is made of the footage", items=_MODES, translation_context=CONTEXT
     )
@@ -106,12 +96,7 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
         name="Reference", description="Picture of the figure that moves", items=_REFERENCES,
         translation_context=CONTEXT,
     )  # fmt: skip
-    picture: bpy.props.StringProperty(
-        name="Image",
-        description="Image of the figure",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    picture: path_property("Image", "Image of the figure")
     use_reference_box: bpy.props.BoolProperty(
         name="Box in Image", description="Say where the figure is in the image, instead of looking for it"
     )
@@ -141,18 +126,10 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     steps: bpy.props.IntProperty(
         name="Steps", description="Number of denoising steps. 0 uses the model's default", min=0, max=1000, soft_max=100
     )
-    model: bpy.props.StringProperty(
-        name="Model Folder",
-        description="Folder of a motion model that you have trained. Leave empty for the embedded one",
-        subtype="DIR_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
+    model: path_property(
+        "Model Folder", "Folder of a motion model that you have trained. Leave empty for the embedded one", "DIR_PATH"
     )
-    motion: bpy.props.StringProperty(
-        name="Motion File",
-        description="BVH file with the motion. Leave empty to read the motion of the footage",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    motion: path_property("Motion File", "BVH file with the motion. Leave empty to read the motion of the footage")
     armature: bpy.props.PointerProperty(
         name="Armature",
         description="Armature that is animated. Leave empty for the only one of the scene",

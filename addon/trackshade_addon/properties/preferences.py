@@ -3,6 +3,7 @@
 
 # No postponed annotations here: Blender reads the properties from them.
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -16,6 +17,13 @@ RELATIVE_PATH = (
     if "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
     else set[str]()
 )
+
+
+def path_property(name: str, description: str, subtype: str = "FILE_PATH") -> Any:
+    """Return the property of a path that may be relative to the file."""
+    return bpy.props.StringProperty(
+        name=name, description=description, subtype=subtype, options={"ANIMATABLE", *RELATIVE_PATH}
+    )
 
 
 class PreferencesProperties:

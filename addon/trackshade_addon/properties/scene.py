@@ -19,7 +19,7 @@ from ..capture.request import ShotRequest
 from ..messages.translations import CONTEXT
 from . import choices
 from .placement_options import PlacementOptions
-from .preferences import RELATIVE_PATH
+from .preferences import path_property
 
 _DEFAULTS = ShadeSettings()
 _MAX_SEED = 2**31 - 1
@@ -64,12 +64,7 @@ class TrackshadeKeyPicture(bpy.types.PropertyGroup):
     enabled: bpy.props.BoolProperty(name="Use", description="Carry this picture to all frames", default=True)
     frame: bpy.props.IntProperty(name="Frame", description="Scene frame that the picture shows", default=1)
     source: _enum("Picture", "Where the picture is", choices.KEY_SOURCES)
-    path: bpy.props.StringProperty(
-        name="Image",
-        description="Image of this frame, as the shot's camera sees it",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    path: path_property("Image", "Image of this frame, as the shot's camera sees it")
     image: bpy.props.PointerProperty(
         name="Image", description="Image of this frame, as the shot's camera sees it", type=bpy.types.Image
     )
@@ -119,12 +114,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     )
     first_frame: _enum("First Frame", FIRST_FRAME_DESCRIPTION, choices.FIRST_FRAMES)
     look_engine: _enum("Render Engine", "Engine that renders the first frame", choices.LOOK_ENGINES)
-    picture: bpy.props.StringProperty(
-        name="Image",
-        description="Image of the first frame of the shot, as its camera sees it",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    picture: path_property("Image", "Image of the first frame of the shot, as its camera sees it")
     image: bpy.props.PointerProperty(
         name="Image", description="Image of the first frame of the shot, as its camera sees it", type=bpy.types.Image
     )
@@ -135,12 +125,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         choices.IMAGE_MODELS,
     )
     image_family: _enum("Family", "Family of models that the checkpoint belongs to", choices.IMAGE_FAMILIES)
-    image_checkpoint: bpy.props.StringProperty(
-        name="Checkpoint",
-        description="Folder in diffusers' layout, or .safetensors file",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    image_checkpoint: path_property("Checkpoint", "Folder in diffusers' layout, or .safetensors file")
     image_strength: bpy.props.FloatProperty(
         name="Strength",
         description="How far the image model changes the first frame: 0 not at all, 1 as if there was none",
@@ -149,12 +134,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         default=_DEFAULTS.strength,
         subtype="FACTOR",
     )
-    lora: bpy.props.StringProperty(
-        name="LoRA",
-        description="LoRA file of the image model (.safetensors)",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    lora: path_property("LoRA", "LoRA file of the image model (.safetensors)")
     lora_strength: bpy.props.FloatProperty(
         name="LoRA Strength", description="Strength of the LoRA", min=0, max=2, default=1
     )
@@ -288,24 +268,11 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
         translation_context=CONTEXT,
     )
     control_clip: _enum("Follow", "What the video model follows, if it knows several", choices.CONTROL_CLIPS)
-    reference: bpy.props.StringProperty(
-        name="Reference",
-        description="Image of what is to be seen, such as a character, for video models that use it",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
+    reference: path_property(
+        "Reference", "Image of what is to be seen, such as a character, for video models that use it"
     )
-    footage: bpy.props.StringProperty(
-        name="Footage",
-        description="Video whose motion the character does, on the computer where the backend runs",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
-    video_lora: bpy.props.StringProperty(
-        name="LoRA",
-        description="LoRA file of the video model (.safetensors), on the machine of the backend",
-        subtype="FILE_PATH",
-        options={"ANIMATABLE", *RELATIVE_PATH},
-    )
+    footage: path_property("Footage", "Video whose motion the character does, on the computer where the backend runs")
+    video_lora: path_property("LoRA", "LoRA file of the video model (.safetensors), on the machine of the backend")
     video_lora_strength: bpy.props.FloatProperty(
         name="LoRA Strength", description="Strength of the LoRA", min=0, max=2, default=1
     )
