@@ -226,6 +226,8 @@ def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
             "perspective": None if values["handles"] is None else _read_handles(Path(values["handles"])),
         }
     )
+    if values["length"] < 1:
+        raise UsageError("usage", f"A scene cannot have {values['length']} frames.", "Give a --length of 1 or more.")
     return _make_scene(source, request, values, report, values["length"])
 
 

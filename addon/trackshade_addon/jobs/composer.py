@@ -28,7 +28,7 @@ from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.core.text import join_and
 from trackshade.shot import Shot
 from trackshade.shot.cameras import find_cuts, first_cells, unroll_cameras
-from trackshade.shot.input_image import attach_key_pictures, fit_image
+from trackshade.shot.input_image import KeyPlaces, attach_key_pictures, fit_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -124,9 +124,13 @@ def capture_scene(
     camera = yield from _find_camera(scene, view_layer, request, frames)
     more_cameras = find_more_cameras(scene, view_layer, request.camera, request.more_cameras)
     picture = request.given_picture
+    sizes = {}
     for given in request.given_pictures:
         yield Progress("planning", "looking at the picture")
-        check_given_image(given)  # a damaged one is reported before the capture
+        sizes[given] = check_given_image(given).size  # what is wrong is reported before the capture
+    places = KeyPlaces(frames.frame_numbers, size.size, size)
+    for named, frame, source in request.key_sources:
+        places.take(named, frame, sizes[source], Path(source).name)
     shot = yield from _capture(scene, view_layer, frames, size, camera, more_cameras, client, request)
     if request.strict:  # by now, drivers that only renders evaluate have been evaluated
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
@@ -271,8 +275,7 @@ def with_keys(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
         ShotError: A picture cannot be read, has another aspect, is black, or two show the same frame.
     """
     management = captured.shot.source.get("color_management")
-    sources = [*((None, frame, source) for frame, source in request.keys), *request.camera_keys]
-    pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in sources)
+    pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in request.key_sources)
     shot, keys = attach_key_pictures(captured.shot, pictures)
     return replace(captured, shot=shot, keys={**captured.keys, **keys})
 
