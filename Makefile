@@ -79,9 +79,10 @@ test: setup
 	test-integration test-bpy-5.3 test-bpy test-unit test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source.
+KERNELS := propagation_frames parts propagation_fills cells result texture motion_pipeline
 compile:
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit/test_propagation_frames.py tests/unit/test_parts.py \
-	-k "test_same_as_rays or test_a_helper_draws"
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(KERNELS:%=tests/unit/test_%.py) \
+	-k "same_as_rays or helper_draws or copy_known_colors or gain_and_offset or fills_up or by_itself or reference_figure"
 
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
