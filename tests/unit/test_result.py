@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.result_shots import at, paint, shot, texture
+from trackshade.client.job_result import name_files
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
@@ -30,6 +31,17 @@ from trackshade.results.sheets import contact_sheet
 from trackshade.results.video import frame_rate, write_video
 
 T = 9
+
+
+def test_cameras_of_a_result_keep_their_names(tmp_path: Path) -> None:
+    """A folder's suffix is none: "Camera.001" and "Camera.002" are two cameras."""
+    for name in ("Camera.001", "Camera.002", "sheet"):
+        (tmp_path / name).mkdir()
+    files = name_files(tmp_path, ["Camera.001", "Camera.002", "sheet", "sheet.png", "tracking.mp4"])
+    assert {key: Path(path).name for key, path in files.items()} == {
+        "Camera.001": "Camera.001", "Camera.002": "Camera.002", "sheet": "sheet", "sheet.png": "sheet.png",
+        "tracking_video": "tracking.mp4",
+    }  # fmt: skip
 
 
 def arguments(size: tuple[int, int] = (96, 64), **changed: Any) -> dict[str, Any]:

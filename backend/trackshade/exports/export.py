@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
 from trackshade.control.tracks import sample_tracks
 from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, writing
 from trackshade.core.errors import OutputError, UsageError
+from trackshade.core.image_headers import damaged_image
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, exr, tracks
+from trackshade.results.frames import read_frame
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot
 
@@ -283,5 +284,7 @@ def _moves(shot: Shot, mesh: int) -> bool:
 
 
 def _read_image(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        return read_frame(path)
+    except OSError as error:
+        raise damaged_image(path, str(error)) from error
