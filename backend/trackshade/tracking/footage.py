@@ -14,8 +14,8 @@ import av.error
 import cv2
 import numpy as np
 
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import CancelledError, ShotError, UsageError
-from trackshade.core.picture_files import read_rgb
 from trackshade.shot.track_request import TrackRequest
 
 _THUMBNAIL = 96  # px, the longer side of the gray pictures that cuts are found in
