@@ -16,7 +16,6 @@ from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
 from trackshade.control.tracks import sample_tracks
 from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, require_suffix, writing
 from trackshade.core.errors import OutputError, UsageError
-from trackshade.core.image_headers import damaged_image
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, exr, tracks
 from trackshade.results.frames import read_frame
@@ -234,7 +233,7 @@ def _write_folder(
     elif name == "mp4":
         clips.write_pass_videos(shot, folder, step)
     elif name == "nerfstudio":
-        cameras.write_nerfstudio(shot, folder, source.images, points, _read_image, step)
+        cameras.write_nerfstudio(shot, folder, source.images, points, read_frame, step)
     else:
         _write_surfaces(shot, name, folder, source, points, step)
 
@@ -288,10 +287,3 @@ def _moves(shot: Shot, mesh: int) -> bool:
     track = shot.meshes[mesh]
     deforms = bool(track.changes) or shot.geometries[track.geometry].deforms
     return deforms or not np.allclose(track.matrix_world, track.matrix_world[0], rtol=0, atol=1e-6)
-
-
-def _read_image(path: Path) -> np.ndarray:
-    try:
-        return read_frame(path)
-    except OSError as error:
-        raise damaged_image(path, str(error)) from error

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from trackshade.config.settings import SHOWN_FRAMES
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.atomic_files import atomic_file
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear, to_uint8
-from trackshade.core.errors import OutputError
+from trackshade.core.errors import OutputError, ShotError
 from trackshade.results.video import VideoWriter
 
 _COMPRESSION = 3  # of PNG files: level 6 takes three times as long for a twentieth less
@@ -105,8 +106,8 @@ class FrameWriter:
         """Take the next frame as it was written before; returns it, [H, W, 3] uint8. Raise OutputError."""
         try:
             shown = read_frame(self.path(self.count))
-        except OSError as error:
-            raise unwritable(self._folder, error) from error
+        except ShotError as error:
+            raise OutputError("damaged-result", error.message, "Run the job again.") from error
         self._show(shown)
         return shown
 
@@ -165,16 +166,15 @@ def frame_path(folder: Path, t: int, image_format: str) -> Path:
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """Read a frame of a result as it is shown, [H, W, 3] uint8 sRGB. Raise OSError."""
+    """Read a frame of a result as it is shown, [H, W, 3] uint8 sRGB. Raise ShotError."""
     if path.suffix == ".exr":
         import OpenImageIO as oiio
 
         pixels = oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT)
         if pixels is None or not np.size(pixels):
-            raise OSError(f"{path.name} cannot be read")
+            raise ShotError("bad-image", f"The picture {path} cannot be read.", "Save it again.")
         return to_uint8(linear_to_srgb(pixels[..., :3]))
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return read_rgb(path)
 
 
 def check_exr() -> None:
