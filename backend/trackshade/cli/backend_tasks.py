@@ -225,7 +225,7 @@ def export(shot: str, wanted: str, out: str) -> dict[str, Any]:
     Raises:
         TrackshadeError: as raised by `export_shot`.
     """
-    from trackshade.core.picture_files import read_rgb
+    from trackshade.control.picture_files import read_rgb
     from trackshade.exports import ExportSource, export_shot
     from trackshade.shot import Shot
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import ShotError
-from trackshade.core.picture_files import read_rgb
 from trackshade.driving.crops import crop, crop_path
 from trackshade.driving.figures import Figure, find_figures
 from trackshade.motion.request import MAX_SECONDS, DrivingRequest

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
+from trackshade.control.picture_files import read_rgb
 from trackshade.control.tracks import sample_tracks
 from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
-from trackshade.core.picture_files import read_rgb
 from trackshade.exports import cameras, clips, exr, tracks
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot

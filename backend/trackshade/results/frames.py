@@ -15,10 +15,10 @@ import av.error
 import numpy as np
 from PIL import Image
 
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.atomic_files import atomic_file
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear, to_uint8
 from trackshade.core.errors import OutputError, ShotError
-from trackshade.core.picture_files import read_rgb
 from trackshade.results.video import VideoWriter
 
 _COMPRESSION = 3  # of PNG files: level 6 takes three times as long for a twentieth less

@@ -14,8 +14,8 @@ import av.error
 import cv2
 import numpy as np
 
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import CancelledError, ShotError, UsageError
-from trackshade.core.picture_files import read_rgb
 from trackshade.shot.track_request import TrackRequest
 
 _THUMBNAIL = 96  # px, the longer side of the gray pictures that cuts are found in
@@ -74,10 +74,12 @@ def read_footage(path: Path, request: TrackRequest, report: Report, cancelled: C
     if len(part) < 2:
         raise ShotError(
             "too-few-frames",
-            " ".join([
-                f"{path.name} has {len(part)} frame(s) in the part that was asked for; tracking takes 2 or more.",
-                *scan.warnings,
-            ]),
+            " ".join(
+                [
+                    f"{path.name} has {len(part)} frame(s) in the part that was asked for; tracking takes 2 or more.",
+                    *scan.warnings,
+                ]
+            ),
             "Choose a longer part, or lift a single picture with: trackshade lift",
         )
     times = scan.times[part]
