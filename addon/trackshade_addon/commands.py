@@ -30,7 +30,7 @@ from trackshade.core.images import write_png
 from trackshade.motion.bone_names import match_bones, read_bone_table
 from trackshade.motion.bvh import read_bvh
 from trackshade.shot import Shot
-from trackshade.shot.cameras import camera_file_names
+from trackshade.shot.cameras import picture_names
 from trackshade.shot.file import LIGHT_SUFFIX
 from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedScene, Perspective
@@ -136,12 +136,11 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     if captured.first_frame is not None:
         write_png(picture, captured.keys.get(0, captured.first_frame))
         files["first_frame"] = str(picture)
-    names = camera_file_names(captured.shot.cameras)
-    for view in range(1, len(names)):
-        if view in captured.keys:
-            other = picture.with_suffix(f".{names[view]}.png")
-            write_png(other, captured.keys[view])
-            files[f"first_frame.{names[view]}"] = str(other)
+    for cell, name in picture_names(captured.shot).items():
+        if cell in captured.keys:
+            other = picture.with_suffix(f".{name}.png")
+            write_png(other, captured.keys[cell])
+            files[f"first_frame.{name}"] = str(other)
     if captured.input_render is not None:
         _write_frames(renders, captured.input_render)
         files["input_render"] = str(renders)
@@ -227,6 +226,8 @@ def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
             "perspective": None if values["handles"] is None else _read_handles(Path(values["handles"])),
         }
     )
+    if values["length"] < 1:
+        raise UsageError("usage", f"A scene cannot have {values['length']} frames.", "Give a --length of 1 or more.")
     return _make_scene(source, request, values, report, values["length"])
 
 

@@ -254,6 +254,19 @@ def test_another_blender_renders_the_same_first_frames(demo: bpy.types.Scene) ->
     steps.close()  # ends the other process
 
 
+def test_what_cameras_of_markers_see_is_rendered(demo: bpy.types.Scene) -> None:
+    beside(demo, "Other", (4, -8, 3))
+    for name, frame in (("Camera", 1), ("Other", 3)):
+        demo.timeline_markers.new(name, frame=frame).camera = demo.objects[name]
+    bpy.context.view_layer.update()
+    cut = run_through(ShotRequest(frames=(1.0, 4.0, 1.0)), demo)
+    assert set(cut.keys) == {2}
+    demo.timeline_markers.clear()
+    alone = run_through(ShotRequest("Other", (3.0, 4.0, 1.0)), demo)
+    np.testing.assert_array_equal(cut.keys[2], alone.first_frame)
+    assert "switched at frame 3" in cut.shot.source["frame_map"]["statement"]
+
+
 def test_a_command_shades_through_several_cameras(
     served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from trackshade.core.images import write_png
 from trackshade.exports import ExportSource, export_shot, fit_to_format
 from trackshade.exports.export import RECORD
 from trackshade.exports.tracks import draw_ltx_tracks
+from trackshade.results.frames import FrameWriter
 from trackshade.shot import Shot
 from trackshade.shot.fitting import resize_shot, sample_shot
 from trackshade.shot.track_set import FIRST, Order, write_set
@@ -299,6 +300,9 @@ def test_nerfstudio_reads_the_cameras_and_points(shot: Shot, picture: np.ndarray
     images = [tmp_path / f"{t}.png" for t in range(9)]
     for path in images:
         Image.fromarray(picture).save(path)
+    with FrameWriter(tmp_path, SIZE, 24, image_format="exr") as writer:  # which nerfstudio does not read
+        writer.add(picture)
+        images[3] = writer.path(0)
     record = export_shot(ExportSource(shot, None, images), "nerfstudio", tmp_path / "out", points=500)
     assert any("move during the shot" in warning for warning in record["warnings"])
     data = json.loads((tmp_path / "out" / "transforms.json").read_text())

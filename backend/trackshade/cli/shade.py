@@ -23,7 +23,7 @@ from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.ipc.leftovers import temporary_folder
 from trackshade.shot import Shot
-from trackshade.shot.cameras import camera_file_names
+from trackshade.shot.cameras import picture_names
 from trackshade.shot.input_image import (
     InputImage,
     attach_key_pictures,
@@ -136,8 +136,8 @@ def add_pictures(
         captured = _developed_by_blender(shot, picture, values.get("blender"), on_message)
     elif picture is not None:
         captured = CapturedShot.with_picture(shot, _load(picture), shows)
-    if named is None and picture is beside:  # those of the other cameras as well
-        keys += _first_frames_beside(shot, beside, keys)
+    if named is None and picture is beside:  # those of the other cameras, and of frames after cuts, as well
+        keys += _pictures_beside(shot, beside, keys)
     others = ((camera, frame, _load_key(path)) for camera, frame, path in keys if not is_first(camera, frame))
     shot, pictures = attach_key_pictures(captured.shot, others)
     shot.check_values()
@@ -145,17 +145,20 @@ def add_pictures(
     return replace(captured, shot=shot, keys={**captured.keys, **pictures}, references=references)
 
 
-def _first_frames_beside(
+def _pictures_beside(
     shot: Shot, beside: Path | None, keys: Sequence[tuple[str | None, float, Path]]
 ) -> list[tuple[str | None, float, Path]]:
-    """Return the first frames of further cameras that an export has written, unless the options name others."""
+    """Return the further pictures that an export has written, unless the options name others."""
     if beside is None:
         return []
-    first = float(shot.frame_numbers[0])
-    given = {camera for camera, frame, _ in keys if sample_of_frame(shot, frame) == 0}
-    names = zip(shot.cameras[1:], camera_file_names(shot.cameras)[1:], strict=True)
-    found = ((camera.name, first, beside.with_suffix(f".{name}{beside.suffix}")) for camera, name in names)
-    return [item for item in found if item[0] not in given and item[2].exists()]
+    given = {(camera, sample_of_frame(shot, frame)) for camera, frame, _ in keys}
+    views, found = len(shot.cameras), []
+    for cell, name in picture_names(shot).items():
+        camera = shot.cameras[cell % views].name if views > 1 else None
+        path = beside.with_suffix(f".{name}{beside.suffix}")
+        if (camera, cell // views) not in given and path.exists():
+            found.append((camera, float(shot.frame_numbers[cell // views]), path))
+    return found
 
 
 def _load(path: Path) -> InputImage:

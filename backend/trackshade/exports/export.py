@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
-from trackshade.control.picture_files import read_rgb
 from trackshade.control.tracks import sample_tracks
 from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, exr, tracks
+from trackshade.results.frames import read_frame
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot
 
@@ -226,7 +226,7 @@ def _write_folder(
     elif name == "mp4":
         clips.write_pass_videos(shot, folder, step)
     elif name == "nerfstudio":
-        cameras.write_nerfstudio(shot, folder, source.images, points, read_rgb, step)
+        cameras.write_nerfstudio(shot, folder, source.images, points, read_frame, step)
     else:
         _write_surfaces(shot, name, folder, source, points, step)
 

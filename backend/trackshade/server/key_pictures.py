@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.propagate import KeyPictures
 from trackshade.server.stills import paint_still
 from trackshade.shot import Shot
+from trackshade.shot.cameras import find_cuts
 
 if TYPE_CHECKING:
     from trackshade.pipelines.look_stills import LookPipeline
@@ -46,7 +48,21 @@ def check_keys(run: JobRun, keys: KeyPictures) -> tuple[KeyPictures, list[str]]:
         is_rendered = 0 not in run.inputs.keys and "first_frame" not in run.shot.source
         checked = {"key picture"} if is_rendered else {"first frame", "key picture"}
         run.reporter.report(states.RUNNING, "Checking the key pictures")
-        return align_keys(keys, [n for n, item in enumerate(keys.record) if item["source"] in checked])
+        keys, warnings = align_keys(keys, [n for n, item in enumerate(keys.record) if item["source"] in checked])
+        return keys, [*warnings, *unseen_cuts(run.shot, keys)]
+
+
+def unseen_cuts(shot: Shot, keys: KeyPictures) -> list[str]:
+    """Return a sentence about each camera that takes over at a cut and that no picture was made through."""
+    cuts = find_cuts(shot)
+    starts, numbers = [0, *cuts], [keys.positions[picture.t] for picture in keys.pictures] if cuts else []
+    seen = {bisect_right(starts, number) - 1 for number in numbers}
+    return [
+        f"The camera is switched to '{shot.camera.sources[cut]}' at frame {shot.frame_numbers[cut]:g}, and no key "
+        "picture shows what it sees: what other pictures do not show is guessed. Add a key picture of this frame."
+        for index, cut in enumerate(cuts, 1)
+        if index not in seen
+    ]
 
 
 def align_keys(keys: KeyPictures, checked: Sequence[int]) -> tuple[KeyPictures, list[str]]:
