@@ -36,6 +36,8 @@ from trackshade.pipelines.families.wan_move import copy_along_tracks, track_cell
 from trackshade.pipelines.families.wan_vace import control_arrays
 from trackshade.shot.fitting import resize_shot
 
+pytestmark = pytest.mark.slow
+
 SIZE = (48, 32)
 
 
