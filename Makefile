@@ -17,7 +17,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 TORCH ?= torch==2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-PIP_INSTALL := PYTHONWARNINGS=ignore .venv/bin/pip install -q
+# Python compiles a module when it is first imported; to compile all of them here would take longer than to install them.
+pip_install = PYTHONWARNINGS=ignore $(1)/bin/pip install -q --no-compile
 
 # A Python of this version that can make virtual environments: the one on the path, else one of pyenv's.
 comma := ,
@@ -45,8 +46,8 @@ $(READY):
 	@$(PYTHON) backend/trackshade/cli/system.py
 	@echo "Setting up .venv with $$($(PYTHON) --version): about 3 GB, a few minutes."
 	@$(PYTHON) -m venv .venv
-	@echo "  1 of 2: PyTorch" && $(PIP_INSTALL) "$(TORCH)"
-	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(PIP_INSTALL) -e '.[backend,blender,lab,dev]'
+	@echo "  1 of 2: PyTorch" && $(call pip_install,.venv) "$(TORCH)"
+	@echo "  2 of 2: Trackshade, Blender's Python module and the tools" && $(call pip_install,.venv) -e '.[backend,blender,lab,dev]'
 	@rm -f .venv/.ready-* && touch $@
 
 setup-5:
@@ -59,15 +60,11 @@ endif
 .venv-%/.ready-$(KEY):
 	@echo "Setting up .venv-$* with $$($(PYTHON_5) --version): Blender $*'s Python module, about 1 GB."
 	@$(PYTHON_5) -m venv .venv-$*
-	@PYTHONWARNINGS=ignore .venv-$*/bin/pip install -q -e '.[test]' 'bpy==$*.*'
+	@$(call pip_install,.venv-$*) -e '.[test]' 'bpy==$*.*'
 	@rm -f .venv-$*/.ready-* && touch $@
 
 demo: setup
 	@.venv/bin/trackshade demo
-
-# Tests of installing and fetching, which run the same code in every Blender: with several, `make test` runs them in one.
-ONCE := test_backend_life test_backend_models test_backend_setting_up test_extension_data test_graphics_cards test_platforms
-ONCE_HERE := $(if $(and $(PYTHON_4),$(PYTHON_5)),$(ONCE))
 
 # Integration tests of training and evaluation, which are a suite of their own in `make test`.
 TRAINING := $(wildcard tests/integration/test_trainer*.py tests/integration/test_training*.py tests/integration/test_evaluation*.py)
@@ -78,13 +75,14 @@ TRAINING := $(wildcard tests/integration/test_trainer*.py tests/integration/test
 test: setup
 	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
 	@echo "Running the tests, four suites at a time; each tells at its end."
-	@$(MAKE) -k -j4 --output-sync=target LEFT_OUT='$(TRAINING:%=--ignore=%) $(ONCE_HERE:%=--ignore=tests/blender/%.py)' \
+	@$(MAKE) -k -j4 --output-sync=target LEFT_OUT='$(TRAINING:%=--ignore=%)' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),-m "not once")' \
 	test-integration test-bpy-5.3 test-bpy test-unit test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source.
+KERNELS := propagation_frames parts propagation_fills cells result texture motion_pipeline
 compile:
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit/test_propagation_frames.py tests/unit/test_parts.py \
-	-k "test_same_as_rays or test_a_helper_draws"
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(KERNELS:%=tests/unit/test_%.py) \
+	-k "same_as_rays or helper_draws or copy_known_colors or gain_and_offset or fills_up or by_itself or reference_figure"
 
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
@@ -96,7 +94,7 @@ test-training:
 	@echo "training and evaluation" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(TRAINING)
 
 test-bpy:
-	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(LEFT_OUT) tests/blender
+	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(NOT_ONCE) tests/blender
 
 test-bpy-5.2: SELECTED := -m smoke
 test-bpy-5.2 test-bpy-5.3: test-bpy-%:

@@ -66,8 +66,9 @@ def _error_classes(trees: list[ast.Module]) -> set[str]:
 
 def _created_errors(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
     """Yield code and message of every error that a module creates."""
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
+    for node in nodes:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             continue
         if node.func.id == _WRITING:

@@ -30,6 +30,8 @@ from trackshade_addon.messages import texts
 from trackshade_addon.ui import drawing
 from trackshade_addon.ui.backend_panel import buttons
 
+pytestmark = pytest.mark.once
+
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 BLENDER = """
 import json, sys, time

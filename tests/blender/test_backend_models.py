@@ -25,6 +25,8 @@ from trackshade_addon.backend.model_manager import ModelRow
 from trackshade_addon.backend.moving import move_models
 from trackshade_addon.backend.tasks import CancellableTask
 
+pytestmark = pytest.mark.once
+
 LONG = 120.0  # seconds: only ever waited for in full by a test that fails
 NAME = "das-cogvideox-5b"
 MINI = Path(trackshade.__file__).parent / "models" / "mini"

@@ -29,6 +29,8 @@ from trackshade_addon.backend.interpreter import check_interpreter, find_interpr
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.messages.backend import INSTALL_FROM, PipProgress, pip_error, proxy
 
+pytestmark = pytest.mark.once
+
 IN_LIMITS = """
 import resource, sys
 from pathlib import Path

@@ -112,6 +112,8 @@ def test_export_keeps_what_is_there_unless_forced(demo: Path, tmp_path: Path, ca
     assert code == 3
     assert "a.png exists and was kept. Use --force" in err
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
+    code, _, err = run(capfd, "export", demo, "--out", tmp_path / "a.png", "--force")  # where the first frame goes
+    assert (code, "does not end in .shot" in err) == (2, True)
     assert run(capfd, "export", demo, "--out", tmp_path / "a.shot", "--force", "--first-frame", "none")[0] == 0
 
 
@@ -160,6 +162,7 @@ def test_bad_input_is_a_sentence_and_a_code(
     assert [item.name for item in tmp_path.iterdir()] == ["README.md"]
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("away")
 def test_an_unreachable_backend_is_told_and_leaves_nothing(demo: Path, tmp_path: Path, capfd) -> None:
     code, out, err = run(capfd, "render", demo, "--endpoint", NOBODY, "--first-frame", "none", "--out", tmp_path / "r",
@@ -377,6 +380,7 @@ def test_an_interrupt_at_any_time_ends_with_130(
         assert state == "capturing" or list(client.events(jobs[-1]["id"]))[-1].state == "cancelled"
 
 
+@pytest.mark.once
 def test_a_backend_of_its_own_ends_with_the_command(demo: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home"), "TRACKSHADE_PYTHON": backend_python(),
                    "TMPDIR": str(tmp_path)}  # fmt: skip
@@ -389,6 +393,7 @@ def test_a_backend_of_its_own_ends_with_the_command(demo: Path, tmp_path: Path) 
     assert not list((tmp_path / "home").rglob("*.ipc"))
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment's interpreter is a shell script")
 def test_the_environment_of_set_up_is_found_without_preferences(demo: Path, tmp_path: Path) -> None:
     """On a node where the add-on's Set Up has run, or its folder was copied to, and nobody has opened a window."""

@@ -32,6 +32,8 @@ from trackshade_addon.placement import place, remove_result
 from trackshade_addon.placement.collection import PLATE_KEY
 from trackshade_addon.placement.moved_results import update_paths
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 SHM = Path("/dev/shm")
 needs_another_disk = pytest.mark.skipif(

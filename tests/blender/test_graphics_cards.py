@@ -17,6 +17,8 @@ from trackshade_addon.backend.graphics_cards import choose_device, list_adapters
 from trackshade_addon.backend.set_up_preview import SetUpPreview
 from trackshade_addon.backend.tasks import CancellableTask
 
+pytestmark = pytest.mark.once
+
 NEW = "NVIDIA GeForce RTX 4090, 581.29, 8.9"
 OLD_DRIVER = "NVIDIA GeForce RTX 3060, 551.23, 8.6"
 OLD_CARD = "NVIDIA GeForce GTX 1080, 581.29, 6.1"

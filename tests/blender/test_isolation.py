@@ -82,6 +82,7 @@ def test_a_render_in_a_blender_of_its_own_ends_with_the_one_that_waits(scene: bp
     assert done.returncode == 1
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("hostile")
 def test_tasks_in_the_backend_s_environment() -> None:
     python = backend_python()

@@ -169,6 +169,7 @@ def test_the_objects_of_the_command_line_are_in_the_list(scene: bpy.types.Scene,
     assert read_masks(scene.trackshade_lift)["person"][12, 16].all()
 
 
+@pytest.mark.once
 def test_tracks_are_exported_by_a_button(
     scene: bpy.types.Scene, with_depth: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,7 +248,7 @@ def test_the_first_frame_in_another_blender_writes_none_of_the_users_files(tmp_p
     scripts(folder)
     files, values = disk(folder), whole_file()
     shot = stage.shoot(scene, 1)
-    made = render_elsewhere(shot, 1, lambda call: call())
+    made = render_elsewhere(shot, [0], lambda call: call())
     picture = run_to_end(made, lambda progress: None)
     assert abs(int(picture.max()) - 99) <= 1
     assert disk(folder) == files

@@ -241,6 +241,17 @@ def test_removing_one_result_keeps_the_others_and_what_the_user_added(tmp_path: 
     assert scene.camera.data.show_background_images
 
 
+def test_of_openexr_frames_the_shown_ones_are_placed(tmp_path: Path) -> None:
+    scene, folder = new_scene(), make_result(tmp_path / "job", numbered(2), [1, 2])
+    (folder / "frames").rename(folder / "frames_8bit")
+    (folder / "frames").mkdir()
+    for number in (1, 2):
+        (folder / "frames" / f"{number:04d}.exr").touch()
+    place(folder, scene, mode="background")
+    (background,) = scene.camera.data.background_images
+    assert Path(bpy.path.abspath(background.image.filepath)).samefile(folder / "frames_8bit" / "0001.png")
+
+
 def test_the_background_has_the_pictures_and_no_view_transform(tmp_path: Path) -> None:
     scene = new_scene()
     scene.view_settings.view_transform = "AgX"

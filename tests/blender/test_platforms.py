@@ -15,6 +15,8 @@ from trackshade_addon.backend import environment, graphics_cards, tasks
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.checks import facts
 
+pytestmark = pytest.mark.once
+
 
 def test_an_environments_python_is_where_venv_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.python_of(Path("env")) == Path("env/bin/python")

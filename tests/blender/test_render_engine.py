@@ -55,6 +55,7 @@ def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: 
 
 def test_f12_shows_the_control_and_then_the_newest_result(tmp_path: Path) -> None:
     scene = demo(tmp_path)
+    scene.trackshade.output_size = "full"
     scene.frame_set(7)
     control = still(scene, tmp_path / "control.png")
     assert not (tmp_path / "shaded").exists()  # nothing is left of it
@@ -151,7 +152,8 @@ def test_the_light_is_rendered_in_a_blender_of_its_own(
 ) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
     scene = demo(tmp_path)
-    scene.frame_end, scene.trackshade.light, scene.trackshade.first_frame = 4, light, "render"
+    own = scene.trackshade
+    scene.frame_end, own.light, own.first_frame, own.output_size = 4, light, "render", "full"
     animate(scene)
     record = json.loads((result(tmp_path) / "job.json").read_text())
     assert (record["input_render"] is not None) == (light == "render")

@@ -58,7 +58,7 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
     """Hook, engine, panel, command and `trackshade shade`, each in its own way to the backend."""
     scene = hooked(tmp_path, "after")
     layer, own, render = scene.view_layers[0].trackshade, scene.trackshade, scene.render
-    own.prompt, own.steps = "painted toys", 2
+    own.prompt, own.steps, own.output_size = "painted toys", 2, "full"
     painted = tmp_path / "painted.png"
     write_png(painted, np.random.default_rng(0).integers(0, 256, (96, 144, 3), np.uint8))
     key = own.keys.add()
@@ -181,7 +181,7 @@ def same(a: Shot, b: Shot) -> None:
 
 def test_the_pictures_of_an_export_tell_its_light(tmp_path: Path) -> None:
     scene = hooked(tmp_path, "after")
-    scene.frame_end, scene.trackshade.light = 7, "render"
+    scene.frame_end, scene.trackshade.light, scene.trackshade.output_size = 7, "render", "full"
     animate(scene)
     tracks = tmp_path / "out" / "shot_ViewLayer-tracks"
     kept = [read_levels(tracks / f"{frame:04d}.png") for frame in (1, 4, 7)]
@@ -196,7 +196,7 @@ def test_the_pictures_of_an_export_tell_its_light(tmp_path: Path) -> None:
 def test_the_light_of_joined_tracks_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
     scene = hooked(tmp_path, "after")
-    scene.frame_end, scene.trackshade.light = 4, "clay"
+    scene.frame_end, scene.trackshade.light, scene.trackshade.output_size = 4, "clay", "full"
     animate(scene)
     record = json.loads((tmp_path / "out" / "shot_ViewLayer-shaded" / "job.json").read_text())
     assert record["shot"]["source"]["light"]["statement"] == "2 clay renders of 72×48, by Cycles."
@@ -296,7 +296,7 @@ def test_a_still_leaves_no_tracks(tmp_path: Path) -> None:
 
 def test_the_result_has_the_size_of_the_export(tmp_path: Path) -> None:
     scene = hooked(tmp_path, "before")
-    scene.render.resolution_percentage = 200
+    scene.render.resolution_percentage, scene.trackshade.output_size = 200, "full"
     animate(scene)
     picture = read_levels(tmp_path / "out" / "shot_ViewLayer-tracks" / "first.png")
     assert picture.shape == (192, 288, 3)

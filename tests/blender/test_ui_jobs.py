@@ -221,7 +221,7 @@ def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types
 @pytest.mark.usefixtures("served")
 def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
     own = demo.trackshade
-    own.steps, own.place_as = 1, "none"
+    own.steps, own.place_as, own.output_size = 1, "none", "full"
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
     job = session.current().jobs[-1]
     assert job.settings.seed == own.seed

@@ -122,6 +122,7 @@ def test_a_jobs_settings_can_be_taken_back(scene: bpy.types.Scene) -> None:
     what = ShotRequest(frames=(2.0, 18.0, 2.0), first_frame="none", light="render")
     sampling = ShadeSettings(prompt="clay", seed=9, steps=3, control_start=0.5, control_end=0.75)
     fitting = {"size_mode": "crop", "frame_rule": "step", "key_pictures": "first-frame", "output_size": "model"}
+    fitting |= {"image_format": "exr", "alpha": True}
     settings = replace(sampling, **fitting, light="render", model_size=(144, 96))
     own.control_end = 0.25
     own.apply_job(what, settings)

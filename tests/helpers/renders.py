@@ -27,6 +27,7 @@ def demo(folder: Path, engine: str = "TRACKSHADE", size: tuple[int, int] = SIZE)
     scene.cycles.samples = 1
     bpy.ops.wm.save_mainfile()  # for commands that open it
     own.first_frame, own.light, own.steps, own.seed = "none", "none", 1, 3
+    own.output_size = "model"  # no propagation, which takes most of such a job's time
     return scene
 
 

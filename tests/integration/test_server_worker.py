@@ -272,19 +272,19 @@ def test_a_result_that_does_not_fit_on_the_disk_fails_the_job(backend: Backend, 
 
 
 def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
-    job = client.submit(square(), model_settings(steps=6), IMAGE)
+    job = client.submit(square(), model_settings(steps=4), IMAGE)
     stream = client.events(job)
     events = [next(e for e in stream if e.state == "running")]
     with limited_file_size(backend.pid, 1000):
         until(lambda: (backend.store / "results" / job).exists())
     events += list(stream)
-    assert [e.step for e in events if e.state == "running"] == list(range(7))
+    assert [e.step for e in events if e.state == "running"] == list(range(5))
     assert events[-1].state == "done"
     assert [e.seq for e in events] == list(range(events[0].seq, events[-1].seq + 1))
 
 
 def test_a_broker_killed_in_the_middle_loses_nothing(backend: Backend, client: Client, tmp_path: Path) -> None:
-    job = client.submit(square(), model_settings(steps=24, seed=5))
+    job = client.submit(square(), model_settings(steps=6, seed=5))
     stream = client.events(job)
     events = [next(stream)]
     while not events[-1].step:

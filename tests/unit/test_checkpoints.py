@@ -16,6 +16,7 @@ from trackshade.config import checkpoints, registry
 from trackshade.core import folders
 from trackshade.core.errors import ModelError, UsageError
 from trackshade.ipc import json_lines
+from trackshade.pipelines.families.recognize import check_checkpoint
 
 MINI = Path(trackshade.__file__).parent / "models" / "mini"
 
@@ -82,7 +83,7 @@ def test_a_damaged_list_is_an_empty_one(home: Path, text: str) -> None:
 
 
 def test_a_folder_is_checked_before_it_is_used(tmp_path: Path) -> None:
-    assert errand("check", str(MINI))["like"] == "mini"
+    assert check_checkpoint(MINI)["like"] == "mini"
     folder = tmp_path / "mini"
     shutil.copytree(MINI, folder)
     index = json.loads((folder / "model_index.json").read_text())
@@ -91,7 +92,9 @@ def test_a_folder_is_checked_before_it_is_used(tmp_path: Path) -> None:
     found = errand("check", str(folder))
     assert (found["event"], found["code"]) == ("error", "wrong-weights")
     assert "SomethingElse" in str(found["message"])
-    assert errand("check", str(tmp_path))["code"] == "not-a-checkpoint"
+    with pytest.raises(ModelError) as raised:
+        check_checkpoint(tmp_path)
+    assert raised.value.code == "not-a-checkpoint"
 
 
 @pytest.mark.parametrize("arguments", [(), ("paint",), ("check",), ("fetch", "mini", "more"), ("probe", "all")])

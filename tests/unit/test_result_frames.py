@@ -95,6 +95,8 @@ def test_alpha_is_straight_in_png_and_premultiplied_in_exr(tmp_path: Path) -> No
     light = oiio.ImageBuf(str(tmp_path / "exr" / "frames" / "0001.exr")).get_pixels(oiio.FLOAT)
     wanted = np.dstack([srgb_to_linear(image) * alpha[..., None], alpha])
     np.testing.assert_allclose(light, wanted, rtol=1e-3)
+    shown = tmp_path / "exr" / "frames_8bit" / "0001.png"  # what is placed into a scene
+    assert shown.read_bytes() == (tmp_path / "png" / "frames" / "0001.png").read_bytes()
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

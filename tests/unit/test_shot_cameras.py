@@ -13,15 +13,25 @@ from hypothesis import strategies as st
 from tests.helpers import propagation_reference as reference
 from tests.helpers.matrices import seen_by
 from tests.helpers.shots import changing_shot, small_shot
+from trackshade.config import registry
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import ShotError
 from trackshade.ipc.protocol import is_file_name
 from trackshade.propagation import KeyPicture, Propagation
 from trackshade.propagation.measures import mesh_around
+from trackshade.server.key_pictures import unseen_cuts
+from trackshade.server.propagate import collect_keys
 from trackshade.shot import Shot
-from trackshade.shot.cameras import camera_file_names, through_camera, unroll_cameras
-from trackshade.shot.fitting import sample_shot
+from trackshade.shot.cameras import (
+    camera_file_names,
+    find_cuts,
+    first_cells,
+    picture_names,
+    through_camera,
+    unroll_cameras,
+)
+from trackshade.shot.fitting import plan_fit, sample_shot
 
 
 @pytest.mark.parametrize("make", [small_shot, changing_shot], ids=["deforming", "changing topology"])
@@ -55,6 +65,19 @@ def test_header_and_arrays(form, tmp_path) -> None:
     assert loaded.encode()[0] == header
     for a, b in zip(loaded.encode()[1], arrays, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_cut_wants_a_picture_of_its_own() -> None:
+    shot = small_shot()
+    cut = replace(shot, camera=replace(shot.camera, sources=("A", "A", "B")))
+    assert (find_cuts(shot), first_cells(shot), picture_names(shot)) == ([], [0], {})
+    assert (find_cuts(cut), first_cells(cut), picture_names(cut)) == ([2], [0, 2], {2: "3"})
+    several = seen_by(cut, (0.2, 0, 0))
+    assert (find_cuts(several), first_cells(several)) == ([], [0, 1])
+    fit, image = plan_fit(cut, registry.spec("mini")), np.zeros((64, 96, 3), np.uint8)
+    (warning,) = unseen_cuts(cut, collect_keys(cut, fit, image, {}, {}))
+    assert "'B' at frame 3" in warning
+    assert unseen_cuts(cut, collect_keys(cut, fit, image, {2: image}, {})) == []
 
 
 def test_one_camera_stays_as_it_was() -> None:

@@ -238,7 +238,8 @@ def _missing_fluid(obj: bpy.types.Object, modifier: Any, frames: Sequence[float]
     folder = Path(bpy.path.abspath(domain.cache_directory, library=obj.library))
     kind = "mesh" if domain.domain_type == "LIQUID" and domain.use_mesh else "data"
     try:
-        present = {int(part) for item in (folder / kind).iterdir() if (part := item.name.split(".")[0][-4:]).isdigit()}
+        parts = [item.name.split(".")[0][-4:] for item in (folder / kind).iterdir()]
+        present = {int(part) for part in parts if part.isdecimal()}
     except OSError:
         return f"folder {FileIndex.name(str(folder))}"
     wanted = [int(frame) for frame in frames if domain.cache_frame_start <= frame <= domain.cache_frame_end]
@@ -287,4 +288,4 @@ def _point_frame(file: str, name: str) -> int | None:
     if not file.startswith(f"{name}_") or not file.endswith(".bphys"):
         return None
     number = file[len(name) + 1 :].partition(".")[0].partition("_")[0]
-    return int(number) if number.isdigit() else None
+    return int(number) if number.isdecimal() else None

@@ -138,6 +138,11 @@ class ShotRequest:
         return (*(() if first is None else (first,)), *others, *self.references)
 
     @property
+    def key_sources(self) -> tuple[tuple[str | None, float, str], ...]:
+        """Camera (None for the first one), scene frame and source of the key pictures."""
+        return (*((None, frame, source) for frame, source in self.keys), *self.camera_keys)
+
+    @property
     def needs_renders(self) -> bool:
         """Whether every frame is rendered by the scene's engine."""
         return self.input_render or self.light == "render"

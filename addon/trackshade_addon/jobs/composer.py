@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from trackshade.client.job_run import CapturedShot
 from trackshade.client.progress import Progress, wait_for
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit
+from trackshade.core.text import join_and
 from trackshade.shot import Shot
-from trackshade.shot.cameras import unroll_cameras
-from trackshade.shot.input_image import attach_key_pictures, fit_image
+from trackshade.shot.cameras import find_cuts, first_cells, unroll_cameras
+from trackshade.shot.input_image import KeyPlaces, attach_key_pictures, fit_image
 from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet
 
@@ -123,9 +124,13 @@ def capture_scene(
     camera = yield from _find_camera(scene, view_layer, request, frames)
     more_cameras = find_more_cameras(scene, view_layer, request.camera, request.more_cameras)
     picture = request.given_picture
+    sizes = {}
     for given in request.given_pictures:
         yield Progress("planning", "looking at the picture")
-        check_given_image(given)  # a damaged one is reported before the capture
+        sizes[given] = check_given_image(given).size  # what is wrong is reported before the capture
+    places = KeyPlaces(frames.frame_numbers, size.size, size)
+    for named, frame, source in request.key_sources:
+        places.take(named, frame, sizes[source], Path(source).name)
     shot = yield from _capture(scene, view_layer, frames, size, camera, more_cameras, client, request)
     if request.strict:  # by now, drivers that only renders evaluate have been evaluated
         require_complete(find_gaps(scene, view_layer, frames.frame_numbers))
@@ -159,19 +164,40 @@ def _add_renders(
     shot = captured.shot
     if copy.is_saved:
         on_free = _do_nothing
-    images, warning = yield from _render(unroll_cameras(shot), scene, view_layer, request, in_process, copy)
+    firsts = first_cells(shot)
+    cells = unroll_cameras(shot)
+    samples = range(len(cells.frame_numbers)) if request.needs_renders else firsts
+    images, warning = yield from _render(cells, samples, scene, view_layer, request, in_process, copy)
     if warning:
         source = {**captured.shot.source, "warnings": [*captured.shot.warnings, warning]}
         captured = replace(captured, shot=replace(captured.shot, source=source))
     if images is not None and request.first_frame == "render":
-        others = {view: images[view] for view in range(1, len(shot.cameras))}
-        captured = replace(captured, first_frame=images[0], keys={**others, **captured.keys})
-    if images is not None and len(images) > len(shot.cameras):
+        captured = with_rendered_keys(captured, {cell: images[samples.index(cell)] for cell in firsts})
+    if images is not None and request.needs_renders:
         captured = replace(captured, input_render=images)
     if request.needs_clay:
         return (yield from with_clay(captured, request, on_free=on_free, copy=copy))
     on_free()
     return captured
+
+
+def with_rendered_keys(captured: CapturedShot, images: Mapping[int, np.ndarray]) -> CapturedShot:
+    """Use renders as the first frame and, of further cameras and after cuts, as key pictures that were not given.
+
+    Args:
+        captured: What was captured.
+        images: [H, W, 3] uint8 of each of `first_cells`.
+    """
+    shot, others = captured.shot, {cell: image for cell, image in images.items() if cell}
+    if cuts := find_cuts(shot):
+        frames = join_and(f"{shot.frame_numbers[t]:g}" for t in cuts)
+        many = len(cuts) > 1
+        switched = f"The camera is switched at frame{'s' * many} {frames}, "
+        switched += "whose renders are key pictures, too." if many else "whose render is a key picture, too."
+        statement = " ".join(filter(None, [shot.source.get("frame_map", {}).get("statement"), switched]))
+        frame_map = {**shot.source.get("frame_map", {}), "statement": statement}
+        shot = replace(shot, source={**shot.source, "frame_map": frame_map})
+    return replace(captured, shot=shot, first_frame=images[0], keys={**others, **captured.keys})
 
 
 def with_clay(
@@ -249,8 +275,7 @@ def with_keys(captured: CapturedShot, request: ShotRequest) -> CapturedShot:
         ShotError: A picture cannot be read, has another aspect, is black, or two show the same frame.
     """
     management = captured.shot.source.get("color_management")
-    sources = [*((None, frame, source) for frame, source in request.keys), *request.camera_keys]
-    pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in sources)
+    pictures = ((camera, frame, read_given_image(source, management)) for camera, frame, source in request.key_sources)
     shot, keys = attach_key_pictures(captured.shot, pictures)
     return replace(captured, shot=shot, keys={**captured.keys, **keys})
 
@@ -341,6 +366,7 @@ def _capture(
 
 def _render(
     cells: Shot,
+    samples: Sequence[int],
     scene: bpy.types.Scene,
     view_layer: bpy.types.ViewLayer,
     request: ShotRequest,
@@ -351,6 +377,7 @@ def _render(
 
     Args:
         cells: The shot with a sample for each frame and camera.
+        samples: Which of them are rendered, ascending.
         scene: The scene.
         view_layer: Its view layer.
         request: What is captured.
@@ -358,20 +385,20 @@ def _render(
         copy: A copy of the file, which may be saved already.
 
     Returns:
-        [N, H, W, 3] uint8 of the first samples, or None if the request needs no render; and a sentence that says why
+        [N, H, W, 3] uint8 of the samples, or None if the request needs no render; and a sentence that says why
         this Blender has rendered them although another one was asked to, or "".
     """
     needs_all = request.needs_renders
     if not needs_all and request.first_frame != "render":
         return None, ""
     is_free = copy.is_saved  # it may have been changed, so only the copy can be rendered
-    count, warning = len(cells.frame_numbers) if needs_all else cells.views, ""
+    count, warning = len(samples), ""
     if in_process is None:
         in_process = bpy.app.background
     # Frames that were simulated in this Blender are not in the file.
     if is_free or not (in_process or simulations(scene, view_layer)):
         try:
-            return (yield from render_elsewhere(cells, count, copy=copy)), ""
+            return (yield from render_elsewhere(cells, samples, copy=copy)), ""
         except ShotError as error:  # such as EEVEE, which a Blender without a window may not have
             if is_free:
                 raise
@@ -379,13 +406,13 @@ def _render(
             _log.warning("%s", warning)
     images = new_frames(cells, count)
     with SampleRenderer(cells, scene, view_layer, request.keep_played) as renderer:
-        for t in range(count):
-            if t < cells.views and not needs_all:
+        for index, t in enumerate(samples):
+            if not needs_all:
                 what = "the first frame" if count == 1 else f"the first frame of {cells.camera.sources[t]}"
                 progress = Progress("rendering", what)
             else:
-                progress = Progress("rendering", "every frame as the scene shows it", t, count)
-            images[t] = yield from _render_sample(renderer, t, progress, reports_steps=not t)
+                progress = Progress("rendering", "every frame as the scene shows it", index, count)
+            images[index] = yield from _render_sample(renderer, t, progress, reports_steps=not index)
     return images, warning
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,32 +26,38 @@ _IMAGES = "images.npy"
 
 def render_elsewhere(
     shot: Shot,
-    count: int,
+    samples: Sequence[int],
     on_main: Callable[[Callable[[], Any]], Any] = lambda call: call(),
     copy: SceneCopy | None = None,
 ) -> Generator[Progress, None, np.ndarray]:
-    """Render the first samples of a shot in a separate Blender process, as `SampleRenderer` does.
+    """Render samples of a shot in a separate Blender process, as `SampleRenderer` does.
 
     Args:
         shot: The shot.
-        count: Number of samples.
+        samples: Numbers of the samples, ascending.
         on_main: Runs a call on Blender's main thread.
         copy: A copy of the file that may be saved already; None to save one.
 
     Returns:
-        [count, H, W, 3] uint8.
+        [N, H, W, 3] uint8.
 
     Raises:
         ShotError: They could not be rendered.
     """
-    what = "the first frame" if count == 1 else "the first frames" if count == shot.views else "every frame"
+    count = len(samples)
+    what = (
+        "the first frame" if count == 1 else "every frame" if count == len(shot.frame_numbers) else "the first frames"
+    )
     told = Progress("rendering", f"{what}, in a separate Blender process", steps=None if count == 1 else count)
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as name:
         copy = copy or SceneCopy(Path(name) / "scene.blend")
         process = BlenderProcess(Path(name), shot, copy)
         on_main(process.save)
         reason = yield from process.run(
-            render_in_folder, count, copy.engine, describe=lambda done: told if count == 1 else replace(told, step=done)
+            render_in_folder,
+            ",".join(map(str, samples)),
+            copy.engine,
+            describe=lambda done: told if count == 1 else replace(told, step=done),
         )
         if process.done < count:
             raise ShotError(
@@ -78,21 +84,22 @@ def new_frames(shot: Shot, count: int) -> np.ndarray:
         return np.memmap(file, np.uint8, "w+", shape=(count, height, width, 3))
 
 
-def render_in_folder(folder: str, count: int, engine: str) -> None:
-    """Render the first samples by an engine in the other process, which has the copy of the file open."""
+def render_in_folder(folder: str, numbers: str, engine: str) -> None:
+    """Render samples, joined by commas, by an engine in the other process, which has the copy of the file open."""
+    samples = [int(number) for number in numbers.split(",")]
 
     def render(shot: Shot, scene: bpy.types.Scene) -> Iterator[int]:
         if first_frame_engine(scene) != engine:  # Blender takes another one where it is missing
             raise RuntimeError(f"it lacks the render engine {engine}")
         width, height = shot.size
         path = Path(folder) / _IMAGES
-        images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, height, width, 3))
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(samples), height, width, 3))
         with SampleRenderer(shot, scene, scene.view_layers[shot.view_layer], keep_played=False) as renderer:
-            for t in range(count):
+            for index, t in enumerate(samples):
                 for _ in renderer.approach(t):
                     pass
-                images[t] = renderer.picture(t)
+                images[index] = renderer.picture(t)
                 images.flush()
-                yield t + 1
+                yield index + 1
 
     answer(folder, render)

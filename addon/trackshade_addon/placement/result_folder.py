@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.config.settings import SHOWN_FRAMES
 from trackshade.core.errors import OutputError, ShotError
 from trackshade.core.fitting import SizeFit
 from trackshade.shot import CameraTrack
@@ -25,7 +26,7 @@ class ResultFolder:
     """A result on disk: its images, and when and through which camera they show the scene."""
 
     folder: Path  # absolute path
-    images: tuple[Path, ...]  # [T] the shaded frames
+    images: tuple[Path, ...]  # [T] the shaded frames, as 8-bit sRGB
     samples: tuple[float, ...]  # [T] scene frame numbers of the images, ascending; sub-frames are allowed
     view_layer: str  # name of the view layer that was captured
     fit: SizeFit  # how the images lie over the scene's frame
@@ -77,6 +78,11 @@ def camera_folder(folder: Path, camera: str | None) -> Path:
     """Return the folder of the camera with a name, else that of the first one; `folder` if there is one camera."""
     folders = camera_folders(folder)
     return next((item for item in folders if _camera_name(item) == camera), folders[0] if folders else folder)
+
+
+def shown_frames(folder: Path) -> Path:
+    """Return the folder of a result's frames as 8-bit images: beside OpenEXR frames, that of the same as PNG."""
+    return folder / (SHOWN_FRAMES if (folder / "frames" / "0001.exr").is_file() else "frames")
 
 
 def read_surfaces(folder: Path) -> ResultFolder:
@@ -145,10 +151,11 @@ def read_result(folder: Path) -> ResultFolder:
         raise _damaged(folder, "job.json does not say which frames it shows")
     if any(b <= a for a, b in pairwise(samples)):
         raise _damaged(folder, "its frame numbers do not ascend")
-    images = tuple(folder / "frames" / f"{number:04d}.png" for number in range(1, len(samples) + 1))
+    frames = shown_frames(folder)
+    images = tuple(frames / f"{number:04d}.png" for number in range(1, len(samples) + 1))
     for image in images:
         if not image.is_file():
-            raise _damaged(folder, f"frames/{image.name} is missing")
+            raise _damaged(folder, f"{frames.name}/{image.name} is missing")
     return ResultFolder(folder, images, samples, view_layer, fit, camera, nearest)
 
 

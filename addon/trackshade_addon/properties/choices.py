@@ -69,6 +69,10 @@ OUTPUT_SIZES = [
     ("full", "Every Frame", "Every frame of the range, at the size of the scene's renders"),
     ("model", "Model", "The frames of the model as they are, at the model's size"),
 ]
+IMAGE_FORMATS = [
+    ("png", "PNG", "8 bits, as the frames are shown"),
+    ("exr", "OpenEXR", "Scene-linear half floats. The frames are also written as 8-bit PNG, which are placed"),
+]
 LIGHTS = [
     (
         "clay",

@@ -217,6 +217,10 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
     )
     key_pictures: _enum("Source", "Images that all frames are made from, along the tracks", choices.KEY_PICTURES)
     output_size: _enum("Output", "Frames of the result", choices.OUTPUT_SIZES)
+    image_format: _enum("File Format", "Image files of the result's frames", choices.IMAGE_FORMATS)
+    alpha: bpy.props.BoolProperty(
+        name="Alpha", description="Give the frames an alpha channel: how much of a pixel tracked surfaces cover"
+    )
     light: _enum("Light", "What tells how the light on surfaces changes", choices.LIGHTS)
     splats: bpy.props.IntProperty(
         name="Splats",
@@ -364,6 +368,8 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             model_size=(int(width), int(height)) if height else None,
             key_pictures=self.key_pictures,
             output_size=self.output_size,
+            image_format=self.image_format,
+            alpha=self.alpha,
             light=self.light,
             splats=self.splats or (SPLATS if self.place_as == "splats" else 0),
             memory=self.memory,
@@ -462,6 +468,7 @@ class TrackshadeSettings(bpy.types.PropertyGroup):
             self.first, self.last, self.step = int(first), int(last), step
         self.frame_rule, self.size_mode = settings.frame_rule, settings.size_mode
         self.key_pictures, self.output_size = settings.key_pictures, settings.output_size
+        self.image_format, self.alpha = settings.image_format, settings.alpha
         self.light = settings.light
         self.splats = settings.splats
         self.glass, self.hair = request.glass, request.hair

@@ -29,6 +29,7 @@ from trackshade.config import registry
 from trackshade.core.errors import CancelledError
 from trackshade.core.fitting import FrameMap, SizeFit
 from trackshade.shot import Shot
+from trackshade.shot.cameras import first_cells
 
 from ..capture.given_image import check_given_image
 from ..capture.render_state import RenderState
@@ -45,6 +46,7 @@ from ..jobs.composer import (
     with_keys,
     with_picture,
     with_references,
+    with_rendered_keys,
 )
 from ..jobs.render_process import render_elsewhere
 from .rendered_sequence import RenderedSequence
@@ -167,10 +169,12 @@ def capture_render(render: RenderContext, client: Future[Client]) -> Generator[P
     if picture is not None:
         captured = render.on_main(lambda: with_picture(shot, picture))
     elif request.first_frame == "render":
-        captured = CapturedShot(shot, (yield from render_elsewhere(shot, 1, render.on_main))[0])
+        firsts = first_cells(shot)
+        images = yield from render_elsewhere(shot, firsts, render.on_main)
+        captured = with_rendered_keys(captured, dict(zip(firsts, images, strict=True)))
     captured = render.on_main(lambda: with_references(with_keys(captured, request), request))
     if request.needs_renders:
-        frames = yield from render_elsewhere(shot, len(shot.frame_numbers), render.on_main)
+        frames = yield from render_elsewhere(shot, range(len(shot.frame_numbers)), render.on_main)
         captured = replace(captured, input_render=frames)
     if request.needs_clay:
         captured = yield from with_clay(captured, request, render.on_main)

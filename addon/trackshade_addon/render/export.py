@@ -193,5 +193,5 @@ def _remove_leftovers(run: Path) -> None:
     stem, _, _ = run.name.rpartition(".")
     for old in run.parent.glob(f"{glob.escape(stem)}.*"):
         pid = old.name.rpartition(".")[2]
-        if pid.isdigit() and not is_process_alive(int(pid)):
+        if pid.isdecimal() and not is_process_alive(int(pid)):
             shutil.rmtree(old, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from bpy.utils import previews
 
 from ..jobs.job import Job
-from ..placement.result_folder import camera_folder
+from ..placement.result_folder import camera_folder, shown_frames
 
 
 class Thumbnails:
@@ -82,7 +82,7 @@ class Thumbnails:
     def _find_frame(self, job: Job) -> Path | None:
         assert job.result is not None
         count = len(job.result.record.get("shot", {}).get("frames", ())) or 1
-        path = camera_folder(job.result.out, None) / "frames" / f"{count // 2 + 1:04d}.png"
+        path = shown_frames(camera_folder(job.result.out, None)) / f"{count // 2 + 1:04d}.png"
         known = self._shown.get(job.uid)
         if known is not None and known[0] == path:
             return path

@@ -18,7 +18,8 @@ _PAGES = (
         "guidance", "control_", "key_pictures", "frame_rule", "size", "memory", "reference", "video_lora",
     )),
     *((f"bpy.types.trackshadesettings.{name}*", "panel#shot") for name in (
-        "use_range", "step", "output_size", "light", "view_layer", "glass", "hair", "look_engine",
+        "use_range", "step", "output_size", "image_format", "alpha", "light", "view_layer", "glass", "hair",
+        "look_engine",
     )),
     ("bpy.types.trackshadesettings.first", "panel#shot"),
     ("bpy.types.trackshadesettings.last", "panel#shot"),

@@ -150,7 +150,12 @@ class ShotSettings(SettingsPanel):
         column.prop(settings, "use_range")
         if settings.use_range:
             draw_properties(column, settings, "first", "last", "step")
-        draw_properties(layout.column(align=True), settings, "output_size", "light", "splats")
+        column = layout.column(align=True)
+        column.prop(settings, "output_size")
+        row = column.row(align=True)
+        row.prop(settings, "image_format")
+        row.prop(settings, "alpha", text="", icon="IMAGE_ALPHA")
+        draw_properties(column, settings, "light", "splats")
         layout.prop(settings, "camera", placeholder=tr("Scene camera"))
         layout.prop_search(settings, "view_layer", context.scene, "view_layers", icon="RENDERLAYERS")
         draw_properties(layout.column(align=True), settings, "glass", "hair")

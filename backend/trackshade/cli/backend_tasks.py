@@ -51,7 +51,7 @@ from trackshade.shot.track_request import TrackRequest
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
-    "numba scipy xatlas peft av cv2 PIL sentencepiece zmq msgpack numpy"
+    "numba scipy xatlas peft gguf av cv2 PIL sentencepiece zmq msgpack numpy"
 )
 REPORT_EVERY = 0.1  # seconds
 GRACE = 2.0  # seconds that a cancelled task has to end in an orderly way; the caller waits a little longer
@@ -225,8 +225,7 @@ def export(shot: str, wanted: str, out: str) -> dict[str, Any]:
     Raises:
         TrackshadeError: as raised by `export_shot`.
     """
-    from PIL import Image
-
+    from trackshade.control.picture_files import read_rgb
     from trackshade.exports import ExportSource, export_shot
     from trackshade.shot import Shot
 
@@ -240,8 +239,7 @@ def export(shot: str, wanted: str, out: str) -> dict[str, Any]:
         raise UsageError("bad-setting", f"The settings of the export are not valid: {error}.") from error
     path, picture, progress = Path(shot), None, _Progress()
     if path.with_suffix(".png").is_file():
-        with Image.open(path.with_suffix(".png")) as image:
-            picture = np.asarray(image.convert("RGB"))
+        picture = read_rgb(path.with_suffix(".png"))
 
     def report(done: int, total: int) -> None:
         if _cancelled.is_set():

@@ -14,6 +14,21 @@ from trackshade.core.errors import OutputError
 _FILE_KEYS = {"tracking.mp4": "tracking_video", "job.json": "record"}  # the others have the key of their stem
 
 
+def name_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the paths of files and folders of a result by a short key.
+
+    Args:
+        folder: the result.
+        names: their names in it. A folder keeps its whole name, which may be that of a camera, such as "Camera.001".
+    """
+    files: dict[str, str] = {}
+    for name in names:
+        path = folder / name
+        key = name if path.is_dir() else _FILE_KEYS.get(name, path.stem)
+        files[name if key in files else key] = str(path)
+    return files
+
+
 @dataclass(frozen=True)
 class JobResult:
     """A finished job."""
@@ -42,7 +57,7 @@ class JobResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a command prints with --json."""
-        files = {_FILE_KEYS.get(name, Path(name).stem): str(self.out / name) for name in self.record.get("files", ())}
+        files = name_files(self.out, self.record.get("files", ()))
         if self.scene_file is not None:
             files["scene"] = str(self.scene_file)
         shot = self.record.get("shot", {})

@@ -24,6 +24,7 @@ KEY_PICTURES = ("auto", "first-frame", "video")
 OUTPUT_SIZES = ("full", "model")
 LIGHTS = ("clay", "none", "render")
 IMAGE_FORMATS = ("png", "exr")
+SHOWN_FRAMES = "frames_8bit"  # folder of the frames as they are shown, where a result's `frames` are OpenEXR files
 TRACKING_RANGES = ("training", "demo")
 CACHES = ("first-block", "taylorseer")
 QUANTIZATIONS = ("none", "nf4")

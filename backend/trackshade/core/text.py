@@ -20,6 +20,12 @@ def format_count(count: int) -> str:
     return f"{count:,}".replace(",", "\u202f")
 
 
+def join_and(items: Iterable[object]) -> str:
+    """Join what belongs together: "4, 9 and 12"."""
+    *first, last = map(str, items)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def join_or(items: Iterable[object]) -> str:
     """Join alternatives: "17 or 49"."""
     return " or ".join(map(str, items))

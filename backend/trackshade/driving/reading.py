@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import ShotError
 from trackshade.driving.crops import crop, crop_path
 from trackshade.driving.figures import Figure, find_figures
@@ -107,7 +107,7 @@ def read_picture_crop(path: Path, box: tuple[float, float, float, float] | None,
     Raises:
         ShotError: it cannot be read, or no figure is found in it.
     """
-    image = _open(path, "reference picture")
+    image = read_rgb(path, "reference picture")
     if box is None:
         found = find_figures(image[None])
         if not found:
@@ -134,7 +134,7 @@ def _still(
             f"{path.name} is a single picture: there is no motion in it.",
             "Give a video, or use the mode novel-view, which moves the camera only.",
         )
-    image = _open(path, "picture")
+    image = read_rgb(path)
     return _frozen(path, image, request, size, fps, reference, 0.0, ())
 
 
@@ -189,7 +189,9 @@ def _require_motion(path: Path, scan: VideoScan) -> None:
     if len(scan.times) < 2:
         raise ShotError(
             "one-frame",
-            f"{path.name} has one frame in the part that is used: there is no motion in it.",
+            " ".join(
+                [f"{path.name} has one frame in the part that is used: there is no motion in it.", *scan.warnings]
+            ),
             "Choose a longer part, or use the mode novel-view, which moves the camera only.",
         )
     cuts = find_cuts(scan.thumbnails)
@@ -256,7 +258,7 @@ def _listed(figures: list[Figure]) -> str:
 
 def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return the box around what a mask shows, pixels of footage of a (width, height)."""
-    white = _open(path, "mask").max(axis=-1) > 127
+    white = read_rgb(path, "mask").max(axis=-1) > 127
     if not white.any():
         raise ShotError("empty-mask", f"The mask {path} is black everywhere.", "Paint the figure white.")
     rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
@@ -267,16 +269,3 @@ def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[float, float, float
 def _ratio(size: tuple[int, int], limit: tuple[int, int]) -> float:
     """Return by how much frames of a size are made smaller to fit a limit."""
     return min(1.0, limit[0] / size[0], limit[1] / size[1])
-
-
-def _open(path: Path, what: str) -> np.ndarray:
-    """Return a picture, upright, [H, W, 3] uint8 sRGB. Raise ShotError."""
-    try:
-        with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError as error:
-        raise ShotError("missing-file", f"There is no file {path}.", "Check the path.") from error
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise ShotError(
-            "bad-image", f"The {what} {path} cannot be read: {error}.", "Give a PNG or JPEG file."
-        ) from error

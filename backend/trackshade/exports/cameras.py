@@ -13,6 +13,7 @@ import numpy as np
 from trackshade.control.scene import ShotRaster
 from trackshade.core.errors import ShotError
 from trackshade.core.geometry import camera_to_blender
+from trackshade.results.frames import write_png
 from trackshade.shot import Shot
 from trackshade.shot.cameras import camera_file_names, unroll_cameras
 
@@ -37,7 +38,8 @@ def write_nerfstudio(
     Args:
         shot: the shot, as it was captured.
         folder: an empty folder.
-        images: an image for each sample of the unrolled shot, which is copied; or none.
+        images: an image for each sample of the unrolled shot, which is copied, or converted to PNG if it is OpenEXR;
+            or none.
         points: number of points of the point cloud, which is taken from up to nine frames.
         read_image: reads an image, [H, W, 3] uint8.
         report: called with the number of frames that are done.
@@ -66,8 +68,11 @@ def write_nerfstudio(
         if images and source is None:
             continue
         file = f"images/{names[t % views] + '/' if views > 1 else ''}{t // views + 1:04d}"
-        file += source.suffix.lower() if source else ".png"
-        if source is not None:
+        is_linear = source is not None and source.suffix.lower() == ".exr"  # which nerfstudio does not read
+        file += source.suffix.lower() if source and not is_linear else ".png"
+        if source is not None and is_linear:
+            write_png(folder / file, read_image(source))
+        elif source is not None:
             shutil.copyfile(source, folder / file)
         k = shot.camera.intrinsics[t]
         lens = {"fl_x": k[0, 0], "fl_y": k[1, 1], "cx": k[0, 2], "cy": k[1, 2]}

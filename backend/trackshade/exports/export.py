@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
 from trackshade.control.tracks import sample_tracks
-from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, writing
+from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, require_suffix, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, exr, tracks
+from trackshade.results.frames import read_frame
 from trackshade.shot import Shot
 from trackshade.shot.fitting import ShotFit, plan_fit, sample_shot
 
@@ -180,7 +180,14 @@ def fit_to_format(
 
 
 def check_export(out: Path, form: ExportFormat, force: bool) -> None:
-    """Raise OutputError if an output is taken; with `force`, only if it is no earlier export."""
+    """Check where an export is written.
+
+    Raises:
+        UsageError: the file has another suffix than the format.
+        OutputError: it is taken; with `force`, only if it is no earlier export.
+    """
+    if form.file_suffix:
+        require_suffix(out, form.file_suffix)
     with writing("The export", out):
         taken = out.exists() if form.file_suffix else is_occupied(out)
     if taken and not force:
@@ -226,7 +233,7 @@ def _write_folder(
     elif name == "mp4":
         clips.write_pass_videos(shot, folder, step)
     elif name == "nerfstudio":
-        cameras.write_nerfstudio(shot, folder, source.images, points, _read_image, step)
+        cameras.write_nerfstudio(shot, folder, source.images, points, read_frame, step)
     else:
         _write_surfaces(shot, name, folder, source, points, step)
 
@@ -280,8 +287,3 @@ def _moves(shot: Shot, mesh: int) -> bool:
     track = shot.meshes[mesh]
     deforms = bool(track.changes) or shot.geometries[track.geometry].deforms
     return deforms or not np.allclose(track.matrix_world, track.matrix_world[0], rtol=0, atol=1e-6)
-
-
-def _read_image(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))

@@ -162,6 +162,10 @@ def _find_objects(
             raise CancelledError()
         name = box.name or f"Object {number}"
         left, top, right, bottom = box.rectangle
+        if right <= 0 or bottom <= 0 or left >= photo.size[0] or top >= photo.size[1]:
+            size = f"{photo.size[0]}×{photo.size[1]}"
+            warnings.append(f"{name}: its box is outside the picture, which has {size} pixels; it was left out.")
+            continue
         seen = cut_out(photo.colors, (left / across, top / down, right / across, bottom / down))
         if seen is None:
             warnings.append(f"{name}: nothing in its box differs from what surrounds it; it was left out.")

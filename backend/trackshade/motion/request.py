@@ -52,9 +52,10 @@ class DrivingRequest:
         if self.mode not in MODES:
             raise UsageError("bad-setting", f"There is no mode '{self.mode}'.", f"Modes: {', '.join(MODES)}.")
         if not (0 <= self.start < math.inf) or not (self.end is None or self.start <= self.end < math.inf):
+            end = "its end" if self.end is None else f"{self.end:g} s"
             raise UsageError(
                 "bad-setting",
-                f"The footage cannot be used from {self.start:g} s to {self.end or 0:g} s.",
+                f"The footage cannot be used from {self.start:g} s to {end}.",
                 "Give a start from 0 on, and an end after it.",
             )
         if not 0.1 <= self.rate <= 1000:

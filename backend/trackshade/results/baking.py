@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
@@ -177,7 +177,7 @@ def _read_frames(folder: Path, files: Sequence[Path], size: tuple[int, int]) -> 
     for t, path in enumerate(files):
         try:
             video[t] = read_frame(path)
-        except (OSError, ValueError, UnidentifiedImageError) as error:
+        except (ShotError, ValueError) as error:
             raise OutputError(
                 "damaged-result",
                 f"The result in {folder} is damaged: frames/{path.name} cannot be read.",

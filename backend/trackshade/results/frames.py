@@ -15,9 +15,11 @@ import av.error
 import numpy as np
 from PIL import Image
 
+from trackshade.config.settings import SHOWN_FRAMES
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.atomic_files import atomic_file
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear, to_uint8
-from trackshade.core.errors import OutputError
+from trackshade.core.errors import OutputError, ShotError
 from trackshade.results.video import VideoWriter
 
 _COMPRESSION = 3  # of PNG files: level 6 takes three times as long for a twentieth less
@@ -25,6 +27,9 @@ _COMPRESSION = 3  # of PNG files: level 6 takes three times as long for a twenti
 
 class FrameWriter:
     """Writes `frames/0001.png` … and `video.mp4`, one frame after the other. A context manager.
+
+    Beside OpenEXR files, `frames_8bit/0001.png` … are written: what is placed into a scene has to undo the scene's view
+    transform, which Blender can only do for the colors that are shown.
 
     Only a few frames are in memory at a time: `add` waits while those before are still being written.
 
@@ -63,9 +68,10 @@ class FrameWriter:
         self._threads = os.cpu_count() or 1
         self._pending: deque[Future[None]] = deque()
         try:
-            (folder / "frames").mkdir(parents=True, exist_ok=True)
-            for left in (folder / "frames").glob(".*"):  # of a process that was killed
-                left.unlink()
+            for name in ("frames", SHOWN_FRAMES) if image_format == "exr" else ("frames",):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                for left in (folder / name).glob(".*"):  # of a process that was killed
+                    left.unlink()
             self._video = VideoWriter(folder / "video.mp4", size, fps)
         except (OSError, av.error.FFmpegError) as error:
             raise unwritable(folder, error) from error
@@ -88,8 +94,11 @@ class FrameWriter:
         """
         shown = image if image.dtype == np.uint8 else to_uint8(image)
         alpha = alpha if self._alpha else None
-        path, pixels = self.path(self.count), shown if self._format == "png" else image
-        self._start(self._pool.submit(_write_image, path, pixels, alpha))
+        path = self.path(self.count)
+        if self._format == "exr":
+            self._start(self._pool.submit(_write_frame, path, image, alpha, shown))
+        else:
+            self._start(self._pool.submit(_write_shown, path, shown, alpha))
         self._show(shown)
         return shown
 
@@ -97,8 +106,8 @@ class FrameWriter:
         """Take the next frame as it was written before; returns it, [H, W, 3] uint8. Raise OutputError."""
         try:
             shown = read_frame(self.path(self.count))
-        except OSError as error:
-            raise unwritable(self._folder, error) from error
+        except ShotError as error:
+            raise OutputError("damaged-result", error.message, "Run the job again.") from error
         self._show(shown)
         return shown
 
@@ -157,16 +166,15 @@ def frame_path(folder: Path, t: int, image_format: str) -> Path:
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """Read a frame of a result as it is shown, [H, W, 3] uint8 sRGB. Raise OSError."""
+    """Read a frame of a result as it is shown, [H, W, 3] uint8 sRGB. Raise ShotError."""
     if path.suffix == ".exr":
         import OpenImageIO as oiio
 
         pixels = oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT)
         if pixels is None or not np.size(pixels):
-            raise OSError(f"{path.name} cannot be read")
+            raise ShotError("bad-image", f"The picture {path} cannot be read.", "Save it again.")
         return to_uint8(linear_to_srgb(pixels[..., :3]))
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    return read_rgb(path)
 
 
 def check_exr() -> None:
@@ -205,14 +213,22 @@ def write_png(
         Image.fromarray(np.ascontiguousarray(image)).save(temporary, compress_level=_COMPRESSION)
 
 
-def _write_image(
+def _write_shown(
     path: Path,
-    image: np.ndarray,  # [H, W, 3] uint8 for PNG
+    image: np.ndarray,  # [H, W, 3] uint8
     alpha: np.ndarray | None,  # [H, W]
 ) -> None:
-    if path.suffix == ".png":
-        write_png(path, image if alpha is None else np.dstack([image, to_uint8(alpha)]))
-        return
+    write_png(path, image if alpha is None else np.dstack([image, to_uint8(alpha)]))
+
+
+def _write_frame(
+    path: Path,
+    image: np.ndarray,  # [H, W, 3] uint8 or float32 sRGB-coded
+    alpha: np.ndarray | None,  # [H, W]
+    shown: np.ndarray,  # [H, W, 3] uint8
+) -> None:
+    """Write a frame as OpenEXR; before it, since whole ones are kept, the image that is shown."""
+    _write_shown(path.parents[1] / SHOWN_FRAMES / f"{path.stem}.png", shown, alpha)
     import OpenImageIO as oiio
 
     light = srgb_to_linear(image / 255.0 if image.dtype == np.uint8 else image)

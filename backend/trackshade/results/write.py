@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 
 from trackshade.config.model_spec import ModelSpec
-from trackshade.config.settings import ShadeSettings
+from trackshade.config.settings import SHOWN_FRAMES, ShadeSettings
 from trackshade.results.cells.views import views_from_buffers
 from trackshade.results.consistency import measure
 from trackshade.results.frames import FrameWriter, unwritable, write_png
@@ -193,6 +193,7 @@ def write_record(
 def _files(settings: ShadeSettings, has_first_frame: bool, has_input_render: bool) -> list[str]:
     is_video = settings.output == "video"
     files = ["frames", "tracking", "video.mp4", "tracking.mp4", "sheet.png"]
+    files += [SHOWN_FRAMES] if is_video and settings.image_format == "exr" else []
     files += ["input"] if has_input_render else []
     files += ["first_frame.png"] if has_first_frame else []
     files += ["consistency.png"] if is_video else [f"{name}.npy" for name in _PASSES]

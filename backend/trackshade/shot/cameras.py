@@ -71,6 +71,25 @@ def unroll_cameras(shot: Shot) -> Shot:
     )
 
 
+def find_cuts(shot: Shot) -> list[int]:
+    """Return the samples at which another camera takes over, such as by markers on Blender's timeline.
+
+    Args:
+        shot: a shot of one camera. With several, none of which is switched, there are no cuts.
+    """
+    sources = shot.camera.sources
+    return [] if shot.more_cameras else [t for t in range(1, len(sources)) if sources[t] != sources[t - 1]]
+
+
+def first_cells(shot: Shot) -> list[int]:
+    """Return the cells that are rendered for the first frame: that of each camera, and the first one after each cut.
+
+    Args:
+        shot: a shot as it was captured.
+    """
+    return [*range(len(shot.cameras)), *find_cuts(shot)]
+
+
 def camera_file_names(cameras: Sequence[CameraTrack]) -> list[str]:
     """Return a different file name for each camera: its own name, with ASCII letters, digits, `_`, `-` and `.` only."""
     names: list[str] = []
@@ -84,6 +103,19 @@ def camera_file_names(cameras: Sequence[CameraTrack]) -> list[str]:
             name, number = f"{plain}-{number}", number + 1
         names.append(name)
     return names
+
+
+def picture_names(shot: Shot) -> dict[int, str]:
+    """Return by cell how the files of an export are called that hold pictures other than the first frame.
+
+    Args:
+        shot: a shot as it was captured.
+
+    Returns:
+        The names of further cameras; of one camera, the numbers of the frames after cuts.
+    """
+    views = dict(enumerate(camera_file_names(shot.cameras)))
+    return {cell: views.get(cell, f"{shot.frame_numbers[cell]:g}") for cell in first_cells(shot)[1:]}
 
 
 def _interleave(cameras: Sequence[CameraTrack]) -> CameraTrack:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +308,54 @@ def find_sample(frames: Sequence[float] | NDArray[np.float64], frame: float) -> 
     return nearest
 
 
+@dataclass(frozen=True)
+class KeyPlaces:
+    """Where key pictures of a shot belong, and which of these places are taken.
+
+    Attributes:
+        frame_numbers: the shot's scene frames, ascending.
+        size: (width, height) of the shot, pixels.
+        fit: how the shot lies in the scene's frame, or None.
+        taken: camera and sample of the pictures so far.
+    """
+
+    frame_numbers: Sequence[float]
+    size: tuple[int, int]
+    fit: SizeFit | None
+    taken: set[tuple[str | None, int]] = field(default_factory=set)
+
+    def take(self, camera: str | None, frame: float, size: tuple[int, int], name: str) -> int:
+        """Return the sample that a picture shows.
+
+        Args:
+            camera: its camera; None for the first one.
+            frame: its scene frame.
+            size: (width, height) of the picture, pixels.
+            name: its name in errors.
+
+        Raises:
+            ShotError: The shot has no such frame, another picture shows it, or the picture has another aspect.
+        """
+        sample = find_sample(self.frame_numbers, frame)
+        number = self.frame_numbers[sample]
+        if (camera, sample) in self.taken:
+            raise ShotError(
+                "two-key-pictures",
+                f"Two pictures show frame {number:g}; the second one is {name}.",
+                "Give one picture for each frame.",
+            )
+        if not place_image(size, self.size, self.fit).fits:
+            (width, height), target = size, self.size if self.fit is None else self.fit.source
+            raise ShotError(
+                "other-aspect",
+                f"The picture of frame {number:g}, {name}, has {width} × {height} pixels, another shape than the "
+                f"scene's {target[0]} × {target[1]}.",
+                "Render or crop it with the aspect of the camera.",
+            )
+        self.taken.add((camera, sample))
+        return sample
+
+
 def attach_key_pictures(
     shot: Shot, pictures: Iterable[tuple[str | None, float, InputImage]]
 ) -> tuple[Shot, dict[int, NDArray[np.uint8]]]:
@@ -327,7 +375,8 @@ def attach_key_pictures(
     """
     fitted: dict[int, NDArray[np.uint8]] = {}
     subjects, warnings = [], list(shot.warnings)
-    names = [camera.name for camera in shot.cameras]
+    names, fit = [camera.name for camera in shot.cameras], size_fit_of(shot)
+    places = KeyPlaces(shot.frame_numbers.tolist(), shot.size, fit)
     for camera, frame, image in pictures:
         if camera is not None and camera not in names:
             raise ShotError(
@@ -335,23 +384,9 @@ def attach_key_pictures(
                 f"A picture is given for camera '{camera}', which the shot does not have.",
                 f"Its cameras are {', '.join(names)}.",
             )
-        sample = sample_of_frame(shot, frame)
-        cell = sample * len(names) + (0 if camera is None else names.index(camera))
-        if cell in fitted:
-            raise ShotError(
-                "two-key-pictures",
-                f"Two pictures show frame {shot.frame_numbers[sample]:g}; the second one is {image.name}.",
-                "Give one picture for each frame.",
-            )
-        fit, number = size_fit_of(shot), float(shot.frame_numbers[sample])
-        if not place_image(image.size, shot.size, fit).fits:
-            (width, height), target = image.size, shot.size if fit is None else fit.source
-            raise ShotError(
-                "other-aspect",
-                f"The picture of frame {number:g}, {image.name}, has {width} × {height} pixels, another shape than the "
-                f"scene's {target[0]} × {target[1]}.",
-                "Render or crop it with the aspect of the camera.",
-            )
+        view = 0 if camera is None else names.index(camera)
+        sample = places.take(names[view], frame, image.size, image.name)
+        cell, number = sample * len(names) + view, float(shot.frame_numbers[sample])
         result = fit_image(image, shot.size, fit)
         if not result.pixels.any():
             raise black_picture(number, image.name)

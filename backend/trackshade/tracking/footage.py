@@ -14,6 +14,7 @@ import av.error
 import cv2
 import numpy as np
 
+from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.shot.track_request import TrackRequest
 
@@ -73,7 +74,12 @@ def read_footage(path: Path, request: TrackRequest, report: Report, cancelled: C
     if len(part) < 2:
         raise ShotError(
             "too-few-frames",
-            f"{path.name} has {len(part)} frame(s) in the part that was asked for; tracking takes 2 or more.",
+            " ".join(
+                [
+                    f"{path.name} has {len(part)} frame(s) in the part that was asked for; tracking takes 2 or more.",
+                    *scan.warnings,
+                ]
+            ),
             "Choose a longer part, or lift a single picture with: trackshade lift",
         )
     times = scan.times[part]
@@ -289,9 +295,9 @@ class _Pictures(_Video):
     def __init__(self, path: Path, rate: float) -> None:
         """List the pictures. Raise ShotError if there are none."""
         self.path, self.damage, self._rate = path, False, rate
-        names = [item for item in path.iterdir() if item.suffix.lower() in _PICTURES]
+        names = [item for item in path.iterdir() if item.suffix.lower() in _PICTURES and item.name[0] != "."]
         self._files = sorted(names, key=lambda item: [
-            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", item.name)
+            int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", item.name)
         ])  # fmt: skip
         if not self._files:
             raise ShotError("no-video", f"The folder {path} has no pictures.", "Choose a video, or another folder.")
@@ -309,10 +315,7 @@ class _Pictures(_Video):
         """Yield time, seconds, and frame of all pictures from `start` on. Raise ShotError."""
         for number, file in enumerate(self._files):
             if number / self._rate >= start - 1e-6:
-                data = cv2.imread(str(file), cv2.IMREAD_COLOR)
-                if data is None:
-                    raise ShotError("bad-video", f"The picture {file} cannot be read.", "Check the file.")
-                yield number / self._rate, av.VideoFrame.from_ndarray(np.asarray(data, np.uint8), format="bgr24")
+                yield number / self._rate, av.VideoFrame.from_ndarray(read_rgb(file), format="rgb24")
 
 
 def _open(path: Path, rate: float) -> _Video:

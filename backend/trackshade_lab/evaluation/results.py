@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trackshade.config.settings import SHOWN_FRAMES
 from trackshade.control.video import tracking_video
 from trackshade.core.errors import ShotError
 from trackshade.shot import Shot
@@ -51,7 +52,7 @@ def read_result(folder: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, n
     if not (folder / "input").is_dir():
         fix = "Render it with --input-render."
         raise ShotError("no-input-render", f"{folder} has no true frames to measure against.", fix)
-    parts = ("frames", "tracking", "input")
+    parts = (SHOWN_FRAMES if (folder / SHOWN_FRAMES).is_dir() else "frames", "tracking", "input")
     frames, tracking, truth = (read_image_sequence(folder / part, "Render it again.") for part in parts)
     if record.get("propagation") is not None:  # its tracking video is that of the model
         tracking = tracking_video(Shot.load(folder / "tracks.shot")).frames

@@ -94,11 +94,12 @@ def read_rows(sources: Sequence[Path], shared: Mapping[str, Any]) -> list[Row]:
     for line, values in cells:
         try:
             row = _row(line, values, base, shared)
-            key = row.name.lower() or row.digest
-            if key in lines:
-                what = f"the name {row.name}" if row.name else "the same shot and options"
-                raise _RowError(f"{what} is in line {lines[key]}, too")
-            lines[key] = line
+            for key, what in (
+                (row.name.lower(), f"the name {row.name} is"),
+                (row.digest, "the same shot with the same options is"),
+            ):
+                if key and lines.setdefault(key, line) != line:
+                    raise _RowError(f"{what} in line {lines[key]}, too")
             rows.append(row)
         except (TrackshadeError, _RowError) as error:
             text = error.message if isinstance(error, TrackshadeError) else str(error)
@@ -116,7 +117,7 @@ def _is_plain_folder(path: Path) -> bool:
 
 def _files_of(folder: Path) -> list[Path]:
     """Return the scenes and shots in a folder, by name."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and _is_known(path)]
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and _is_known(path) and path.name[0] != "."]
 
 
 def _is_known(path: Path) -> bool:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb
@@ -147,12 +146,7 @@ class CellImages:
         if not isinstance(picture, Path):
             assert picture is not None
             return picture
-        try:
-            return read_frame(picture)
-        except (OSError, UnidentifiedImageError) as error:
-            raise ShotError(
-                "bad-image", f"The picture {picture} cannot be read.", "Save it as PNG or JPEG again."
-            ) from error
+        return read_frame(picture)
 
 
 def cell_files(shot: Shot, folder: Path) -> list[Path | None]:
@@ -170,7 +164,7 @@ def cell_files(shot: Shot, folder: Path) -> list[Path | None]:
     for view, name in enumerate(names):
         frames = folder / name / "frames"  # of a result
         for path in sorted((frames if frames.is_dir() else folder / name).glob("*")):
-            if path.suffix.lower() in _SUFFIXES and path.stem.isdigit() and 0 < int(path.stem) <= count:
+            if path.suffix.lower() in _SUFFIXES and path.stem.isdecimal() and 0 < int(path.stem) <= count:
                 found[view, int(path.stem) - 1] = path
     if not found:
         raise ShotError(
