@@ -29,7 +29,7 @@ from trackshade.shot import Shot
 
 pytest.importorskip("bpy", reason="the command line runs Blender")
 COMMANDS = ("render", "control", "batch", "bake", "export", "place", "shade", "key", "demo", "farm openjd", "jobs",
-            "cancel", "doctor", "serve", "models", "train", "dataset", "evaluate", "version", "reenact",
+            "fetch", "cancel", "doctor", "serve", "models", "train", "dataset", "evaluate", "version", "reenact",
             "motion", "animate")  # fmt: skip
 
 
@@ -195,6 +195,9 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     jobs = run("jobs", "--endpoint", backend.info.endpoint, TRACKSHADE_TOKEN=backend.info.token)
     assert made["job"] in jobs.stdout
     assert "done" in jobs.stdout
+    again = run("fetch", made["job"], "-o", tmp_path / "again", *address, TRACKSHADE_TOKEN=backend.info.token)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again/job.json").read_bytes() == Path(made["files"]["record"]).read_bytes()
     done = run("key", tmp_path / "toys.shot", "--frame", "2", "--frame", "3", "--key", f"3={tmp_path / 'toys.png'}",
                "--out", tmp_path / "painted", *address, "--json", folder=tmp_path,
                TRACKSHADE_TOKEN=backend.info.token)  # fmt: skip

@@ -72,8 +72,8 @@ def test_all_mistakes_are_told_with_their_lines(folder: Path) -> None:
         rows_of(folder, text)
     told = caught.value.message.splitlines()
     words = ["nowhere.blend", "no scene", "seed", "steps", "nope", "lost.png", "camera", "line 9", "alpha", "many",
-             "list.csv", "line 14"]  # fmt: skip
-    lines = [2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15]
+             "list.csv", "same options is in line 9", "line 9"]  # fmt: skip
+    lines = [2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15]
     assert len(told) == 1 + len(words)
     for sentence, line, word in zip(told[1:], lines, words, strict=True):
         assert f"line {line}: " in sentence

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -174,6 +176,24 @@ def test_what_cannot_drive_a_motion_is_a_sentence(tmp_path: Path) -> None:
             DrivingRequest.from_dict(values)
     with pytest.raises(CancelledError):
         read_driving(tmp_path / "cut", DrivingRequest(), SIZE, FPS, cancelled=lambda: True)
+
+
+def test_pictures_of_any_name_are_read_and_bad_ones_are_told(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "wave", wave(6)[0])
+    for number, name in enumerate(("x²1.png", "²2.png", "ß3.png"), 1):
+        (folder / f"frame {number}.png").rename(folder / name)
+    (folder / "._frame 4.png").write_bytes(b"of another system")
+    assert len(read_driving(folder, DrivingRequest(), (48, 64), 24).frames) == 6
+    good = (folder / "frame 4.png").read_bytes()
+    size = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + b"IHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
+    for damaged in (good[:60], good.replace(b"IDAT", b"I\0AT"), good[:8] + header + good[33:], b"GIF89a", b""):
+        (folder / "frame 4.png").write_bytes(damaged)
+        for read in (lambda: read_driving(folder, DrivingRequest(), (48, 64), 24),
+                     lambda: read_picture_crop(folder / "frame 4.png", None, (48, 64))):  # fmt: skip
+            with pytest.raises(ShotError, match=r"frame 4\.png") as caught:
+                read()
+            assert caught.value.code == "bad-image"
 
 
 def test_long_footage_is_trimmed_and_said_so(tmp_path: Path) -> None:

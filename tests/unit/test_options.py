@@ -208,5 +208,7 @@ def test_the_options_of_a_backend_have_the_defaults_of_its_settings() -> None:
     assert found.store == Path("s")
     assert found.has_owner
     assert parse_options(["--workers", "0"]).devices == ()
-    with pytest.raises(UsageError):
-        parse_options(["--keep", "all"])
+    for wrong in (["--keep", "all"], ["--result-days", "-1"], ["--result-days", "0"], ["--result-gb", "nan"],
+                  ["--workers", "-1"], ["--ray", "local", "--workers", "0"]):  # fmt: skip
+        with pytest.raises(UsageError):
+            parse_options(wrong)

@@ -58,6 +58,15 @@ def test_a_place_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
         assert (caught.value.code, caught.value.fix) == ("output-unwritable", "Choose another one.")
 
 
+def test_a_path_that_is_too_long_is_told_before_any_work(tmp_path: Path) -> None:
+    # The name of a folder has some letters more until the result is complete.
+    for path in (tmp_path / ("x" * 240), tmp_path / "new" / ("x" * 256), Path(f"{tmp_path}{'/sub' * 1020}")):
+        with pytest.raises(OutputError, match="too long") as caught:
+            OutputFolder.choose(str(path), tmp_path, "a", SPEC, force=False)
+        assert caught.value.code == "output-unwritable"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_reserved_folder_on_a_full_disk_is_removed(tmp_path: Path) -> None:
     huge = replace(SPEC, sizes=((1 << 24, 1 << 24),))
     with pytest.raises(OutputError) as caught:

@@ -39,6 +39,17 @@ def put(chunks: ChunkStore, array: np.ndarray) -> ArrayEntry:
     return ArrayEntry(array.dtype.str, array.shape, tuple(digests))
 
 
+def test_a_clock_that_is_set_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, real = JobStore(tmp_path), time.time
+    for shift in (40, -40):
+        job = f"job{shift}"
+        store.add(job, MANIFEST, {})
+        store.record_event(job, {"state": states.FAILED})
+        monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift * 86400)
+        clean(store, StoreLimits(chunk_days=7, result_days=30))
+    assert {job.id for job in store.jobs()} == {"job40", "job-40"}
+
+
 def test_a_submit_is_idempotent(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     first, new = store.add("a", MANIFEST, {"prompt": "x"})

@@ -57,6 +57,7 @@ FIXES = {
     "nothing-visible": "Point the camera at the scene and check its clip distances, or press Add Framing Camera.",
     "render-failed": "Select another render engine, or set First Frame to Image File under Look.",
     "output-exists": "Select another folder for results in the add-on's preferences.",
+    "output-unwritable": "Free some space, or select another folder for results in the add-on's preferences.",
     "output-not-ours": "Select another folder for results in the add-on's preferences.",
     "incomplete-scene": "Use File > External Data > Find Missing Files, or open the file with Trust Source.",
     "no-first-frame": "Set First Frame to Render or Image File under Look, or choose an image model.",

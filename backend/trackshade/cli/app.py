@@ -80,7 +80,9 @@ def _run(arguments: list[str]) -> None:
     if rest and f"{name} {rest[0]}" in COMMANDS:
         name, rest = f"{name} {rest[0]}", rest[1:]
     if name not in COMMANDS:
-        raise UsageError("usage", f"There is no command '{name}'.", "See: trackshade --help")
+        parts = [known for known in COMMANDS if known.startswith(f"{name} ")]
+        fix = f"There is: {', '.join(parts)}." if parts else "See: trackshade --help"
+        raise UsageError("usage", f"There is no command '{' '.join([name, *rest[:1]] if parts else [name])}'.", fix)
     command = COMMANDS[name]
     parser = parsing.parser_of(f"trackshade {name}", command.description, command.options)
     values = vars(parser.parse_intermixed_args(rest))
@@ -240,6 +242,14 @@ COMMANDS: Mapping[str, Command] = {
         make=commands.make_demo,
     ),
     "jobs": Command("List the jobs of the backend.", (*options.CONNECTION, options.JSON), commands.print_jobs),
+    "fetch": Command(
+        "Download the result of a finished job again, as after its command was killed.",
+        (
+            Option("job", "Job id, as 'trackshade jobs' lists it.", "JOB", required=True),
+            *(options.FOLDER, options.FORCE, *options.CONNECTION, options.JSON),
+        ),
+        make=commands.fetch_result,
+    ),
     "cancel": Command(
         "Cancel a job.", (Option("job", "Job id.", "JOB", required=True), *options.CONNECTION), commands.cancel_job
     ),

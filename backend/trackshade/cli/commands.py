@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that need no Blender or only run it: jobs, cancel, models, demo, bake, serve."""
+"""The commands that need no Blender or only run it: jobs, cancel, fetch, models, demo, bake, serve."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from rich.table import Table
 from trackshade.cli.blender import OnMessage, run_addon
 from trackshade.cli.progress import ProgressDisplay
 from trackshade.client import Client, connect, find_served, start_private
+from trackshade.client.job_result import JobResult
+from trackshade.client.output_folder import OutputFolder
 from trackshade.config import checkpoints, image_models, parsing, registry
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError, UsageError
@@ -49,6 +51,23 @@ def cancel_job(values: Values) -> None:
     """Cancel a job and print its state. Raise ProtocolError without a backend or such a job."""
     with _backend(values) as client:
         print(f"{values['job']}: {client.cancel(values['job'])}")
+
+
+def fetch_result(values: Values, on_message: OnMessage) -> dict[str, Any]:
+    """Download the result of a finished job, as after its command was killed; return the result to print.
+
+    Raises:
+        OutputError: The folder is taken or cannot be written.
+        TrackshadeError: There is no such job, it has not ended, or it failed.
+    """
+    job = values["job"]
+    with (
+        OutputFolder.choose(values["out"], Path(), job, registry.spec("mini"), values["force"]) as out,
+        _backend(values) as client,
+    ):
+        on_message({"state": "fetching", "message": str(out.path)})
+        client.fetch(job, out.path, out.force)
+        return JobResult.load(job, out.path, 0.0).to_dict()
 
 
 def print_models(values: Values) -> None:

@@ -287,7 +287,8 @@ def _fetch(client: Client, job: str, out: OutputFolder) -> Generator[Progress, N
             return
         except OutputError as error:
             if error.code != "output-exists" or not out.reserve_next():
-                raise
+                fix = f"{error.fix or ''} The backend has it for some days: `trackshade fetch {job} --out DIR`."
+                raise OutputError(error.code, error.message, fix.strip()) from error
 
 
 def _cancel(client: Client, job: str, submitted: Future[str]) -> None:

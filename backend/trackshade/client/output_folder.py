@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -107,6 +108,7 @@ def check_output(out: Path, spec: ModelSpec, force: bool = False) -> None:
                 "Choose another --out.",
             )
         existing = next(parent for parent in [out, *out.absolute().parents] if parent.exists())
+        _check_names(out, existing)
         with tempfile.TemporaryFile(dir=existing.parent if existing == out else existing):
             free = shutil.disk_usage(existing).free
     width, height = max(spec.sizes, key=lambda size: size[0] * size[1])
@@ -118,6 +120,23 @@ def check_output(out: Path, spec: ModelSpec, force: bool = False) -> None:
             f"The disk of {out} has {format_size(free)} left; a result takes up to {format_size(needed)}.",
             "Free some space, or choose another folder.",
         )
+
+
+def _check_names(out: Path, existing: Path) -> None:
+    """Raise OSError if a name in the path of a result is too long, also the one that it has until it is complete.
+
+    Args:
+        out: Folder of the result.
+        existing: The folder above it that exists.
+    """
+    parent = out.absolute().parent if existing == out else existing.absolute()
+    partial = out.absolute().with_name(f".{out.name}.partial-01234567")
+    for path in (
+        partial / "frames" / ".0001.01234567.png",
+        *(parent / name for name in partial.relative_to(parent).parts),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)
 
 
 def _reserve_folders(parent: Path, name: str, numbered: bool, fix: str) -> Iterator[Path]:

@@ -281,7 +281,7 @@ EXPORT = (
         "DIR",
     ),
 )
-_FORCE = _Switch("--force", "Replace an existing output.")
+FORCE = _Switch("--force", "Replace an existing output.")
 TRACKING_VIDEO = (*CONTROL, _SEED)  # the sampling options that the tracking video depends on
 _DESCRIPTIONS = Option("descriptions", "Folder of scene descriptions, or one file (.npz).", "FOLDER", required=True)
 _REFERENCE = (
@@ -302,8 +302,8 @@ _EXPORT_MODEL = replace(
     MODEL, help="Capture the frames and the size that this model takes. Default: every frame as rendered.", default=None
 )
 _CAPTURE_ALL = (SCENE, *OPEN_SCENE, _STRICT, *CAPTURE, _FIRST_FRAME, *_SURFACES)
-_RESULT_OUTPUT = (FOLDER, _FORCE, JSON, PROGRESS, *BACKEND)
-_FILE_OUTPUT = (_FILE, _FORCE, JSON, PROGRESS)
+_RESULT_OUTPUT = (FOLDER, FORCE, JSON, PROGRESS, *BACKEND)
+_FILE_OUTPUT = (_FILE, FORCE, JSON, PROGRESS)
 _RENDER = _Switch("--input-render", "Also render all frames, to compare them with the result.")
 _EXPORT_RENDER = replace(_RENDER, help="Also render all frames to a folder of images beside the shot file.")
 _EXPORT_LIGHT = Option(
@@ -435,7 +435,7 @@ REENACT = (
 MOTION = (
     *_DRIVING,
     Option("--fps", "Frame rate of the motion file. Default: the model's.", "X", kind=float),
-    *(_FILE, _FORCE, JSON, *BACKEND),
+    *(_FILE, FORCE, JSON, *BACKEND),
 )
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
@@ -474,11 +474,11 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "place": ("Place a result in a copy of the scene.", (RESULT, SCENE, *OPEN_SCENE, PLACEMENT, *_FILE_OUTPUT)),
     "lift": (
         "Lift a photo to a scene: meshes that show the photo, which the camera and you can move.",
-        (*_LIFT, *_MOTION, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
+        (*_LIFT, *_MOTION, _SCENE_FILE, FORCE, JSON, _BACKEND_PYTHON),
     ),
     "track": (
         "Turn footage into a scene of tracked points, whose motion another first frame follows.",
-        (*_TRACK, _CAMERA_MOTION, _CAMERA_PATH, _CAMERA_MODE, _SCENE_FILE, _FORCE, JSON, _BACKEND_PYTHON),
+        (*_TRACK, _CAMERA_MOTION, _CAMERA_PATH, _CAMERA_MODE, _SCENE_FILE, FORCE, JSON, _BACKEND_PYTHON),
     ),
     "animate": (
         "Animate an armature of a scene with a motion: a BVH file, or the result of 'trackshade reenact'.",
@@ -500,7 +500,7 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "reference": (
         "Render frames and light of a scene for 'trackshade evaluate propagation' and 'tracking', which run it.",
-        (SCENE, *OPEN_SCENE, *_REFERENCE, FOLDER, _FORCE, JSON),
+        (SCENE, *OPEN_SCENE, *_REFERENCE, FOLDER, FORCE, JSON),
     ),
 }
 """Description and options of each command that the add-on runs."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from trackshade.core.errors import ShotError
 
@@ -25,8 +26,6 @@ def read_rgb(path: Path, what: str = "picture") -> NDArray[np.uint8]:
     Raises:
         ShotError: "missing-file", or "bad-image": it cannot be decoded.
     """
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(path) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))

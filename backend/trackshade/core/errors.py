@@ -31,7 +31,10 @@ class TrackshadeError(Exception):
         self.exit_code = self.default_exit_code if exit_code is None else exit_code
 
     def __str__(self) -> str:
-        return self.message if self.fix is None else f"{self.message} {self.fix}"
+        if self.fix is None:
+            return self.message
+        ends = self.message.endswith((".", "!", "?", ":", "…"))  # what a library said may have no full stop
+        return f"{self.message}{'' if ends else '.'} {self.fix}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a form for msgpack and JSON, the inverse of `from_dict`."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from trackshade.core.errors import JobError, OutputError
 from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
+from trackshade.server.clock import age_time
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 VERIFY_AFTER = 0.25  # seconds without a new chunk after which verification begins
@@ -112,7 +113,7 @@ class ChunkStore:
 
     def clean(self, older_than: float, needed: Collection[bytes]) -> Iterator[None]:
         """Delete chunks that are not needed and older than `older_than` seconds, folder by folder."""
-        limit, names = time.time() - older_than, {digest.hex() for digest in needed}
+        limit, names = age_time() - older_than, {digest.hex() for digest in needed}
         for first in range(256):
             for path in (self.folder / f"{first:02x}").glob("*"):
                 with contextlib.suppress(OSError):  # renamed by the verifier, or not a file

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from trackshade.core.errors import TrackshadeError
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.protocol import ACTIVE_STATES, QUEUED
+from trackshade.server.clock import age_time
 from trackshade.server.job_store import JobStore
 
 DAY = 86400.0  # seconds
@@ -32,7 +32,7 @@ class StoreLimits:
 
 def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
     """Delete what exceeds the limits, in short steps, between which the broker does other work. Raise OutputError."""
-    now, total = time.time(), 0
+    now, total = age_time(), 0
     for number, (job, ended) in enumerate(reversed(store.finished())):
         is_old = limits.result_days is not None and now - ended > limits.result_days * DAY
         if limits.result_bytes is not None:
@@ -54,7 +54,7 @@ def delete_unused_stores(folders: Iterator[Path], days: float) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):  # in use, or not a store
             latest = max(path.stat().st_mtime for path in folder.glob("jobs.sqlite3*"))
-            if time.time() - latest < days * DAY:
+            if age_time() - latest < days * DAY:
                 continue
             lock = FileLock(folder / "lock")
             try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from trackshade.config.options import SERVE, Option
 from trackshade.config.parsing import parser_of
+from trackshade.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,25 @@ class ServeOptions:
     result_gb: float = 50.0  # size of all results, 10⁹ bytes, above which the oldest ones are deleted
     cancel_grace: float = 5.0  # seconds that a worker has to answer a cancel before it is killed
 
+    def __post_init__(self) -> None:
+        """Check the numbers: a limit that is negative or not a number would delete results at once.
+
+        Raises:
+            UsageError: "bad-setting".
+        """
+        for name, value, least in (
+            ("--result-days", self.result_days, 1e-3),
+            ("--result-gb", self.result_gb, 0),
+            ("--chunk-days", self.chunk_days, 0),
+            ("--worker-idle", self.worker_idle, 0),
+            ("--cancel-grace", self.cancel_grace, 0),
+            ("--idle-exit", self.idle_exit, 0),
+            ("--keep", self.keep, 0),
+            ("--workers", self.workers, 1),  # on a Ray cluster
+        ):
+            if value is not None and not value >= least:
+                raise UsageError("bad-setting", f"{name} cannot be {value:g}.", f"Give {least:g} or more.")
+
     @property
     def has_owner(self) -> bool:
         """Whether it exits with its users, and does not run jobs that earlier ones left."""
@@ -46,6 +66,8 @@ class ServeOptions:
         if given.get("ray") is not None:
             given["workers"] = workers
         elif workers is not None:
+            if workers < 0:
+                raise UsageError("bad-setting", f"--workers cannot be {workers}.", "Give 0 or more.")
             devices = [devices[number % len(devices)] for number in range(workers)]
         for key in {"store", "connection_file", "owners", "curve"} & given.keys():
             given[key] = Path(given[key])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from trackshade.core.errors import JobError, OutputError, TrackshadeError
 from trackshade.ipc import Manifest, Message
 from trackshade.ipc.protocol import CANCELLED, DONE, FAILED, FINAL_STATES, LOADING, QUEUED
 from trackshade.server.chunk_store import ChunkVerifier
+from trackshade.server.clock import age_time
 from trackshade.server.job_store import JobStore, StoredEvent, StoredJob
 from trackshade.server.worker_pool import WorkerDeath
 from trackshade.server.workers import Workers
@@ -93,7 +95,7 @@ class Scheduler:
     def drop_unclaimed(self, days: float) -> None:
         """Cancel the jobs of earlier programs for which nobody has asked in some days."""
         for job in list(self._deferred):
-            if time.time() - self._store.job(job).created > 86400 * days:
+            if age_time() - self._store.job(job).created > 86400 * days:
                 self._finish(job, {"state": CANCELLED, "message": "No program asked for it."})
 
     # The broker's loop.
@@ -219,6 +221,13 @@ class Scheduler:
         log.warning("%s", error)
         self._retry_at = time.monotonic() + RETRY_AFTER
 
+    def _tell_of_waiting(self, job: str, error: OutputError) -> None:
+        """Tell the clients of a job that the store cannot be written, by an event that is not kept."""
+        with contextlib.suppress(TrackshadeError):  # the store cannot be read either
+            self._publish_event(
+                StoredEvent(job, 0, time.time(), {"state": self._store.job(job).state, "message": str(error)})
+            )
+
     def _count_death(self, job: str) -> int:
         try:
             return self._store.count_death(job)
@@ -242,6 +251,7 @@ class Scheduler:
                 event = self._store.record_event(*self._unrecorded[0])
             except OutputError as error:
                 self._wait_for_store(error)
+                self._tell_of_waiting(self._unrecorded[0][0], error)
                 break
             except (ValueError, TypeError, OverflowError):  # a worker sent what cannot be stored
                 log.exception("An event of job %s is dropped.", self._unrecorded[0][0])

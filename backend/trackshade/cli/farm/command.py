@@ -18,7 +18,8 @@ from trackshade.core.atomic_files import write_bytes, writing
 from trackshade.core.errors import OutputError, UsageError
 
 FLAMENCO_SCRIPT = "trackshade.js"
-_SEEDS = re.compile(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*")
+_SEEDS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_MOST_SEEDS = 10_000
 _FORCE = Option("--force", "Replace an existing file.", default=False, kind=bool)
 _OPENJD = (
     Option("sources", "Scenes, shot files, a folder of them, or a list as of 'trackshade batch'.", "SCENE",
@@ -58,12 +59,15 @@ def write_openjd(values: Mapping[str, Any]) -> None:
         raise UsageError("usage", f"A template is YAML or JSON, not {out.suffix or out.name}.", "Name it .yaml.")
     if values["chunk"] < 0 or values["gpus"] < 0:
         raise UsageError("usage", "--chunk and --gpus are not negative.", "See: trackshade farm openjd --help")
-    if values["seeds"] is not None and _SEEDS.fullmatch(values["seeds"]) is None:
-        raise UsageError("usage", f"'{values['seeds']}' are no seeds.", "Write them as 1-4 or 3,7,11.")
+    if values["seeds"] is not None:
+        _check_seeds(values["seeds"])
     own = {option.key for option in _OPENJD}
     shared = {option.key: values[option.key] for option in row_options() if option.key not in own}
     shared = {option.key: shared[option.key] for option in row_options() if shared.get(option.key) != option.default}
     rows = read_rows([Path(source).expanduser() for source in values["sources"]], shared)
+    if values["chunk"] and not any(row.values.get("frames") for row in rows):
+        fix = "Name them with --frames, or in the column 'frames' of the list."
+        raise UsageError("usage", "--chunk needs the frames of the shots.", fix)
     folder = out.absolute().parent
     project = common_folder(rows, None if values["project"] is None else Path(values["project"]))
     results = Path(os.path.abspath(Path(values["results"] or folder / "results").expanduser()))
@@ -88,6 +92,21 @@ def write_flamenco(values: Mapping[str, Any]) -> None:
     """Write the job type of Flamenco, and print its path. Raise OutputError."""
     script = Path(__file__).with_name("flamenco.js")
     _write(Path(values["out"]).expanduser() / FLAMENCO_SCRIPT, script.read_text(encoding="utf-8"), values["force"])
+
+
+def _check_seeds(text: str) -> None:
+    """Raise UsageError unless a text names seeds, each once, such as "1-4" or "3,7,11"."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = _SEEDS.fullmatch(part)
+        first, last, step = (found[1], found[2] or found[1], found[3] or "1") if found is not None else ("1", "0", "1")
+        numbers = range(int(first), int(last) + 1, int(step)) if int(step) else range(0)
+        if not numbers or len(seeds) + len(numbers) > _MOST_SEEDS:
+            fix = f"Write at most {_MOST_SEEDS} of them, as 1-4 or 3,7,11."
+            raise UsageError("usage", f"'{text}' are no seeds.", fix)
+        seeds += numbers
+    if len(set(seeds)) < len(seeds):
+        raise UsageError("usage", f"'{text}' names a seed twice.", "Name each of them once.")
 
 
 def _write(path: Path, text: str, force: bool) -> None:

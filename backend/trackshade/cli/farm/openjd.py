@@ -27,7 +27,7 @@ _MARKS = Placeholders(
     seed="{{Task.Param.Seed}}",
 )
 _NOTICE = 60  # seconds that a cancelled task has to restore the scene and to cancel its job
-_NAME_LENGTH = 64  # of a step
+_NAME_LENGTH, _TITLE_LENGTH = 64, 128  # of a step, and of a job
 
 
 def make_template(
@@ -125,6 +125,10 @@ def _step(kind: str, shot: ShotTasks, arguments: Sequence[str], parameter: dict[
 
 def _check(template: dict[str, Any]) -> None:
     """Raise UsageError for texts that a template cannot hold, and steps of one name."""
+    title = template["name"]
+    if len(title) > _TITLE_LENGTH or not title.isprintable() or "{{" in title:
+        fix = f"Give a --title of at most {_TITLE_LENGTH} characters."
+        raise UsageError("farm-text", f"A job cannot be called {title!r}.", fix)
     names = [step["name"] for step in template["steps"]]
     for name in names:
         if names.count(name) > 1:
