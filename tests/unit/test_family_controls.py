@@ -36,6 +36,8 @@ from trackshade.pipelines.families.wan_move import copy_along_tracks, track_cell
 from trackshade.pipelines.families.wan_vace import control_arrays
 from trackshade.shot.fitting import resize_shot
 
+pytestmark = pytest.mark.slow
+
 SIZE = (48, 32)
 
 
@@ -249,6 +251,11 @@ def test_a_file_is_the_transformer_of_the_model_that_it_is_based_on(folder: Path
     with pytest.raises(ModelError, match="other parts of wan-vace-14b"):
         check_checkpoint(file, "wan-vace-14b")
     assert check_checkpoint(file, "wan-vace-1.3b")["like"] == "wan-vace-1.3b"
+    for name, damaged in (("cut.safetensors", file.read_bytes()[:5000]), ("x.gguf", b"GGML"), ("z.safetensors", b"")):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ModelError, match=name) as caught:
+            check_checkpoint(tmp_path / name, "wan-vace-1.3b")
+        assert caught.value.code == "damaged-weights"
     made = checkpoints.register(file, "wan-vace-1.3b", [item.name for item in registry.models()])
     spec = registry.spec(made.name)
     assert (made.name, registry.is_present(spec), registry.model_folder(spec)) == ("painterly", True, base)
@@ -256,6 +263,12 @@ def test_a_file_is_the_transformer_of_the_model_that_it_is_based_on(folder: Path
     expected: Any = load_model(registry.spec("wan-vace-1.3b"), "cpu")
     state = expected.pipeline.transformer.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.pipeline.transformer.state_dict().items())
+    weights = load_file(file)
+    save_file({key: weights[key] for key in list(weights)[::2]}, tmp_path / "half.safetensors")
+    half = checkpoints.register(tmp_path / "half.safetensors", "wan-vace-1.3b", [])
+    with pytest.raises(ModelError, match="half") as caught:
+        load_model(registry.spec(half.name), "cpu")
+    assert caught.value.code == "wrong-weights"
     of_gguf = dataclasses.replace(spec, folder=str(file.rename(file.with_suffix(".gguf"))))
     write_gguf(file.with_suffix(".gguf"), state)
     for memory in ("full", "8"):

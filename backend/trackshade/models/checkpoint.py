@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     files = weight_files(folder)
     if not files:
         raise ModelError("missing-weights", f"There are no safetensors weights in {folder}.", _FETCH)
+    return shapes_in(files)
+
+
+def shapes_in(files: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of the tensors in safetensors files. Raise ModelError if one is damaged."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         try:

@@ -204,7 +204,19 @@ def _read_file(file: Path, folder: Path, layout: Layout, dtype: torch.dtype, qua
     elif file.suffix != ".safetensors":
         raise ModelError("wrong-weights", f"{file} is not a .safetensors file.", "Other formats can carry code.")
     cls = getattr(diffusers, layout.components["transformer"][0])
-    return cls.from_single_file(str(file), config=str(folder), subfolder="transformer", torch_dtype=dtype, **options)
+    fix = "Choose another file, or the model that it belongs to."
+    try:
+        transformer = cls.from_single_file(
+            str(file), config=str(folder), subfolder="transformer", torch_dtype=dtype, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip(" .")
+        raise ModelError("damaged-weights", f"{file} cannot be loaded: {reason}.", fix) from error
+    except NotImplementedError as error:  # tensors that the file does not have are left without values
+        raise ModelError("wrong-weights", f"{file} has not all weights of {cls.__name__}.", fix) from error
+    missing = [f"{name} is missing" for name, value in transformer.state_dict().items() if value.is_meta]
+    raise_problems(missing, file, cls.__name__)
+    return transformer
 
 
 def _add_loras(pipeline: Any, loras: Mapping[str, tuple[Path, float]]) -> None:

@@ -11,7 +11,7 @@ from ...config.checkpoints import FILE_SUFFIXES
 from ...config.model_spec import ModelSpec
 from ...core.errors import ModelError
 from ...core.text import join_or
-from ...models.checkpoint import INDEX, read_json
+from ...models.checkpoint import INDEX, read_json, shapes_in
 from ...models.loading import COMPONENTS
 from ...models.loading import check_checkpoint as check_diffusion_shader
 from .layout import check_layout, component_class_name
@@ -35,6 +35,8 @@ def check_checkpoint(path: Path, like: str = "") -> dict[str, Any]:
     """
     if path.suffix in FILE_SUFFIXES:
         return _check_file(path, like)
+    if not path.exists():
+        raise ModelError("missing-weights", f"There is no folder {path}.", "Choose another one.")
     index = read_json(path / INDEX) if (path / INDEX).is_file() else {}
     name = component_class_name(index, "transformer")
     spec = registry.spec(like) if like else _recognize(path, index, name)
@@ -46,6 +48,14 @@ def check_checkpoint(path: Path, like: str = "") -> dict[str, Any]:
 
 
 def _check_file(path: Path, like: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError("missing-weights", f"There is no file {path}.", "Choose another one.")
+    if path.suffix == ".safetensors":
+        shapes_in([path])
+    else:
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise ModelError("damaged-weights", f"{path} is not a GGUF file.", "Download it again.")
     names = [spec.name for spec in _with_layouts()]
     if like not in names:
         raise ModelError(
@@ -53,8 +63,6 @@ def _check_file(path: Path, like: str) -> dict[str, Any]:
             f"{path} is a single file, which does not tell its model.",
             f"Name the model that it is one of: {join_or(names)}.",
         )
-    if not path.is_file():
-        raise ModelError("missing-weights", f"There is no file {path}.", "Choose another one.")
     base = registry.spec(like)
     if not registry.is_present(base):
         raise ModelError(
