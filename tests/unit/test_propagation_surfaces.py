@@ -18,11 +18,12 @@ from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import find_texels
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.propagation import KeyPicture, alignment, coverage, match_light
-from trackshade.propagation.canvases import CanvasMaker, survey
+from trackshade.propagation.canvases import CanvasMaker
 from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
 from trackshade.propagation.poses import PoseTable
+from trackshade.propagation.survey import survey
 from trackshade.shot import Geometry, MeshTrack, Shot
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates, sobel
 
-from trackshade.propagation.canvases import survey, survey_times
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable
 from trackshade.propagation.rims import Rims
 from trackshade.propagation.surface import find_points, pull
+from trackshade.propagation.survey import survey, survey_times
 from trackshade.shot import Shot
 
 _CANDIDATES = 12  # further key frames that are tried

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import UsageError
-from trackshade.propagation.canvases import SURVEYED, Canvas, CanvasMaker, survey, survey_times
+from trackshade.propagation.canvases import Canvas, CanvasMaker
 from trackshade.propagation.composing import Fills
 from trackshade.propagation.devices import find_device, make_drawer
 from trackshade.propagation.drawing import FrameSources, Source
@@ -38,6 +38,7 @@ from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
 from trackshade.propagation.rims import Rims
 from trackshade.propagation.sky import make_panorama
+from trackshade.propagation.survey import SURVEYED, survey, survey_times
 from trackshade.shot import Shot
 
 NEAREST = 6  # pictures that a frame reads, at most
@@ -267,17 +268,19 @@ class Propagation:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
         light = None if self._light is None else self._clay(t, self._light)
-        keys, soft, factors = self._choose(t), self._around(t, self._soft), self._around(t, low or ())
+
+        def sources(keys: list[tuple[_Key, float]]) -> list[Source]:
+            return [Source(key.picture, self._key_pose(key, t), weight) for key, weight in keys]
+
         with self._raster(size) as raster:
             image, alpha, shown = self._drawer.draw(
                 FrameSources(
                     raster.draw(t),
                     self._table.pose(t, size),
                     self._table.face_starts(t),
-                    *(
-                        [Source(key.picture, self._key_pose(key, t), weight) for key, weight in part]
-                        for part in (keys, soft, factors)
-                    ),
+                    sources(self._choose(t)),
+                    sources(self._around(t, self._soft)),
+                    sources(self._around(t, low or ())),
                     fills,
                     light,
                 )

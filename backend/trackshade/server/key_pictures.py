@@ -17,9 +17,9 @@ from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import to_uint8
 from trackshade.ipc import protocol as states
 from trackshade.propagation import KeyPicture, Propagation
-from trackshade.propagation.canvases import survey_times
 from trackshade.propagation.measures import alignment, coverage
 from trackshade.propagation.propagation import MOST_SURVEYED
+from trackshade.propagation.survey import survey_times
 from trackshade.results.frames import unwritable, write_png
 from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed

@@ -16,7 +16,7 @@ import numpy as np
 
 from trackshade.control.locate import LocatedPoints, SurfacePoints, locate
 from trackshade.core.errors import ShotError, UsageError
-from trackshade.propagation.canvases import survey_times
+from trackshade.propagation.survey import survey_times
 from trackshade.results.cells.gather import read_samples
 from trackshade.results.cells.images import CellImages
 from trackshade.shot import Geometry, Shot
