@@ -2,7 +2,7 @@
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
 #   make test       all tests, on every version of Blender that this machine can have
-#   make test-fast  the quick unit tests only: under two minutes
+#   make test-fast  the quick unit tests only: about two minutes
 #   make coverage   unit, integration and Blender tests with the share of the code that they run, in build/coverage/
 #   make lint       ruff and pyright
 #   make docs       API pages from the docstrings, in build/docs/

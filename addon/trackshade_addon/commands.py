@@ -22,7 +22,9 @@ from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import options, parsing, registry
 from trackshade.config.chunks import values_of_chunk
+from trackshade.config.image_models import image_model
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.atomic_files import require_suffix
 from trackshade.core.camera_files import CameraPath, read_camera_path
 from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
@@ -90,6 +92,14 @@ def main(program: str, arguments: Sequence[str]) -> int:
 
 def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: ReportProgress) -> dict[str, Any]:
     request, spec = _request(values), registry.spec(settings.model)
+    if settings.image_model:
+        image_model(settings.image_model)  # a mistake is reported before the capture
+    if settings.multiview_model and not (values.get("cameras") or values.get("orbit")):
+        raise UsageError(
+            "one-camera",
+            "A multiview model samples several cameras, and the shot has one.",
+            "Name more with --cameras.",
+        )
     with (
         OutputFolder.choose(values["out"], Path(), f"{_stem(values)}-{kind}", spec, values["force"]) as out,
         connect_with_options(_with_python(values), settings.needs) as client,  # starts while the scene is read
@@ -114,7 +124,7 @@ def _run(values: Mapping[str, Any], settings: ShadeSettings, kind: str, report: 
 
 def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     whole, values = values, values_of_chunk(values)
-    path = Path(values["out"] or f"{_stem(values)}.shot").absolute()
+    path = _output_file(values, f"{_stem(values)}.shot")
     picture = path.with_suffix(".png")
     renders = path.with_suffix(".render")
     light = path.with_suffix(LIGHT_SUFFIX)
@@ -156,6 +166,12 @@ def _export(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]
     }
 
 
+def _output_file(values: Mapping[str, Any], default: str | Path) -> Path:
+    """Return the file that --out names, or the default one. Raise UsageError unless both have the same suffix."""
+    path = Path(default)
+    return require_suffix(Path(values["out"] or path).absolute(), path.suffix)
+
+
 def _check_not_taken(values: Mapping[str, Any], *paths: Path) -> None:
     for path in paths:
         if path.exists() and not values["force"]:
@@ -187,7 +203,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 def _place(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     folder = Path(values["result"]).absolute()
-    path = Path(values["out"] or folder / "scene.blend").absolute()
+    path = _output_file(values, folder / "scene.blend")
     _check_not_taken(values, path)
     opened = _open_scene(values, report)
     report(Progress("placing", str(path)))
@@ -197,7 +213,7 @@ def _place(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
 
 
 def _picture(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
-    out = Path(values["out"] or "first_frame.png").absolute()
+    out = _output_file(values, "first_frame.png")
     _check_not_taken(values, out)
     if values["shot"] is None:
         raise UsageError("usage", "The picture's shot is not given.", "Name it with --shot FILE.")
@@ -263,7 +279,7 @@ def _make_scene(
     frames: int = 0,
 ) -> dict[str, Any]:
     """Replace what is open by the scene of a photo or a video, and save it."""
-    path = Path(values["out"] or f"{source.stem}.blend").absolute()
+    path = _output_file(values, f"{source.stem}.blend")
     _check_not_taken(values, path)
     parse_camera_moves(values["camera_motion"] or "")  # a mistake is reported before anything is done
     for motion in values.get("object_motion") or ():
@@ -315,7 +331,7 @@ def _move(scene: bpy.types.Scene, values: Mapping[str, Any], path: CameraPath | 
 
 def _animate(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source = Path(values["motion"]).absolute()
-    path = Path(values["out"] or f"{_stem(values)}-{source.stem}.blend").absolute()
+    path = _output_file(values, f"{_stem(values)}-{source.stem}.blend")
     _check_not_taken(values, path)
     table = None if values["bones"] is None else read_bone_table(Path(values["bones"]))
     motion = read_motion(source).motion if source.is_dir() else read_bvh(source)
@@ -330,7 +346,7 @@ def _animate(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
 
 
 def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
-    path = Path(values["out"] or "demo.blend").absolute()
+    path = _output_file(values, "demo.blend")
     _check_not_taken(values, path)
     report(Progress("building", str(path)))
     return {"out": str(path), "files": {"scene": str(build_demo_scene(path))}, "warnings": []}

@@ -17,6 +17,7 @@ from tests.helpers.backend_python import backend_python
 from tests.helpers.place_results import make_result, new_scene, numbered, render
 from trackshade.client import PrivateBackend
 from trackshade.core.errors import OutputError, ShotError, UsageError
+from trackshade.core.images import write_png
 from trackshade.splats.frame import SplatFrame
 from trackshade.splats.usd import write_splat_usd
 from trackshade_addon import commands
@@ -252,6 +253,19 @@ def test_another_blender_renders_the_same_first_frames(demo: bpy.types.Scene) ->
     while next(steps).state != "rendering":
         pass
     steps.close()  # ends the other process
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "words"), [((100, 100), (3.0,), "another shape"), ((144, 96), (3.0, 3.0), "Two pictures")]
+)
+def test_key_pictures_are_checked_before_the_capture(
+    demo: bpy.types.Scene, tmp_path: Path, size, frames, words
+) -> None:
+    write_png(tmp_path / "key.png", np.full((*size[::-1], 3), 99, np.uint8))
+    keys = tuple((frame, str(tmp_path / "key.png")) for frame in frames)
+    steps = capture_scene(ShotRequest("Camera", (1.0, 3.0, 1.0), keys=keys), demo)
+    with pytest.raises(ShotError, match=words):
+        assert all(progress.state == "planning" for progress in steps)
 
 
 def test_what_cameras_of_markers_see_is_rendered(demo: bpy.types.Scene) -> None:

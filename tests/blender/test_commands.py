@@ -112,6 +112,8 @@ def test_export_keeps_what_is_there_unless_forced(demo: Path, tmp_path: Path, ca
     assert code == 3
     assert "a.png exists and was kept. Use --force" in err
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
+    code, _, err = run(capfd, "export", demo, "--out", tmp_path / "a.png", "--force")  # where the first frame goes
+    assert (code, "does not end in .shot" in err) == (2, True)
     assert run(capfd, "export", demo, "--out", tmp_path / "a.shot", "--force", "--first-frame", "none")[0] == 0
 
 

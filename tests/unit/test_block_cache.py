@@ -21,6 +21,8 @@ from trackshade.pipelines.families.diffusion_shader import DiffusionShader
 from trackshade.pipelines.families.loading import load_model
 from trackshade.pipelines.families.wan import text_arguments
 
+pytestmark = pytest.mark.slow
+
 STEPS = 10
 
 

@@ -82,6 +82,7 @@ def test_a_damaged_list_is_an_empty_one(home: Path, text: str) -> None:
     assert names() == known
 
 
+@pytest.mark.slow
 def test_a_folder_is_checked_before_it_is_used(tmp_path: Path) -> None:
     assert check_checkpoint(MINI)["like"] == "mini"
     folder = tmp_path / "mini"

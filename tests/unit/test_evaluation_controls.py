@@ -19,6 +19,8 @@ from trackshade_lab.evaluation.variants import VARIANTS, destroy_identity, parse
 from trackshade_lab.scenes import generate_clip, scene_shot
 from trackshade_lab.scenes.captions import COLORS
 
+pytestmark = pytest.mark.slow
+
 
 def clip():
     return generate_clip(12, (96, 64), 5, "moving-camera", split="held-out")

@@ -21,6 +21,8 @@ from trackshade_lab.training.checkpoint import export_motion
 from trackshade_lab.training.config import MotionConfig
 from trackshade_lab.training.run import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

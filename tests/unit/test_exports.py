@@ -17,9 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers.matrices import seen_by
 from tests.helpers.propagation_reference import box_over_floor
 from tests.helpers.shots import changing_shot
 from trackshade.cli.app import main
+from trackshade.cli.shade import picture_beside
 from trackshade.config.export_formats import EXPORT_FORMATS
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.passes import PassRange, flow_picture, frame_passes
@@ -332,7 +334,7 @@ def test_nerfstudio_refuses_what_it_cannot_express(shot: Shot, tmp_path: Path) -
     flat = resize_shot(box_over_floor(3, True), SIZE)
     for name in ("nerfstudio", "camera"):
         with pytest.raises(ShotError, match="orthographic"):
-            written(flat, name, tmp_path / "out")
+            written(flat, name, tmp_path / f"out{EXPORT_FORMATS[name].file_suffix}")
     with pytest.raises(ShotError, match="2 images for 9 frames"):
         export_shot(ExportSource(shot, None, [tmp_path / "a.png"] * 2), "nerfstudio", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -404,7 +406,24 @@ def test_tracks_that_a_render_has_kept_are_exported(shot: Shot, picture: np.ndar
     assert main(["export", str(tracks.folder)]) == 2  # it is captured already
 
 
+def test_the_first_frame_of_a_results_tracks_is_that_of_the_result(shot: Shot, tmp_path: Path) -> None:
+    path = tmp_path / "tracks.shot"
+    assert picture_beside(shot, path) == tmp_path / "tracks.png"
+    (tmp_path / "job.json").touch()
+    assert picture_beside(shot, path) == tmp_path / "first_frame.png"
+    assert picture_beside(seen_by(shot, (0.2, 0, 0)), path).parent.parent == tmp_path
+    (tmp_path / "tracks.png").touch()
+    assert picture_beside(shot, path) == tmp_path / "tracks.png"
+
+
 # Outputs
+
+
+@pytest.mark.parametrize("name", ["npz", "splats-usd"])
+def test_a_file_is_named_as_what_it_is(shot: Shot, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"does not end in {EXPORT_FORMATS[name].file_suffix}"):
+        written(shot, name, tmp_path / "out")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_earlier_export_is_replaced_only_with_force(shot: Shot, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def files(shot: Shot, tmp_path_factory: pytest.TempPathFactory) -> list[Path | N
     return [*made[:4], None, *made[5:]]
 
 
+@pytest.mark.slow
 def test_splats_as_ply_and_usd(shot: Shot, files: list[Path | None], tmp_path: Path) -> None:
     record = export_shot(ExportSource(shot, images=files), "splats-ply", tmp_path / "ply", points=500)
     assert sorted(path.name for path in (tmp_path / "ply").glob("*.ply")) == ["0001.ply", "0002.ply", "0003.ply"]

@@ -33,6 +33,8 @@ from trackshade.server.propagate import KeptWork
 from trackshade.shot import Shot
 from trackshade.shot.fitting import plan_fit
 
+pytestmark = pytest.mark.slow
+
 CASES = {  # family: its model, image size and number of frames of the tests
     "wan-vace": ("wan-vace-1.3b", (48, 32), 9),
     "wan-move": ("wan-move-14b", (48, 32), 9),

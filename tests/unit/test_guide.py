@@ -53,6 +53,7 @@ def commands() -> Iterator[str]:
 # The troubleshooting page
 
 
+@pytest.mark.slow
 def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
     said = said_now()
     page = guide_messages.PAGE.read_text(encoding="utf-8")
@@ -63,6 +64,7 @@ def test_every_error_has_an_entry_and_every_entry_an_error() -> None:
     assert [code for code, advice in there.items() if not advice] == []
 
 
+@pytest.mark.slow
 def test_the_page_quotes_the_messages_of_now() -> None:
     page = guide_messages.PAGE.read_text(encoding="utf-8")
     assert guide_messages.renew_quotations(page, said_now()) == page, RENEW

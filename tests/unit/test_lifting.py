@@ -296,6 +296,10 @@ def test_the_room_of_the_handles_is_built(tmp_path: Path) -> None:
         off = np.abs(mesh.positions[0][:, axis] - value)
         assert off.max() < 1e-3, mesh.name
         assert areas(pixels_of(scene, mesh), mesh.triangles).min() > 0
+    ground, back = (mesh.positions[0] for mesh in scene.meshes[:2])  # which a moved camera sees no gap between
+    assert ground[:, 1].max() > 8
+    assert back[:, 0].max() > 2.5
+    assert back[:, 2].min() < 0
     assert [mesh.one_sided for mesh in scene.meshes[:5]] == [False, True, True, True, True]
     assert scene.perspective is not None
     assert scene.perspective.focal_error == 0

@@ -23,6 +23,8 @@ from trackshade.pipelines.look_stills import LookPipeline, depth_image
 from trackshade.server.stills import StillParts, make_still_doer, parse_lora, write_stills
 from trackshade.shot import Shot
 
+pytestmark = pytest.mark.slow
+
 SIZE = (64, 48)
 FAMILIES = ("sd15", "sdxl", "flux")
 

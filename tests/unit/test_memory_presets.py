@@ -32,6 +32,8 @@ from trackshade.server.models import Models
 from trackshade.server.propagate import KeptWork
 from trackshade.shot.fitting import plan_fit
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = registry.spec("das-cogvideox-5b")
 
 

@@ -28,6 +28,8 @@ from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from trackshade.pipelines.loading import load_pipeline
 from trackshade_lab.scenes import generate_clip
 
+pytestmark = pytest.mark.slow
+
 MINI = spec("mini")
 
 
@@ -101,7 +103,6 @@ def test_mini_fits_its_spec():
     ) in MINI.sizes
 
 
-@pytest.mark.slow
 def test_mini_follows_tracks_on_a_scene_it_never_saw():
     """Its own tracks explain a held-out video better than another scene's and better than the first frame repeated."""
     pipeline = load_pipeline(MINI, "cpu")

@@ -21,6 +21,8 @@ from trackshade.models.das import TrackingTransformer3DModel
 from trackshade.models.warp_guided import WarpGuidedTransformer3DModel
 from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline, dynamic_guidance, explain_out_of_memory
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 TRACKING = RNG.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)

@@ -26,6 +26,8 @@ from trackshade.propagation.fills import (
 from trackshade.propagation.fills.lattice import find_lattice
 from trackshade.propagation.fills.symmetry import find_symmetries
 
+pytestmark = pytest.mark.slow
+
 
 @st.composite
 def small_canvases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

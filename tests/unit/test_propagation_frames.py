@@ -181,6 +181,29 @@ def test_frames_of_a_video_show_what_no_other_picture_does():
     assert abs(errors[1][shown == 1].mean() - kept) < 0.3 * kept
 
 
+def test_rims_of_shadows_are_those_of_the_frames_of_a_video():
+    """Such a frame shows what the sharp picture does not, at the rims of its shadows as well; no fill does."""
+    shot = reference.box_over_floor(2, travel=2.5)
+    shadow = np.ones((shot.size[1], shot.size[0], 3), np.float32)
+    shadow[::8] = shadow[1::8] = shadow[2::8] = 0.4
+    light = gaussian_filter(shadow, (0.5, 0, 0))
+    meshes = [reference.look(shot, t, shot.size).mesh for t in range(2)]
+    keys, truth = [], np.zeros(0)
+    for t, mesh in enumerate(meshes):
+        texture = reference.paint(shot, t, lambda mesh, points: reference.smooth_texture(mesh, 3 * points))
+        truth = np.where(mesh[..., None] >= 0, texture * light, texture)
+        keys.append(KeyPicture(t, coded(truth), detail=t == 0))
+    frames = []
+    for some in (keys[:1], keys):
+        found = Propagation(shot, some, light=lambda t: light, threads=2)
+        found.prepare()
+        frames.append(found.frame(1))
+    hidden = (meshes[1] == 0) & (frames[0].shown == 0)
+    error = np.abs(srgb_to_linear(frames[1].image) / truth - 1).max(axis=2)
+    assert hidden.sum() > 100
+    assert np.percentile(error[hidden], 75) < 0.15
+
+
 def test_cut_outs_show_what_is_behind():
     """A picture taken through a grating shows the floor behind its holes, and a frame sees through it as well."""
     alpha = np.zeros((8, 8), np.uint8)

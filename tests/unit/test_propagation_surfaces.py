@@ -187,9 +187,17 @@ def test_alignment_finds_the_shift(right, down, blur):
     found = alignment(shot, 0, image)
     assert found.shift == pytest.approx((right, down), abs=0.4)
     assert found.correlation > 0.3
+    assert found.lead > 0.04
     sharp = alignment(shot, 0, gaussian_filter(large, (0.4, 0.4, 0)).astype(np.float32))
     if blur > 1:
         assert found.rim > sharp.rim
+
+
+def test_pictures_of_other_scenes_lie_as_well_anywhere():
+    shot = reference.box_over_floor(2)
+    noise = gaussian_filter(np.random.default_rng(3).random((144, 216, 3)), (4, 4, 0))
+    other = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)
+    assert alignment(shot, 0, other).lead < 0.04
 
 
 def test_alignment_without_silhouettes():

@@ -16,6 +16,8 @@ from trackshade.core.errors import UsageError
 from trackshade.propagation import KeyPicture, Propagation
 from trackshade.shot import Shot
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 
 TOLERANCE = 1e-5  # sRGB-coded; 1/255 would be a level of 8 bits

@@ -20,6 +20,8 @@ from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track_video
 from trackshade_lab.evaluation.tracking.measures import measure_camera, measure_tracks, scene_tracks
 
+pytestmark = pytest.mark.slow
+
 SIZE = (192, 128)
 
 

@@ -28,6 +28,8 @@ from trackshade_lab.scenes.materials import TEXTURES, UNSEEN_TEXTURES
 from trackshade_lab.scenes.shading import TEXTURE
 from trackshade_lab.scenes.shapes import SHAPES, UNSEEN_SHAPES
 
+pytestmark = pytest.mark.slow
+
 KINDS = list(clip_kinds("train"))
 SMALL = {"size": (72, 48), "num_frames": 9}
 WIDTH, HEIGHT, FRAMES = 144, 96, 17
@@ -92,7 +94,6 @@ def test_splits_draw_from_different_streams():
         generate_clip(0, split="test")  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.slow
 def test_what_is_kept_back_is_never_trained_on(clips):
     """No training clip has a shape, a texture or a camera path of the unseen kinds, and the unseen kinds have them."""
     assert not set(UNSEEN_MOVES) & set(MOVES)
@@ -130,7 +131,6 @@ def test_clips_are_plausible(kind):
         np.testing.assert_array_equal(clip.tracking[0][still], clip.tracking[-1][still])
 
 
-@pytest.mark.slow
 def test_no_clip_is_degenerate(clips):
     """Over many seeds: the main body is seen, something is lit, something moves, and captions fit their limits."""
     words = set()
@@ -163,7 +163,6 @@ def hue(rgb):
     return rgb / np.linalg.norm(rgb, axis=-1, keepdims=True)
 
 
-@pytest.mark.slow
 def test_captions_tell_the_color_that_is_seen(clips):
     """Where a scene names its main body's color, of the eight that is the nearest to what is seen of the body."""
     names, directions = list(COLORS), hue(list(COLORS.values()))

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,19 +57,21 @@ print(json.dumps(sorted(tops - third - set(sys.stdlib_module_names))))
 """
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield the absolute names that a module imports, anywhere in it; of `from a import b`, `a` and `a.b`."""
+@functools.cache
+def imports(path: Path) -> list[str]:
+    """Return the absolute names that a module imports, anywhere in it; of `from a import b`, `a` and `a.b`."""
+    found: list[str] = []
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package.pop()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def module_name(path: Path) -> str:

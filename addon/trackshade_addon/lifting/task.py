@@ -79,8 +79,9 @@ def lift(
     if python is None:
         raise UsageError("no-environment", "The backend's environment is not set up.", "Set it up in the preferences.")
     if not source.is_file() and (stored is None or stored.photo is None):
-        wrong = "is a folder" if source.is_dir() else "does not exist"
-        raise ShotError("missing-file", f"The file {source} {wrong}.", "Check the path.")
+        if source.is_dir():
+            raise ShotError("missing-file", f"{source} is a folder.", "Name a file in it.")
+        raise ShotError("missing-file", f"The file {source} does not exist.", "Check the path.")
     name, state = ("track", "tracking") if isinstance(request, TrackRequest) else ("lift", "lifting")
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "scene.lifted"

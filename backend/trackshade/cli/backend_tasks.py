@@ -51,7 +51,7 @@ from trackshade.shot.track_request import TrackRequest
 
 NEEDED = (
     "torch diffusers transformers accelerate safetensors huggingface_hub "
-    "numba scipy xatlas peft av cv2 PIL sentencepiece zmq msgpack numpy"
+    "numba scipy xatlas peft gguf av cv2 PIL sentencepiece zmq msgpack numpy"
 )
 REPORT_EVERY = 0.1  # seconds
 GRACE = 2.0  # seconds that a cancelled task has to end in an orderly way; the caller waits a little longer

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trackshade.cli.blender import run_addon
-from trackshade.cli.shade import add_pictures
+from trackshade.cli.shade import add_pictures, picture_beside
 from trackshade.config import options, parsing
 from trackshade.config.chunks import values_of_chunk
 from trackshade.config.export_formats import EXPORT_FORMATS, SHOT_FORMAT
@@ -21,7 +21,7 @@ from trackshade.shot.joining import join
 from trackshade.shot.track_set import FIRST, TrackSet, read_set
 
 OnMessage = Callable[[Mapping[str, Any]], None]
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".exr")
 
 
 def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
@@ -41,8 +41,18 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
                 raise UsageError("usage", f"{source} holds tracks that are captured already.", "Name another --format.")
             raise UsageError("usage", f"{source} is a shot file already.", "Name another --format.")
         return run_addon(parsing.to_arguments("export", values), values["blender"], on_message)
+    from trackshade.exports.export import check_export
+
+    form = EXPORT_FORMATS[name]
     _refuse(values, ("model", "light", "chunk"), f"--format {name}")
-    if not EXPORT_FORMATS[name].images:
+    check_export(_output(values), form, values["force"])  # before the capture, which takes long
+    if form.images == "needed" and not (is_shot or values["images"] or values["input_render"]):
+        raise UsageError(
+            "no-images",
+            f"The format {name} needs images of all frames, and {source.name} is a scene.",
+            "Render them by --input-render, name their folder with --images, or export the tracks.shot of a result.",
+        )
+    if not form.images:
         _refuse(values, ("images", "input_render"), f"--format {name}")
     if is_shot:
         captured = [option.key for option in (*options.CAPTURE, *options.COMMANDS["export"][1])]
@@ -51,7 +61,7 @@ def export(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         return _write(source, values, on_message)
     with temporary_folder() as folder:
         shot = folder / "scene.shot"
-        first_frame = values["first_frame"] if EXPORT_FORMATS[name].uses_picture else "none"
+        first_frame = values["first_frame"] if form.uses_picture else "none"
         capture = {**values, "out": str(shot), "first_frame": first_frame, "size": None, "frame_rule": None}
         run_addon(parsing.to_arguments("export", capture), values["blender"], on_message)
         return _write(shot, {**values, "first_frame": "render"}, on_message)
@@ -65,20 +75,27 @@ def _refuse(values: Mapping[str, Any], keys: Sequence[str], what: str) -> None:
             raise UsageError("usage", f"{known[key].name} does not go with {what}.", "Leave it out.")
 
 
+def _output(values: Mapping[str, Any]) -> Path:
+    """Return the file or folder that is written."""
+    name = values["format"]
+    stem = f"{Path(values['scene']).stem}-{name}"
+    return Path(values["out"] or f"{stem}{EXPORT_FORMATS[name].file_suffix}").absolute()
+
+
 def _write(path: Path, values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     """Export a shot file, or the tracks that a render has kept in a folder."""
     from trackshade.exports import ExportSource, export_shot
 
     name = values["format"]
     form = EXPORT_FORMATS[name]
-    out = Path(values["out"] or f"{Path(values['scene']).stem}-{name}{form.file_suffix}").absolute()
+    out = _output(values)
     tracks = read_set(path) if path.is_dir() else None
     shot, picture = Shot.load(path) if tracks is None else join(tracks), None
     if form.uses_picture and values["first_frame"] != "none":
         named = None if values["first_frame"] == "render" else values["first_frame"]
         given = {"first_frame": named, "key": None, "blender": values["blender"]}
         if tracks is None:
-            captured = add_pictures(shot, path.with_suffix(".png"), "any", given, on_message)
+            captured = add_pictures(shot, picture_beside(shot, path), "any", given, on_message)
         else:
             captured = add_pictures(shot, path / FIRST if tracks.order.picture else None, "frame", given, on_message)
         shot, picture = captured.shot, captured.first_frame
@@ -128,7 +145,7 @@ def _images(
     else:
         found += [item for item in sorted(folder.glob("*")) if item.suffix.lower() in _IMAGE_SUFFIXES]
     if not found:
-        raise ShotError("no-images", f"The folder {folder} has no PNG or JPEG images.", "Correct --images.")
+        raise ShotError("no-images", f"The folder {folder} has no PNG, JPEG or OpenEXR images.", "Correct --images.")
     return found, _light(folder, len(found))
 
 

@@ -18,7 +18,7 @@ from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import parsing, registry
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.atomic_files import writing
+from trackshade.core.atomic_files import require_suffix, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.motion.bvh import read_bvh, resample_motion, write_bvh
 from trackshade.motion.camera_words import parse_camera_words
@@ -56,7 +56,7 @@ def motion(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
         TrackshadeError: As raised by `read_driving` and `run_job`.
     """
     source = Path(values["driving"])
-    path = Path(values["out"] or f"{source.stem}.bvh").absolute()
+    path = require_suffix(Path(values["out"] or f"{source.stem}.bvh").absolute(), ".bvh")
     _check_free(path, values)
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
         whole = {**values, "out": str(Path(folder) / "result"), "force": False}

@@ -17,13 +17,14 @@ from trackshade.client.job_run import CapturedShot, connect_with_options, run_jo
 from trackshade.client.output_folder import OutputFolder
 from trackshade.client.progress import Progress
 from trackshade.config import options, parsing
+from trackshade.config.image_models import image_model
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.ipc.leftovers import temporary_folder
 from trackshade.shot import Shot
-from trackshade.shot.cameras import picture_names
+from trackshade.shot.cameras import camera_file_names, picture_names
 from trackshade.shot.input_image import (
     InputImage,
     attach_key_pictures,
@@ -37,6 +38,7 @@ from trackshade.shot.range_parts import find_parts, join_parts, read_light
 from trackshade.shot.track_set import FILE, FIRST, TrackSet, read_set
 
 OnMessage = Callable[[Mapping[str, Any]], None]
+_TRACKS, _RESULT_PICTURE = "tracks.shot", "first_frame.png"  # in the folder of a result
 
 
 def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
@@ -53,12 +55,14 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     shot = join_parts(parts) if parts else None
     settings = parsing.shade_settings(values) if tracks is None else _settings(tracks.order.settings, values)
     model = spec(settings.model)
+    if settings.image_model:
+        image_model(settings.image_model)  # a mistake is reported before anything is sent
     kind = "keys" if settings.output == "key" else "shaded"
     parent, name = (Path(), f"{path.stem}-{kind}") if tracks is None else (path.absolute().parent, tracks.order.result)
 
     def load_shot(client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if shot is not None:
-            captured = add_pictures(shot, parts[0].with_suffix(".png"), "any", values, on_message)
+            captured = add_pictures(shot, picture_beside(shot, parts[0]), "any", values, on_message)
             needs_light = settings.light == "clay" or settings.follows == "layout"
             return replace(captured, light=read_light(parts) if needs_light else None)
         assert tracks is not None
@@ -77,6 +81,15 @@ def shade(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     ):
         steps = run_job(load_shot, settings, client, out)
         return run_to_end(steps, lambda progress: on_message(progress.to_dict())).to_dict()
+
+
+def picture_beside(shot: Shot, path: Path) -> Path:
+    """Return where the first frame of a shot file is: beside it, or in the result whose tracks it holds."""
+    own = path.with_suffix(".png")
+    if own.exists() or path.name != _TRACKS or not (path.parent / "job.json").is_file():
+        return own
+    folder = path.parent / camera_file_names(shot.cameras)[0] if shot.more_cameras else path.parent
+    return folder / _RESULT_PICTURE
 
 
 def _read_renders(tracks: TrackSet) -> np.ndarray:  # [T, H, W, 3] uint8 sRGB
@@ -156,6 +169,8 @@ def _pictures_beside(
     for cell, name in picture_names(shot).items():
         camera = shot.cameras[cell % views].name if views > 1 else None
         path = beside.with_suffix(f".{name}{beside.suffix}")
+        if beside.name == _RESULT_PICTURE:
+            path = beside.parents[1] / name / _RESULT_PICTURE
         if (camera, cell // views) not in given and path.exists():
             found.append((camera, float(shot.frame_numbers[cell // views]), path))
     return found

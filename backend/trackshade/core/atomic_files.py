@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trackshade.core.errors import OutputError
+from trackshade.core.errors import OutputError, UsageError
+from trackshade.core.text import join_or
 
 FIX_FOLDER = "Choose a folder that can be written and has space."
 
@@ -35,6 +36,17 @@ def writing(what: str, path: Path, fix: str = FIX_FOLDER) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError("output-unwritable", f"{what} cannot be written to {path}: {reason}.", fix) from error
+
+
+def require_suffix(path: Path, *suffixes: str) -> Path:
+    """Return the path of a file that will be written. Raise UsageError unless it ends in one of the suffixes."""
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(
+            "file-suffix",
+            f"The name of {path} does not end in {join_or(suffixes)}, as that of the file that is written does.",
+            f"Name it {path.with_suffix(suffixes[0]).name}.",
+        )
+    return path
 
 
 def is_occupied(path: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
 from trackshade.control.tracks import sample_tracks
-from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, writing
+from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, require_suffix, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.images import write_png
 from trackshade.exports import cameras, clips, exr, tracks
@@ -180,7 +180,14 @@ def fit_to_format(
 
 
 def check_export(out: Path, form: ExportFormat, force: bool) -> None:
-    """Raise OutputError if an output is taken; with `force`, only if it is no earlier export."""
+    """Check where an export is written.
+
+    Raises:
+        UsageError: the file has another suffix than the format.
+        OutputError: it is taken; with `force`, only if it is no earlier export.
+    """
+    if form.file_suffix:
+        require_suffix(out, form.file_suffix)
     with writing("The export", out):
         taken = out.exists() if form.file_suffix else is_occupied(out)
     if taken and not force:

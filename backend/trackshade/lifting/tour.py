@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ _MARGIN = 1.0  # of the picture's size, on each side: how far surfaces continue 
 _WIDEST = math.tan(math.radians(75))  # from the camera's axis: no farther
 _STEPS = 24  # lattice lines of the margin
 _STRIDE = 16  # lattice steps between the vertices of a plane
+_OVERLAP = 2  # lattice steps by which a plane continues behind another one
 _LEAST_DOWN = 0.01  # down / away of a foot that touches the ground
 
 
@@ -143,8 +145,7 @@ def build_tour(
     if fill == "none" and named:
         rows, columns = slice(more_top, more_top + height), slice(more_left, more_left + width)
         labels[rows, columns][owners[1:-1, 1:-1] != NOTHING] = NOTHING
-    meshes = build_meshes(camera, DepthLattice(x, y, inverse, labels), surfaces, None, _STRIDE,
-                          planes=room.planes(camera.height))  # fmt: skip
+    meshes = _build_room(camera, DepthLattice(x, y, inverse, labels), surfaces, room.planes(camera.height))
     if (labels == SKY).any():  # behind everything, since a camera that moves sees past the walls
         everywhere = np.where(above | (labels == SKY), SKY, NOTHING).astype(np.int32)
         meshes += build_meshes(camera, DepthLattice(x, y, far, everywhere), {SKY: _SURFACES[SKY]}, None, _STRIDE)
@@ -155,6 +156,28 @@ def build_tour(
         cut = DepthLattice(inner.x[columns], inner.y[rows], depth, owners[used])
         meshes += build_meshes(camera, cut, named, None, _STRIDE // 4)
     return meshes, warnings
+
+
+def _build_room(
+    camera: PhotoCamera, lattice: DepthLattice, surfaces: dict[int, Surface], planes: dict[int, NDArray[np.float64]]
+) -> list[LiftedMesh]:
+    """Mesh the planes of a room, each a little beyond the edges at which it meets the others.
+
+    Edges lie between the lattice's points, where the planes are a little apart. A camera that has moved would see
+    through the gap; the part of a plane that is added is behind the other plane from everywhere in the room.
+    """
+    meshes, is_plane = [], np.isin(lattice.labels, [*planes])
+    rays = camera.scene_rays(lattice.x, lattice.y[:, None])
+    for label, plane in planes.items():
+        seen = lattice.labels == label
+        near = cv2.dilate(seen.astype(np.uint8), np.ones((2 * _OVERLAP + 1, 2 * _OVERLAP + 1), np.uint8)) > 0
+        depth = rays @ plane
+        more = near & is_plane & ~seen & (depth > 0)
+        part = DepthLattice(
+            lattice.x, lattice.y, np.where(more, depth, lattice.inverse), np.where(seen | more, label, NOTHING)
+        )
+        meshes += build_meshes(camera, part, {label: surfaces[label]}, None, _STRIDE, planes=planes)
+    return meshes
 
 
 def _span(used: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -221,6 +221,8 @@ class CanvasMaker:
         seed: seed of the fills.
         method: how unknown texels are filled.
         shades: the light that the key pictures were divided by, as pictures.
+        soft: pictures without detail, for what the others do not show.
+        soft_shades: the light that those were divided by.
 
     Attributes:
         unmapped: meshes that have unseen parts, but no canvas: their topology changes, or is too fine to be unwrapped.
@@ -234,9 +236,11 @@ class CanvasMaker:
         seed: int,
         method: Method = "auto",
         shades: Sequence[Picture] = (),
+        soft: Sequence[Picture] = (),
+        soft_shades: Sequence[Picture] = (),
     ) -> None:
         self._method: Method = method
-        self._shades = shades
+        self._shades, self._soft, self._soft_shades = shades, soft, soft_shades
         self._table, self._shot, self._pictures, self._found, self._seed = table, table.shot, pictures, found, seed
         self._planes: dict[int, list[Plane]] = {}
         self._unwrapped: dict[tuple[int, bytes], np.ndarray | None] = {}
@@ -355,7 +359,14 @@ class CanvasMaker:
         """Return the canvas with the colors that the pictures show, and a plane with their light."""
         color, share, inside = self._read(canvas, self._pictures)
         known = inside & (share >= KNOWN_SHARE if canvas.is_lit else share > 0)
-        light = self._read(canvas, self._shades)[0] if self._shades and canvas.kind == "plane" else None
+        has_light = bool(self._shades) and canvas.kind == "plane"
+        light = self._read(canvas, self._shades)[0] if has_light else None
+        if self._soft:
+            more, sure, _ = self._read(canvas, self._soft)
+            added = inside & ~known & (sure >= KNOWN_SHARE)
+            color[added], known = more[added], known | added
+            if light is not None:
+                light[added] = self._read(canvas, self._soft_shades)[0][added]
         doubtful = inside & ~known & (share > 0)
         return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light)
 

@@ -123,6 +123,7 @@ def compose(
     samples: int,
     frame: Pose,
     pulled: np.ndarray,
+    soft: np.ndarray | None,
     fills: Fills,
     triangles: np.ndarray,
     face_start: np.ndarray,
@@ -140,6 +141,8 @@ def compose(
         samples: S, samples along each side of a pixel.
         frame: the frame's pose.
         pulled: [h * S, W * S, 5] float32, what `surface.pull` has added up.
+        soft: the same of pictures without detail, which are used where `pulled` has nothing, or less that is sure;
+            None for none.
         fills: colors where nothing was pulled.
         triangles: see `PoseTable`.
         face_start: where each mesh's triangles begin, [M].
@@ -151,7 +154,8 @@ def compose(
         shown: [h, W] float32 that is written, share of each pixel that a picture shows.
     """
     _compose(
-        *points, samples, background_rays(frame), frame.lens, pulled, *fills, triangles, face_start, low is not None,
+        *points, samples, background_rays(frame), frame.lens, pulled, soft is not None,
+        pulled if soft is None else soft, *fills, triangles, face_start, low is not None,
         pulled if low is None else low, light is not None, *(light or NO_LIGHT), holdout, image,
         alpha, shown,
     )  # fmt: skip
@@ -174,7 +178,7 @@ def _encode(value):
 
 @kernel
 def _compose(
-    labels, faces, levels, weights, side, uniform, first_row, samples, ray, lens, pulled,
+    labels, faces, levels, weights, side, uniform, first_row, samples, ray, lens, pulled, has_soft, soft,
     start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start, has_low, low,
     has_light, image, label, triangle, level, tolerance, trust, inner, holdout, out, alpha, shown,
 ):  # fmt: skip
@@ -193,6 +197,7 @@ def _compose(
                     continue
                 at_p, at_q = (i * samples, j * samples) if whole else (p, q)
                 weight, share = np.float64(pulled[at_p, at_q, 3]), np.float64(pulled[at_p, at_q, 4])
+                weight_soft = np.float64(soft[at_p, at_q, 3]) if has_soft else 0.0
                 r = g = b = 0.0
                 if weight > 0.0:
                     r, g, b = (
@@ -202,7 +207,7 @@ def _compose(
                     )
                 else:
                     share = 0.0
-                    hidden += 1.0
+                    hidden += 1.0 if weight_soft == 0.0 else 0.0
                 lr = lg = lb = 1.0
                 lx = ly = value = 0.0
                 if mesh >= 0:
@@ -245,6 +250,13 @@ def _compose(
                     elif weight > 0.0 and (better < 0.0 or (is_doubtful and mesh >= 0)):
                         share = 1.0
                     share *= 1.0 - max(better, 0.0)
+                    if weight_soft > 0.0:
+                        if is_doubtful and better <= 0.0 and soft[at_p, at_q, 4] >= TRUSTED:
+                            share = 0.0
+                        part = max(better, 0.0)
+                        fr = fr * part + soft[at_p, at_q, 0] / weight_soft * (1.0 - part)
+                        fg = fg * part + soft[at_p, at_q, 1] / weight_soft * (1.0 - part)
+                        fb = fb * part + soft[at_p, at_q, 2] / weight_soft * (1.0 - part)
                     rest = 1.0 - share
                     r, g, b = r * share + fr * rest, g * share + fg * rest, b * share + fb * rest
                 r, g, b = r * lr, g * lg, b * lb

@@ -44,6 +44,7 @@ class FrameSources:
         frame: the frame's pose.
         starts: where each mesh's triangles begin, [M].
         keys: pictures that show colors.
+        soft: pictures without detail, for what those do not show, or doubtfully.
         factors: pictures of factors of the colors.
         fills: colors of what no picture shows.
         light: the frame's clay render; None if colors have their light already.
@@ -53,6 +54,7 @@ class FrameSources:
     frame: Pose
     starts: np.ndarray
     keys: Sequence[Source]
+    soft: Sequence[Source]
     factors: Sequence[Source]
     fills: Fills
     light: SurfacePicture | None
@@ -102,10 +104,11 @@ class BandDrawer:
             rows = slice(row, min(row + _BAND, height))
             points = self._points(sources, rows)
             pulled = self._pull(points, sources, sources.keys)
+            soft = self._pull(points, sources, sources.soft) if sources.soft else None
             factor = self._pull(points, sources, sources.factors) if sources.factors else None
             compose(
-                points, self._samples, sources.frame, pulled, sources.fills, self._table.triangles, sources.starts,
-                factor, sources.light, self._holdout, image[rows], alpha[rows], shown[rows],
+                points, self._samples, sources.frame, pulled, soft, sources.fills, self._table.triangles,
+                sources.starts, factor, sources.light, self._holdout, image[rows], alpha[rows], shown[rows],
             )  # fmt: skip
 
         for _ in self._each(work, range(0, height, _BAND)):

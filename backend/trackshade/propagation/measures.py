@@ -20,6 +20,7 @@ from trackshade.shot import Shot
 _CANDIDATES = 12  # further key frames that are tried
 _SMALL = 320  # pixels of the longer side of the pictures that stand for them
 _REACH = 6  # pixels to each side that a shift is searched
+_NEAR = 2  # pixels around a shift at which another one is the same
 _AROUND = 0.95  # share of the pixels that show back sides of a mesh from which on the camera is inside of it
 _LEAST_RIM = 200  # pixels of silhouettes that an alignment needs
 
@@ -185,11 +186,14 @@ class Alignment:
         shift: (x, y), pixels by which the picture is right of and below the geometry. NaN where `correlation` is.
         correlation: of the picture's edges with the geometry's silhouettes at that shift, 0 to 1; NaN if there are too
             few silhouettes.
+        lead: by how much it exceeds the correlation at shifts that are more than two pixels away. It is near 0 for
+            pictures of another scene, which correlate as well anywhere.
         rim: width over which the picture's silhouettes are mixed, pixels; NaN if it cannot be told.
     """
 
     shift: tuple[float, float]
     correlation: float
+    lead: float
     rim: float
 
 
@@ -212,7 +216,7 @@ def alignment(
     picture = surface_picture(shot, t, value, rims=Rims.HARD)
     edges = _edges(picture)
     if edges.sum() < _LEAST_RIM:
-        return Alignment((float("nan"), float("nan")), float("nan"), float("nan"))
+        return Alignment((float("nan"), float("nan")), float("nan"), float("nan"), float("nan"))
     gradient = np.sqrt(sum(sobel(value[..., k], axis) ** 2 for k in range(3) for axis in (0, 1)))
     # Strong edges of the picture's texture must not outweigh its silhouettes.
     gradient = np.minimum(gradient, np.percentile(gradient, 97))
@@ -225,7 +229,10 @@ def alignment(
             scores[down + _REACH, right + _REACH] = np.corrcoef(moved[inner].ravel(), drawn[inner].ravel())[0, 1]
     row, column = (int(part) for part in np.unravel_index(scores.argmax(), scores.shape))
     shift = column - _REACH + _vertex(scores[row], column), row - _REACH + _vertex(scores[:, column], row)
-    return Alignment(shift, float(scores[row, column]), _rim_width(picture, value, shift))
+    rows, columns = np.indices(scores.shape)
+    elsewhere = scores[np.maximum(abs(rows - row), abs(columns - column)) > _NEAR]
+    peak = float(scores[row, column])
+    return Alignment(shift, peak, peak - float(elsewhere.max()), _rim_width(picture, value, shift))
 
 
 def _edges(picture: SurfacePicture) -> np.ndarray:

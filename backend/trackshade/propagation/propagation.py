@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,11 +43,11 @@ from trackshade.shot import Shot
 NEAREST = 6  # pictures that a frame reads, at most
 SMOOTH = 0.02  # of the longer side: spread of the low frequencies that are used of pictures without detail
 LEAST_SIZE = 1 / 3  # of a frame's, that pictures without detail must have to show what the others do not
-SOFT = 1e-5  # their weight beside that of the others
 STRONGEST = 4.0  # factor by which those change colors
 _DARK = 0.01  # linear light, added to both
 FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
 FADE_ANGLE = 0.5  # radians between their cameras that count as much, in a shot with several cameras
+MOST_SOFT = 8  # pictures without detail that fills read, at most
 MOST_SURVEYED = 3  # cameras for each of which as many frames are surveyed as for a shot with one
 
 
@@ -59,7 +59,8 @@ class KeyPicture:
         t: the sample that it shows.
         image: [h, w, 3] uint8 sRGB, or float32 sRGB-coded 0..1 (may exceed 1); any size of the camera's aspect.
         detail: False if it is soft, as the frames of a video model are. Its light and colors at low frequencies are
-            used, and, unless it is much smaller than the frames, all of it where no other picture shows the surface.
+            used, and, unless it is much smaller than the frames, all of it where no other picture shows the surface or
+            does so doubtfully.
     """
 
     t: int
@@ -171,10 +172,10 @@ class Propagation:
         for index, key in enumerate(detailed):
             progress(0.15 * index / len(detailed), "key pictures")
             keys.append(self._prepare_key(key))
-        self._fills = self._fill(keys, lambda part, stage: progress(0.15 + 0.7 * part, stage))
-        self._keys = keys
         least = LEAST_SIZE * max(self.size)
-        self._soft = [self._prepare_key(key) for key in coarse if max(key.image.shape[:2]) >= least]
+        soft = [self._prepare_key(key) for key in coarse if max(key.image.shape[:2]) >= least]
+        self._fills = self._fill(keys, soft, lambda part, stage: progress(0.15 + 0.7 * part, stage))
+        self._keys, self._soft = ([replace(key, shade=None) for key in part] for part in (keys, soft))
         low = []
         for index, key in enumerate(coarse):
             progress(0.85 + 0.15 * index / len(coarse), "light of the video")
@@ -214,13 +215,16 @@ class Propagation:
             picture = doubt_light_rims(picture, light, clay.size[0])
         return _Key(picture, self._table.pose(key.t, picture.size), shade)
 
-    def _fill(self, keys: list[_Key], progress: Callable[[float, str], None]) -> Fills:
+    def _fill(self, keys: list[_Key], soft: list[_Key], progress: Callable[[float, str], None]) -> Fills:
         pictures = [(key.picture, key.pose) for key in keys]
         views = self.shot.views
         times = survey_times(len(self.shot.frame_numbers), SURVEYED * min(views, MOST_SURVEYED), views)
         found = survey(self._table, pictures, self.size, times, lambda part: progress(0.4 * part, "surfaces"))
-        shades = [(key.shade, key.pose) for key in keys if key.shade is not None]
-        maker = CanvasMaker(self._table, pictures, found, self._seed, self._method, shades)
+        soft = soft[:: -(-len(soft) // MOST_SOFT) or 1]
+        maker = CanvasMaker(
+            self._table, pictures, found, self._seed, self._method, shades=_shades(keys),
+            soft=[(key.picture, key.pose) for key in soft], soft_shades=_shades(soft),
+        )  # fmt: skip
         canvases = maker.plan()
         samples = [(picture, pose.t) for picture, pose in pictures]
         self._vertex_colors = VertexColors.from_pictures(self._table, samples, maker.unmapped)
@@ -257,22 +261,23 @@ class Propagation:
     def _draw(self, t: int, size: tuple[int, int], low: Sequence[_Key] | None) -> PropagatedFrame:
         """Draw a frame of any size; with the factors of `low`, unless it is None."""
         width, height = size
-        soft = [(key, SOFT * weight) for key, weight in self._around(t, self._soft)]
         assert self._fills is not None
         fills = self._fills
         if self._vertex_colors is not None and self._vertex_colors.points:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
         light = None if self._light is None else self._clay(t, self._light)
-        keys, factors = self._choose(t) + soft, self._around(t, low or ())
+        keys, soft, factors = self._choose(t), self._around(t, self._soft), self._around(t, low or ())
         with self._raster(size) as raster:
             image, alpha, shown = self._drawer.draw(
                 FrameSources(
                     raster.draw(t),
                     self._table.pose(t, size),
                     self._table.face_starts(t),
-                    [Source(key.picture, self._key_pose(key, t), weight) for key, weight in keys],
-                    [Source(key.picture, self._key_pose(key, t), weight) for key, weight in factors],
+                    *(
+                        [Source(key.picture, self._key_pose(key, t), weight) for key, weight in part]
+                        for part in (keys, soft, factors)
+                    ),
                     fills,
                     light,
                 )
@@ -342,6 +347,10 @@ class Propagation:
         finally:
             with self._lock:
                 self._rasters.append(raster)
+
+
+def _shades(keys: Sequence[_Key]) -> list[tuple[SurfacePicture, Pose]]:
+    return [(key.shade, key.pose) for key in keys if key.shade is not None]
 
 
 def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:

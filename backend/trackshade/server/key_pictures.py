@@ -36,7 +36,9 @@ COMPARED = 640  # pixels of the longer side at which a picture is compared with 
 LEAST_SHIFT = 0.75  # pixels of the picture from which a shift is mended
 MOST_SHIFT = 5.5  # pixels of the compared picture up to which a shift is found
 MATCHES = 0.12  # correlation from which a shift is believed
-MATCHES_NOTHING = 0.08  # correlation below which a picture shows another scene
+LEAD = 0.04  # by which it must exceed that of shifts elsewhere to be believed
+MATCHES_NOTHING = 0.08  # correlation below which a picture shows another scene …
+DOUBTFUL, NO_LEAD = 0.2, 0.02  # … or below which it does if it is as high elsewhere
 LOOKED_AT = 12  # samples, at most, for the coverage
 BEST = 5  # further key pictures that a record names
 WORTH = 0.001  # share of all pixels that a further key picture has to show
@@ -78,13 +80,14 @@ def align_keys(keys: KeyPictures, checked: Sequence[int]) -> tuple[KeyPictures, 
     pictures, record, warnings = list(keys.pictures), [dict(item) for item in keys.record], []
     for index in checked:
         picture, frame = pictures[index], record[index]["frame"]
-        shift, correlation = _find_shift(keys.shot, picture)
+        shift, correlation, lead = _find_shift(keys.shot, picture)
         x, y = (round(value) for value in shift)
-        moved = correlation >= MATCHES and math.hypot(*shift) >= LEAST_SHIFT and (x, y) != (0, 0)
+        is_believed = correlation >= MATCHES and lead >= LEAD
+        moved = is_believed and math.hypot(*shift) >= LEAST_SHIFT and (x, y) != (0, 0)
         if moved:
             pictures[index] = replace(picture, image=_move_back(picture.image, x, y))
             warnings.append(f"The picture of frame {frame:g} was shifted {_direction(x, y)}, and was moved back.")
-        elif correlation < MATCHES_NOTHING:
+        elif correlation < MATCHES_NOTHING or (correlation < DOUBTFUL and lead < NO_LEAD):
             warnings.append(
                 f"The picture of frame {frame:g} does not match the scene's outlines. Does it show this frame?"
             )
@@ -96,8 +99,8 @@ def align_keys(keys: KeyPictures, checked: Sequence[int]) -> tuple[KeyPictures, 
     return replace(keys, pictures=pictures, record=record), warnings
 
 
-def _find_shift(shot: Shot, picture: KeyPicture) -> tuple[tuple[float, float], float]:
-    """Return by how many pixels a picture is beside the geometry, and the correlation there; NaN if unknown.
+def _find_shift(shot: Shot, picture: KeyPicture) -> tuple[tuple[float, float], float, float]:
+    """Return by how many pixels a picture is beside the geometry, the correlation there and its lead; NaN if unknown.
 
     A shift beyond what was searched is returned as (0, 0).
     """
@@ -108,13 +111,13 @@ def _find_shift(shot: Shot, picture: KeyPicture) -> tuple[tuple[float, float], f
         size = (max(1, round(width / factor)), max(1, round(height / factor)))
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX))
     if np.all(image == image[0, 0]):  # of one color: nothing can be compared
-        return (0.0, 0.0), 0.0
+        return (0.0, 0.0), 0.0, 0.0
     found = alignment(shot, picture.t, image)
     if math.isnan(found.correlation):
-        return (0.0, 0.0), math.nan
+        return (0.0, 0.0), math.nan, math.nan
     if max(map(abs, found.shift)) > MOST_SHIFT:
-        return (0.0, 0.0), found.correlation
-    return (found.shift[0] * factor, found.shift[1] * factor), found.correlation
+        return (0.0, 0.0), found.correlation, found.lead
+    return (found.shift[0] * factor, found.shift[1] * factor), found.correlation, found.lead
 
 
 def _move_back(image: np.ndarray, x: int, y: int) -> np.ndarray:

@@ -2,14 +2,13 @@
 # pyright: reportPrivateImportUsage=false
 """Reading of pipelines of diffusers from a checkpoint folder: known classes and safetensors only.
 
-A checkpoint is a folder in diffusers' layout. A single file (.safetensors, or .gguf where its package is installed)
-holds a transformer in the layout of its authors; the other components are those of the model that it is based on.
+A checkpoint is a folder in diffusers' layout. A single file (.safetensors or .gguf) holds a
+transformer in the layout of its authors; the other components are those of the model that it is based on.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,8 +122,7 @@ def read_pipeline(
         quantization: Options with which transformers are read, of `trackshade.pipelines.quantization`.
 
     Raises:
-        ModelError: A component is missing, damaged or of another class; a file is not safetensors; or there is no
-            package for GGUF files.
+        ModelError: A component is missing, damaged or of another class; or a file is of another type.
     """
     folder, file = model_folder(spec), model_file(spec)
     check_layout(folder, layout)
@@ -202,12 +200,6 @@ def _read_file(file: Path, folder: Path, layout: Layout, dtype: torch.dtype, qua
 
     options = dict(quantization)
     if file.suffix == ".gguf":
-        if importlib.util.find_spec("gguf") is None:
-            raise ModelError(
-                "backend-incomplete",
-                f"{file} is a GGUF file, and the backend's Python has no package gguf.",
-                "Install gguf there, or use a .safetensors file.",
-            )
         options["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
     elif file.suffix != ".safetensors":
         raise ModelError("wrong-weights", f"{file} is not a .safetensors file.", "Other formats can carry code.")

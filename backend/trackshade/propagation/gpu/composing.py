@@ -13,31 +13,34 @@ from trackshade.propagation.gpu.pictures import Places, light_at, light_change, 
 from trackshade.propagation.gpu.surface import Points, Scene, sum_samples
 
 
-def compose(scene: Scene, points: Points, pulled: Tensor, low: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def compose(
+    scene: Scene, points: Points, pulled: Tensor, soft: Tensor | None, low: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the colors, alpha and shown of pixels; see `composing.compose`."""
     count = points.mesh.shape[1]
     is_mesh = points.mesh >= 0
     is_drawn = ~(is_mesh & scene.holdout[points.mesh.clamp(min=0)])
     pixel = torch.nonzero(points.uniform & is_drawn[:, 0])[:, 0]
-    whole, is_whole = _shade(scene, points, pulled, low, pixel, torch.zeros_like(pixel))
+    whole, is_whole = _shade(scene, points, pulled, soft, low, pixel, torch.zeros_like(pixel))
     pixel, whole = pixel[is_whole], whole[is_whole]
     is_left = is_drawn.clone()
     is_left[pixel] = False
     left = torch.nonzero(is_left, as_tuple=True)
     color = torch.zeros((*points.mesh.shape, 3), dtype=torch.float64, device=points.mesh.device)
-    color[left], _ = _shade(scene, points, pulled, low, *left)
+    color[left], _ = _shade(scene, points, pulled, soft, low, *left)
     mean = sum_samples(color) / count
     mean[pixel] = whole * count / count
     mean = mean.clamp(min=0.0)
     coded = torch.where(mean <= 0.0031308, mean * 12.92, 1.055 * mean ** (1.0 / 2.4) - 0.055)
-    sums = torch.where(points.uniform[:, None], pulled[:, :1, 3], pulled[:, :, 3])
+    sums = pulled[..., 3] if soft is None else pulled[..., 3] + soft[..., 3]
+    sums = torch.where(points.uniform[:, None], sums[:, :1], sums)
     is_hidden = is_drawn & (sums <= 0.0)
     alpha, hidden = ((mask.sum(dim=1).double() / count) for mask in (is_mesh & is_drawn, is_hidden))
     return coded.float(), alpha.float(), (1.0 - hidden).float()
 
 
 def _shade(
-    scene: Scene, points: Points, pulled: Tensor, low: Tensor | None, pixel: Tensor, s: Tensor
+    scene: Scene, points: Points, pulled: Tensor, soft: Tensor | None, low: Tensor | None, pixel: Tensor, s: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the linear colors [N, 3] of samples, and which of them are that of their whole pixel."""
     is_uniform, mesh, light = points.uniform[pixel], points.mesh[pixel, s], scene.light
@@ -70,6 +73,11 @@ def _shade(
         change = light_change(light, place.select(n[k]), then[k], shine[n[k]])
         own[k] = 1.0 - ((change - CHANGED[0]) / (CHANGED[1] - CHANGED[0])).clamp(0.0, 1.0)
     own = own * (1.0 - better.clamp(min=0.0))
+    if soft is not None:
+        coarse = soft[at].double()[n]
+        has, part = coarse[:, 3] > 0.0, better.clamp(min=0.0)[:, None]
+        own[has & is_doubtful[n] & (better <= 0.0) & (coarse[:, 4] >= TRUSTED)] = 0.0
+        fill = torch.where(has[:, None], fill * part + coarse[:, :3] / coarse[:, 3:4] * (1.0 - part), fill)
     color[n] = color[n] * own[:, None] + fill * (1.0 - own)[:, None]
     share[n] = own
     color = color * shine

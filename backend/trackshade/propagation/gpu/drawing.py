@@ -99,6 +99,7 @@ class TorchDrawer:
             still=_padded(self.keep(self._table.still)),
             holdout=_padded(self.keep(self._holdout)),
             keys=[self._source(source, sources.frame) for source in sources.keys],
+            soft=[self._source(source, sources.frame) for source in sources.soft],
             factors=[self._source(source, sources.frame) for source in sources.factors],
             fills=Fills(**fills),
             light=None if light is None else to_device(light, self.send),
@@ -121,5 +122,5 @@ def _padded(values: Tensor) -> Tensor:
 def _draw_rows(scene: Scene, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
     """Return the colors [P, 3], sRGB-coded, alpha [P] and shown [P] of the pixels of some rows; float32."""
     points = find_points(scene, rows)
-    pulled = pull(scene, points, scene.keys)
-    return compose(scene, points, pulled, pull(scene, points, scene.factors) if scene.factors else None)
+    soft, factor = (pull(scene, points, sources) if sources else None for sources in (scene.soft, scene.factors))
+    return compose(scene, points, pull(scene, points, scene.keys), soft, factor)

@@ -79,6 +79,7 @@ class Scene:
         still: [N, 3] float32, vertices of the geometries that do not deform.
         holdout: [M] bool.
         keys: pictures that show colors.
+        soft: see `drawing.FrameSources`.
         factors: pictures of factors of the colors.
         fills: `composing.Fills` of tensors.
         light: the frame's clay render, or None.
@@ -96,6 +97,7 @@ class Scene:
     still: Tensor
     holdout: Tensor
     keys: Sequence[DeviceSource]
+    soft: Sequence[DeviceSource]
     factors: Sequence[DeviceSource]
     fills: Any
     light: DevicePicture | None
