@@ -497,8 +497,9 @@ def test_a_picture_of_an_unsupported_kind_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_are_not_valid_are_named(wanted: dict) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as raised:
         LiftRequest.from_dict(wanted)
+    assert "Error" not in raised.value.message
 
 
 def test_requests_survive_json() -> None:

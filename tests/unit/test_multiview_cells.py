@@ -195,7 +195,7 @@ def test_models_that_mix_frames_get_references_first(scene: MultiviewScene, trut
     for view, picture in enumerate(starts):
         np.testing.assert_array_equal(picture, truth[view, 0])
     np.testing.assert_array_equal(cells[1, 0], truth[1, 0])
-    assert psnr(truth[1:, 1:], cells[1:, 1:]) > psnr(truth[1:, 1:], blurred[1:, 1:]) + 2
+    assert psnr(truth[1:, 1:], cells[1:, 1:]) > psnr(truth[1:, 1:], blurred[1:, 1:]) + 1.5
 
 
 def test_a_shot_with_several_cameras_is_sampled_from_one_picture_of_any_size(

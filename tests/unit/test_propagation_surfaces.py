@@ -19,6 +19,7 @@ from trackshade.control.texels import find_texels
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.propagation import KeyPicture, alignment, coverage, match_light
 from trackshade.propagation.canvases import CanvasMaker, survey
+from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
 from trackshade.propagation.poses import PoseTable
@@ -198,6 +199,13 @@ def test_pictures_of_other_scenes_lie_as_well_anywhere():
     noise = gaussian_filter(np.random.default_rng(3).random((144, 216, 3)), (4, 4, 0))
     other = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)
     assert alignment(shot, 0, other).lead < 0.04
+
+
+def test_meshes_of_small_triangles_are_told_from_those_of_large_ones():
+    """Two triangles of 500 pixels, and 125 of 8 pixels."""
+    mesh, face = np.repeat([3, 5], 1000), np.concatenate([np.repeat([0, 1], 500), np.arange(1000) // 8])
+    assert finely_meshed(mesh, face, 1.0) == {5}
+    assert finely_meshed(mesh, face, 4.0) == set()
 
 
 def test_alignment_without_silhouettes():

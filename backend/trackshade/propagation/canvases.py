@@ -17,6 +17,7 @@ import numpy as np
 
 from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import draw_triangles
+from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.fills import Method, SurfacePoints, fill_canvas
 from trackshade.propagation.layout import Plane, face_normals, find_planes, unwrap
 from trackshade.propagation.pictures import SurfacePicture
@@ -225,7 +226,8 @@ class CanvasMaker:
         soft_shades: the light that those were divided by.
 
     Attributes:
-        unmapped: meshes that have unseen parts, but no canvas: their topology changes, or is too fine to be unwrapped.
+        unmapped: meshes that are filled by the colors of their vertices where they have no canvas: their topology
+            changes, it is too fine to be unwrapped, or their triangles are so small that vertices tell colors well.
     """
 
     def __init__(
@@ -247,6 +249,7 @@ class CanvasMaker:
         self._shown: dict[int, ShownPoints] = {}
         self._surroundings: SurfacePoints | None = None  # what pictures show of all meshes, world space
         self.unmapped: set[int] = {mesh for mesh, track in enumerate(self._shot.meshes) if track.changes}
+        self.unmapped |= finely_meshed(found.mesh, found.face, found.pixels / max(1, len(np.unique(found.t))))
 
     def plan(self) -> list[Canvas]:
         """Return the canvases that are needed, still empty."""

@@ -19,6 +19,8 @@ from trackshade.shot import Shot
 
 _POINTS = 20_000  # known points of a mesh that are kept
 _KEPT = 16  # geometries whose colors are kept
+_FINE = 16.0  # pixels of a frame that a triangle covers on average, up to which vertices tell colors well
+_MOST_FINE = 400  # meshes
 
 
 def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
@@ -43,6 +45,29 @@ def plain_colors(shot: Shot, pictures: Sequence[SurfacePicture]) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         by_geometry = np.where(weight[:, None] > 0, shared / weight[:, None], mean)
         return np.where(number[:, None] > 0, total / number[:, None], by_geometry[geometry]).astype(np.float32)
+
+
+def finely_meshed(
+    mesh: np.ndarray,  # [N] index of the mesh that a surveyed pixel shows
+    face: np.ndarray,  # [N] its triangle
+    pixels: float,
+) -> set[int]:
+    """Return the meshes whose visible triangles are small: the largest ones, if there are many.
+
+    Parts that are too small for a canvas, such as slivers at the edge of another mesh, would otherwise have the mean
+    color of their mesh.
+
+    Args:
+        mesh: index of the mesh that each surveyed pixel shows.
+        face: its triangle.
+        pixels: full pixels that each surveyed one stands for, divided by the number of surveyed frames.
+    """
+    meshes, points = np.unique(mesh, return_counts=True)
+    most = int(face.max(initial=0)) + 1
+    faces = np.bincount(np.unique(mesh.astype(np.int64) * most + face) // most)[meshes]
+    is_fine = points * pixels <= _FINE * faces
+    largest = np.argsort(-points[is_fine], kind="stable")[:_MOST_FINE]
+    return set(meshes[is_fine][largest].tolist())
 
 
 class VertexColors:

@@ -115,7 +115,8 @@ class LiftRequest:
             values["stride"] = int(values.get("stride", STRIDE))
             return LiftRequest(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError("bad-setting", f"The settings of lifting are not valid: {error!r}.") from error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise UsageError("bad-setting", f"The settings of lifting are not valid: {reason}.") from error
 
 
 def _box(data: Mapping[str, Any]) -> ObjectBox:

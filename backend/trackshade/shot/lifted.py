@@ -28,6 +28,7 @@ MeshKind = Literal["ground", "wall", "ceiling", "sky", "background", "object", "
 MESH_KINDS = ("ground", "wall", "ceiling", "sky", "background", "object", "points")
 Point = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
+_WHOLE = "Give a perspective as lifting prints it."
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class Perspective:
                 float(data.get("focal_error", 0.0)),
                 **{key: bool(data[key]) for key in ("indoors", "horizon_sure", "focal_sure") if key in data},
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError("bad-perspective", f"The perspective is not valid: {error!r}.") from error
+        except KeyError as error:
+            raise UsageError("bad-perspective", f"The perspective has no {error}.", _WHOLE) from error
+        except (TypeError, ValueError) as error:
+            raise UsageError("bad-perspective", f"The perspective is not valid: {error}.", _WHOLE) from error
         numbers = (*left, *right, x, y, *(values.rectangle or ()), values.focal, values.focal_error)
         if not all(math.isfinite(number) for number in numbers) or values.focal <= 0:
             raise UsageError("bad-perspective", "The perspective's points must be finite and its focal length above 0.")
