@@ -251,6 +251,7 @@ def test_errors_speak_of_the_panel_not_of_options() -> None:
     error = ShotError("no-camera", "No camera.", "Add one, or let --camera auto make one.")
     assert texts.error_text(error) == "No camera. Press Add Framing Camera, or select a camera under Shot."
     assert texts.error_text(ShotError("x", "A.", "Do B.")) == "A. Do B."
+    assert texts.error_text(ShotError("x", "A: refused", "Do B.")) == "A: refused. Do B."
     assert texts.error_text(ShotError("unheard-of", "A.", "Use --b.")) == "A."
 
 

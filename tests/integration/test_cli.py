@@ -96,6 +96,7 @@ def test_a_command_has_the_options_of_the_table(command: str) -> None:
         (("export", "a.blend", "--points", "5"), 2, "--points does not go with --format shot"),
         (("export", "a.shot", "--format", "npz", "--camera", "B"), 2, "--camera does not go with a.shot"),
         (("jobs", "--endpoint", "nonsense"), 2, "nonsense"),
+        (("motion", "a.mp4", "--fps", "0"), 2, "frame rate is 0"),
         (("cancel", "0123456789abcdef"), 4, "0123456789abcdef"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_given_first_frame_becomes_every_frame_without_a_model(client: Client,
     client.free()  # the next worker has no torch yet
     made = moving()
     video = truth(made)
-    job = client.submit(made, FIRST_FRAME, video[0])
+    job = client.submit(made, dataclasses.replace(FIRST_FRAME, cache=0.1, footage="nowhere.mp4"), video[0])
     events = list(client.events(job))
     assert [e.message for e in events if e.step] == [f"Propagating, frame {n} of {COUNT}" for n in range(1, COUNT + 1)]
     assert [e.step for e in events if e.preview] == [4, 8]
@@ -72,6 +72,7 @@ def test_a_given_first_frame_becomes_every_frame_without_a_model(client: Client,
     assert psnr(video, found, surface) > 30
     record = json.loads((out / "job.json").read_text())
     assert record["model"]["digests"] == {}
+    assert [text for text in record["warnings"] if "Without effect were: footage, cache." in text]
     assert record["shot"]["size"] == list(SIZE)
     assert record["shot"]["frames"] == made.frame_numbers.tolist()
     assert record["model_fit"]["size_fit"]["size"] == [144, 96]

@@ -121,6 +121,12 @@ def test_the_digest_is_that_of_options_and_files(folder: Path) -> None:
     assert rows_of(moved, text)[0].digest == digest
     os.utime(folder / "paint.png", (1, 1))
     assert rows_of(folder, text)[0].digest != digest
+    known = set()
+    for beside in ("", "a.png", "a.light.npy", "a.Camera.001.png"):  # what is shaded with a shot
+        if beside:
+            (folder / beside).touch()
+        known.add(rows_of(folder, "scene\na.shot\n")[0].digest)
+    assert len(known) == 4
 
 
 def finish(record: BatchRecord, row: Row) -> None:

@@ -379,8 +379,9 @@ def test_a_shot_is_resampled_to_the_frame_rate_of_a_model(shot: Shot, tmp_path: 
     places = np.stack([mesh.matrix_world[1:3, :3, 3].mean(axis=0) for mesh in shot.meshes])
     np.testing.assert_allclose(middle, places, atol=1e-6)
     assert written(shot, "wan-move", tmp_path / "wan", points=9, fps=16)["fps"] > 16  # 81 frames in the same time
-    with pytest.raises(UsageError, match="frame rate is -1"):
-        written(shot, "npz", tmp_path / "other.npz", fps=-1)
+    for rate in (-1, float("nan"), 1e9):
+        with pytest.raises(UsageError, match="frame rate is"):
+            written(shot, "npz", tmp_path / "other.npz", fps=rate)
 
 
 def test_tracks_that_a_render_has_kept_are_exported(shot: Shot, picture: np.ndarray, tmp_path: Path) -> None:

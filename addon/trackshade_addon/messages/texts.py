@@ -17,7 +17,7 @@ from trackshade.client.progress import Progress
 from trackshade.config.memory_presets import MemoryPreset
 from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import TrackshadeError
+from trackshade.core.errors import TrackshadeError, with_fix
 from trackshade.core.fitting import FrameMap, SizeFit
 
 from .translations import CONTEXT
@@ -100,7 +100,7 @@ def mentions_commands(text: str) -> bool:
 def error_text(error: TrackshadeError) -> str:
     """Return the message of an error and what to do about it in the interface."""
     fix = fix_text(error)
-    return error.message if fix is None else f"{error.message} {fix}"
+    return with_fix(error.message, fix)
 
 
 def state_text(state: str) -> str:

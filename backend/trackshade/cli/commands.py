@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,7 @@ def fetch_model(values: Values) -> None:
 
 def add_model(values: Values) -> None:
     """Add a checkpoint of the user to the models, once it is checked, and print its name. Raise ModelError."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported; it tells of unused packages
     from trackshade.pipelines.families.recognize import check_checkpoint
 
     path = Path(values["path"]).expanduser().absolute()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -48,7 +49,7 @@ def digest_inputs(
     Args:
         command: Name of the command.
         taken: The options that it takes.
-        sources: Its scene, shot and result.
+        sources: Its scene, shot and result; pictures and light that were exported beside a shot count, too.
         values: Values of its options by key, with absolute paths; those with their default value do not count.
         base: Folder that may be moved as a whole without changing the digest.
     """
@@ -58,10 +59,18 @@ def digest_inputs(
         for option in given
         if not option.is_positional and values.get(option.key, option.default) != option.default
     }
-    files = sorted([*(("", path) for path in sources), *input_paths(values)], key=str)
+    beside = [path for source in sources for path in _written_beside(source)]
+    files = sorted([*(("", path) for path in (*sources, *beside)), *input_paths(values)], key=str)
     stats = [[key, _relative(path, base), *_stat(path)] for key, path in files]
     text = json.dumps([command, texts, stats], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _written_beside(source: Path) -> list[Path]:
+    """Return the pictures and renders beside a shot file, which are used with it."""
+    if source.suffix.lower() != ".shot":
+        return []
+    return [path for path in source.parent.glob(f"{glob.escape(source.stem)}.*") if path.suffix in (".png", ".npy")]
 
 
 def _relative(path: Path, base: Path) -> str:

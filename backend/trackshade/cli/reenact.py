@@ -58,6 +58,8 @@ def motion(values: Mapping[str, Any], on_message: OnMessage) -> dict[str, Any]:
     source = Path(values["driving"])
     path = require_suffix(Path(values["out"] or f"{source.stem}.bvh").absolute(), ".bvh")
     _check_free(path, values)
+    if values["fps"] is not None:
+        parsing.check_rate(values["fps"])
     with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
         whole = {**values, "out": str(Path(folder) / "result"), "force": False}
         result = _run({**whole, "mode": "reenact", "reference": None, "camera": "static"}, on_message, has_result=False)

@@ -106,6 +106,13 @@ def to_arguments(command: str, values: Mapping[str, Any]) -> list[str]:
     return [*arguments, "--", *positionals] if positionals else arguments
 
 
+def check_rate(fps: float) -> None:
+    """Raise UsageError unless a number is a frame rate that something can be resampled to."""
+    if not 0 < fps <= 1000:
+        fix = "Give a number above 0 and up to 1000, such as 16 or 24."
+        raise UsageError("bad-setting", f"The frame rate is {fps:g}.", fix)
+
+
 def shade_settings(values: Mapping[str, Any]) -> ShadeSettings:
     """Make the settings of a job from the values of a command, such as "shade" or "key". Raise UsageError."""
     sampling = {option.key: values[option.key] for option in SAMPLING_OPTIONS}

@@ -31,10 +31,7 @@ class TrackshadeError(Exception):
         self.exit_code = self.default_exit_code if exit_code is None else exit_code
 
     def __str__(self) -> str:
-        if self.fix is None:
-            return self.message
-        ends = self.message.endswith((".", "!", "?", ":", "…"))  # what a library said may have no full stop
-        return f"{self.message}{'' if ends else '.'} {self.fix}"
+        return with_fix(self.message, self.fix)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a form for msgpack and JSON, the inverse of `from_dict`."""
@@ -52,6 +49,13 @@ class TrackshadeError(Exception):
             None if fix is None else str(fix),
             exit_code=exit_code if isinstance(exit_code, int) else None,
         )
+
+
+def with_fix(message: str, fix: str | None) -> str:
+    """Return a message and what to do about it; a message that ends with what a library said gets its full stop."""
+    if fix is None:
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?', ':', '…')) else '.'} {fix}"
 
 
 class UsageError(TrackshadeError):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trackshade.config.export_formats import EXPORT_FORMATS, ExportFormat
+from trackshade.config.parsing import check_rate
 from trackshade.control.tracks import sample_tracks
 from trackshade.core.atomic_files import atomic_file, atomic_folder, is_occupied, require_suffix, writing
 from trackshade.core.errors import OutputError, UsageError
@@ -142,10 +143,9 @@ def retime(shot: Shot, fps: float) -> Shot:
     """Return a shot of the same duration at another frame rate; states between two frames are interpolated.
 
     Raises:
-        UsageError: the rate is not above 0.
+        UsageError: the rate is not above 0, or too high.
     """
-    if not 0 < fps < math.inf:
-        raise UsageError("bad-setting", f"The frame rate is {fps:g}.", "Give a number above 0, such as 16 or 24.")
+    check_rate(fps)
     count = len(shot.frame_numbers)
     wanted = 1 + round((count - 1) * fps / shot.fps)
     if wanted == count and math.isclose(fps, shot.fps):

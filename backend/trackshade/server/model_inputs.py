@@ -69,6 +69,32 @@ def check_model(spec: ModelSpec, settings: ShadeSettings, inputs: JobInputs, has
         )
 
 
+def unused_settings(run: JobRun, has_video: bool) -> list[str]:
+    """Return sentences about settings of the video model that were given and had no effect.
+
+    Args:
+        run: The job.
+        has_video: Whether the video model has made pictures.
+    """
+    settings, references = run.settings, run.inputs.references
+    if has_video:
+        is_unused = references and "references" not in run.spec.inputs
+        return [f"The reference pictures had no effect: {run.spec.title} uses none."] if is_unused else []
+    given = {
+        "reference pictures": bool(references),
+        "footage": bool(settings.footage),
+        "LoRA files of the video model": bool(settings.video_loras),
+        "what the video model follows": settings.control_clip != "auto",
+        "cache": settings.cache > 0 or settings.cache_method != "first-block",
+        "quantization": settings.quantize != "none",
+        "compilation": settings.compile,
+    }
+    names = [name for name, is_given in given.items() if is_given]
+    if not names:
+        return []
+    return [f"No video model was run: the given pictures alone were carried. Without effect were: {', '.join(names)}."]
+
+
 def describe_inputs(run: JobRun, has_first_frame: bool) -> dict[str, Any]:
     """Return plain values about what the model of a job is given, for the record."""
     control = run.settings.control_of(run.spec)

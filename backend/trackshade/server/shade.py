@@ -25,6 +25,7 @@ from trackshade.server.chunk_store import ChunkStore
 from trackshade.server.job import JobHost, JobRun, Reporter, encode_preview, timed
 from trackshade.server.job_inputs import check_inputs, read_inputs
 from trackshade.server.key_pictures import check_keys, measure_coverage, write_key_job
+from trackshade.server.model_inputs import unused_settings
 from trackshade.server.model_parts import CameraParts, make_camera_doer
 from trackshade.server.models import Models
 from trackshade.server.motion import run_motion
@@ -174,10 +175,12 @@ class JobRunner:
         """Return the pictures that are propagated, sentences about them, and digests of the model's weights."""
         inputs, images, digests = run.inputs, {}, {}
         is_video = run.key_pictures == "video" and run.settings.output != "key"
-        if is_video or (inputs.first_frame is None and not inputs.keys):
+        has_images = is_video or (inputs.first_frame is None and not inputs.keys)
+        if has_images:
             first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
             images[0], digests = self._models.make_images(run, first, still=not is_video)
-        return *check_keys(run, collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images)), digests
+        keys, warnings = check_keys(run, collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images))
+        return keys, [*warnings, *unused_settings(run, has_images)], digests
 
     def make_part_doer(self, kind: str, shared: Packed, reporter: Reporter) -> PartDoer:
         """Return what does parts of another worker's job. Raise ModelError.
