@@ -177,6 +177,15 @@ def read_frame(path: Path) -> np.ndarray:
     return read_rgb(path)
 
 
+def is_whole(path: Path) -> bool:
+    """Return whether a frame of a result is there and can be decoded."""
+    try:
+        read_frame(path)
+    except (ShotError, OSError):
+        return False
+    return True
+
+
 def check_exr() -> None:
     """Raise OutputError unless OpenEXR files can be written."""
     try:

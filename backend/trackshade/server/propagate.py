@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from trackshade.core.colors import srgb_to_linear, to_uint8
 from trackshade.core.resampling import crop_to_frame
 from trackshade.propagation import KeyPicture, PropagatedFrame, Propagation
 from trackshade.propagation.packing import is_lit, pack, unpack
-from trackshade.results.frames import FrameWriter, frame_path, unwritable
+from trackshade.results.frames import FrameWriter, frame_path, is_whole, unwritable
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.server.parts import Packed, PartDoer, Parts, Spread, do_in_order
@@ -36,7 +36,7 @@ DRAFT_FROM = 640  # pixels of the longer side from which a draft is worth its ti
 
 
 class KeptWork:
-    """What a job has made so far, in its folder.
+    """What a job has made so far, in its folder. What is damaged there counts as not made.
 
     .kept/job       digest of the job
     .kept/NAME.npy  images of a model
@@ -65,12 +65,13 @@ class KeptWork:
     def images(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return the images of a model, made by `make` unless they were before. Raise OutputError."""
         path = self._folder / f"{name}.npy"
-        if not path.is_file():
-            data = io.BytesIO()  # since numpy's own writing does not tell why it failed
-            np.save(data, make(), allow_pickle=False)
-            with self._writing(), atomic_file(path) as temporary:
-                temporary.write_bytes(data.getbuffer())
-        return np.load(path, allow_pickle=False)
+        with suppress(OSError, ValueError, EOFError):
+            return np.load(path, allow_pickle=False)
+        images, data = make(), io.BytesIO()  # since numpy's own writing does not tell why it failed
+        np.save(data, images, allow_pickle=False)
+        with self._writing(), atomic_file(path) as temporary:
+            temporary.write_bytes(data.getbuffer())
+        return images
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -85,11 +86,15 @@ class KeptWork:
 
     def _read_frames(self) -> dict[int, float]:
         try:
-            text = (self._folder / "frames").read_text(encoding="ascii")
+            text = (self._folder / "frames").read_text(encoding="ascii", errors="replace")
         except FileNotFoundError:
             return {}
-        whole = text[: text.rfind("\n") + 1]  # the last line may be cut short
-        return {int(t): float(unseen) for t, unseen in (line.split() for line in whole.splitlines())}
+        found: dict[int, float] = {}
+        for line in text[: text.rfind("\n") + 1].splitlines():  # the last line may be cut short
+            with suppress(ValueError):
+                t, unseen = line.split()
+                found[int(t)] = float(unseen)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +284,7 @@ def propagate(
     kept = {
         number
         for number in work.unseen
-        if frame_path(folders[number // count], number % count, settings.image_format).is_file()
+        if number < total and is_whole(frame_path(folders[number // count], number % count, settings.image_format))
     }
     samples = [t for number, t in enumerate(keys.own) if number not in kept]
     parts = FrameParts(propagation, samples, light, settings.image_format, settings.alpha)
