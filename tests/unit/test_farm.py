@@ -23,6 +23,7 @@ from openjd.model import (
 from tests.helpers.shots import small_shot
 from trackshade.cli import app
 from trackshade.cli.farm import command as farm
+from trackshade.cli.finished import FinishedWork
 from trackshade.config import chunks, parsing
 from trackshade.core.errors import TrackshadeError, UsageError
 from trackshade.core.farm_lines import FarmLines
@@ -266,3 +267,22 @@ def test_a_flamenco_job_is_the_commands_of_a_shot(tmp_path: Path) -> None:
 def test_flamenco_settings_that_make_no_job(tmp_path: Path, changes: dict[str, Any], words: str | None) -> None:
     error = compiled(tmp_path, **{**flamenco_settings(tmp_path), **changes})["error"]
     assert (error is None) if words is None else (words in error)
+
+
+def test_output_that_lacks_a_file_is_made_again(project: Path) -> None:
+    out = project / "c-shaded"
+    values = values_of("shade", str(project / "c.shot"), "--out", str(out), "--skip-finished")
+
+    def work() -> FinishedWork:
+        return FinishedWork("shade", app.COMMANDS["shade"].options, values)
+
+    (out / "frames").mkdir(parents=True)
+    for name in ("job.json", "frames/0001.png", "frames/0002.png"):
+        (out / name).write_bytes(b"made")
+    assert work().result() is None
+    work().note()
+    assert work().result() is not None
+    (out / "scene.blend").write_bytes(b"by a later command")
+    assert work().result() is not None
+    (out / "frames" / "0002.png").unlink()
+    assert work().result() is None

@@ -48,11 +48,11 @@ class FinishedWork:
     def result(self) -> dict[str, Any] | None:
         """Return what the command would print, if its output is there; else None."""
         try:
-            digest = json.loads(self._file.read_text(encoding="utf-8"))["digest"]
+            noted = json.loads(self._file.read_text(encoding="utf-8"))
+            is_there = bool(noted["files"]) and all((self._out.parent / name).is_file() for name in noted["files"])
+            if noted["digest"] != self._digest or not is_there:
+                return None
         except (OSError, ValueError, KeyError, TypeError):
-            return None
-        is_there = (self._out / "job.json").is_file() if self._out.is_dir() else self._out.is_file()
-        if digest != self._digest or not is_there:
             return None
         return {"out": str(self._out), "files": {"finished before": str(self._out)}, "warnings": []}
 
@@ -62,5 +62,7 @@ class FinishedWork:
             self._file.unlink(missing_ok=True)
 
     def note(self) -> None:
-        """Note that the output is made. Raise OutputError."""
-        write_json(self._file, {"digest": self._digest})
+        """Note that the output is made, and its files. Raise OutputError."""
+        files = sorted(path for path in self._out.rglob("*") if path.is_file()) if self._out.is_dir() else [self._out]
+        names = [path.relative_to(self._out.parent).as_posix() for path in files]
+        write_json(self._file, {"digest": self._digest, "files": names})
