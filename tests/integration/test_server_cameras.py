@@ -71,7 +71,9 @@ def test_pictures_of_further_cameras_and_light_of_all_cells(client: Client, tmp_
     made, out = from_three_cameras(), tmp_path / "out"
     firsts = [truth(made, view)[0][0] for view in range(3)]
     light = np.full((COUNT * 3, 45, 80, 3), 0.8, np.float16)
-    record = run(client, out, made, FIRST_FRAME, firsts[0], keys={1: firsts[1], 2: firsts[2]}, light=light)
+    settings = dataclasses.replace(FIRST_FRAME, cache=0.2)
+    record = run(client, out, made, settings, firsts[0], keys={1: firsts[1], 2: firsts[2]}, light=light)
+    assert [text for text in record["warnings"] if "Without effect were: cache." in text]
     said = record["propagation"]
     assert [(key["frame"], key["camera"], key["source"]) for key in said["key_pictures"]] == [
         (1, name, "first frame") for name in NAMES

@@ -32,6 +32,7 @@ from trackshade.results.sheets import contact_sheet
 from trackshade.results.write import write_record
 from trackshade.server.job import JobRun, encode_preview, timed
 from trackshade.server.key_pictures import check_keys, measure_coverage
+from trackshade.server.model_inputs import unused_settings
 from trackshade.server.model_parts import CameraParts
 from trackshade.server.models import Models
 from trackshade.server.propagate import KeyPictures, collect_keys, propagate
@@ -179,8 +180,8 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
         with closing(run.spread(parts)) as results:
             for index, (number, result) in enumerate(zip(firsts, results, strict=True)):
                 images[number], digests = parts.take(index, result)
-    keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images)
-    return *check_keys(run, keys), digests
+    keys, warnings = check_keys(run, collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images))
+    return keys, [*warnings, *unused_settings(run, bool(images))], digests
 
 
 def _first_frame(run: JobRun, view: int) -> np.ndarray | None:
