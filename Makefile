@@ -17,8 +17,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 TORCH ?= torch==2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Python compiles a module when it is first imported; to compile all of them here would take longer than to install them.
-pip_install = PYTHONWARNINGS=ignore $(1)/bin/pip install -q --no-compile
+pip_install = PYTHONWARNINGS=ignore $(1)/bin/pip install -q
 
 # A Python of this version that can make virtual environments: the one on the path, else one of pyenv's.
 comma := ,
