@@ -37,7 +37,7 @@ READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
+.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-server test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
 	bench campaigns lint docs mini mini-matrix mini-motion extension clean
 
 setup: $(READY)
@@ -67,17 +67,18 @@ endif
 demo: setup
 	@.venv/bin/trackshade demo
 
-# Integration tests of training and evaluation, which are a suite of their own in `make test`.
+# Integration tests of training and evaluation, and of the server: suites of their own in `make test`.
 TRAINING := $(wildcard tests/integration/test_trainer*.py tests/integration/test_training*.py tests/integration/test_evaluation*.py)
+SERVER := $(wildcard tests/integration/test_server*.py)
 
-# Kernels are compiled first, so that suites do not compile the same ones, while the other environments are made. Then four
+# Kernels are compiled first, so that suites do not compile the same ones, while the other environments are made. Then five
 # suites at a time, which fills two processors, since tests wait for other processes; each one's output in one piece; all
 # of them run even where one fails.
 test: setup
 	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
-	@echo "Running the tests, four suites at a time; each tells at its end."
-	@$(MAKE) -k -j4 --output-sync=target LEFT_OUT='$(TRAINING:%=--ignore=%)' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),-m "not once")' \
-	test-integration test-bpy-5.3 test-bpy test-unit test-training test-bpy-5.2
+	@echo "Running the tests, five suites at a time; each tells at its end."
+	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),-m "not once")' \
+	test-bpy-5.3 test-integration test-server test-bpy test-unit test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source.
 KERNELS := propagation_frames parts propagation_fills cells result texture motion_pipeline
@@ -91,8 +92,8 @@ test-fast: setup
 test-unit test-integration: test-%:
 	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(LEFT_OUT) tests/$*
 
-test-training:
-	@echo "training and evaluation" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(TRAINING)
+test-training test-server: test-%:
+	@echo "tests/integration: $*" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(if $(filter training,$*),$(TRAINING),$(SERVER))
 
 test-bpy:
 	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(NOT_ONCE) tests/blender

@@ -17,7 +17,7 @@ from trackshade_addon.jobs.history import find_results, list_results
 from trackshade_addon.jobs.session import current
 from trackshade_addon.ui.jobs_list import active_job, update_list
 
-pytestmark = pytest.mark.usefixtures("registered")
+pytestmark = [pytest.mark.usefixtures("registered"), pytest.mark.once]
 
 
 @pytest.fixture

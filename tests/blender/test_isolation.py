@@ -27,6 +27,8 @@ from trackshade_addon.capture import first_frame
 from trackshade_addon.capture.request import ShotRequest
 from trackshade_addon.jobs.composer import capture_scene
 
+pytestmark = pytest.mark.once
+
 LONG = 240.0  # seconds: only ever waited for in full by a test that fails
 
 
@@ -82,7 +84,6 @@ def test_a_render_in_a_blender_of_its_own_ends_with_the_one_that_waits(scene: bp
     assert done.returncode == 1
 
 
-@pytest.mark.once
 @pytest.mark.usefixtures("hostile")
 def test_tasks_in_the_backend_s_environment() -> None:
     python = backend_python()

@@ -299,7 +299,7 @@ def trackshade_curves(obj: bpy.types.Object) -> list[bpy.types.FCurve]:
         (("lift", "gone.png"), 3, "gone.png does not exist"),
         (("lift", "street.png", "--box", "1,2,3"), 2, "'1,2,3' is not a box"),
         (("lift", "street.png", "--fov", "200"), 2, "field of view"),
-        (("lift", "street.png", "--out", "person.png"), 3, "person.png exists and was kept"),
+        (("lift", "street.png", "--out", "person.png"), 2, "does not end in .blend"),
         (("lift", "street.png", "--camera-motion", "fly 1"), 2, "'fly'"),
         (("track", "gone.mp4"), 3, "gone.mp4 does not exist"),
         (("track", "gone.mp4", "--spacing", "0"), 2, "spacing"),

@@ -23,6 +23,8 @@ from trackshade_addon.jobs.session import current
 from trackshade_addon.motion.driving import scene_angles
 from trackshade_addon.placement import place
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 SAVE = """
 import sys

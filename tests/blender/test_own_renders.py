@@ -23,6 +23,8 @@ from trackshade_addon.jobs.composer import capture_scene
 from trackshade_addon.jobs.render_process import render_elsewhere
 from trackshade_addon.placement import save_copy
 
+pytestmark = pytest.mark.once
+
 GROUPS = bpy.app.version >= (5, 0)
 EFFECTS = "compositor_effects" in bpy.types.Scene.bl_rna.properties
 RENDERS = ("render_init", "render_pre", "render_post", "render_write", "render_stats", "render_complete")

@@ -22,6 +22,8 @@ from trackshade_addon.jobs.job import Job
 from trackshade_addon.jobs.pending import PendingJob, PendingRecord, claim_pending, pending_folder
 from trackshade_addon.properties.placement_options import PlacementOptions
 
+pytestmark = pytest.mark.once
+
 # Begins a job, and is killed when the backend has it.
 CRASH = """
 import dataclasses, os, signal, sys, time

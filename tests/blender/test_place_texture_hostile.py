@@ -18,6 +18,8 @@ from trackshade_addon.placement.materials import restore_materials
 from trackshade_addon.placement.projection import PROJECTION_ATTRIBUTE, detach_tracks
 from trackshade_addon.placement.uv_maps import UV_MAP
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from trackshade_addon.capture.exr import read_channels
 from trackshade_addon.placement.color import read_levels
 from trackshade_addon.render import hook
 
-pytestmark = pytest.mark.usefixtures("registered", "served")
+pytestmark = [pytest.mark.usefixtures("registered", "served"), pytest.mark.once]
 RESULT = Path("shaded", "demo-001")
 
 

@@ -113,6 +113,7 @@ def test_a_frame_is_written_painted_and_carried(
 ) -> None:
     monkeypatch.setattr(session, "results_folder", lambda: tmp_path / "results")
     own = demo.trackshade
+    own.output_size = "full"
     assert latest_facts(demo) is None
     assert bpy.ops.trackshade.key_export() == {"FINISHED"}
     (key,) = own.keys
