@@ -24,7 +24,7 @@ class JobEvent:
 
     Attributes:
         job: Job id.
-        seq: Number of the event within the job, from 1, without gaps; 0 for a message that the backend does not keep.
+        seq: Number of the event within the job, from 1, without gaps.
         time: Seconds since 1970, by the backend's clock.
         state: queued, loading, running, decoding, done, failed or cancelled.
         message: A detail in words, or "".
@@ -106,9 +106,7 @@ class Subscription:
         if message.body.get("job") != self.job:
             return
         seq = message.body.get("seq")
-        if seq == 0 and not self.ended:
-            self.arrived.put(JobEvent.from_body(message.body, None))
-        elif seq == self.last + 1:
+        if seq == self.last + 1:
             self._put(message.body, bytes(message.buffers[0]) if message.buffers else None)
         elif isinstance(seq, int) and seq > self.last:
             self.request_missed()

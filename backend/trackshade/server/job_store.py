@@ -67,7 +67,7 @@ class StoredEvent:
     """A row of the event table."""
 
     job: str  # job id
-    seq: int  # number of the event within the job, from 1; 0 for one that is not kept
+    seq: int  # number of the event within the job, from 1
     time: float  # seconds since 1970
     body: Mapping[str, Any]  # state and details
     preview: bytes | None = None  # bytes of a small image

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -221,13 +220,6 @@ class Scheduler:
         log.warning("%s", error)
         self._retry_at = time.monotonic() + RETRY_AFTER
 
-    def _tell_of_waiting(self, job: str, error: OutputError) -> None:
-        """Tell the clients of a job that the store cannot be written, by an event that is not kept."""
-        with contextlib.suppress(TrackshadeError):  # the store cannot be read either
-            self._publish_event(
-                StoredEvent(job, 0, time.time(), {"state": self._store.job(job).state, "message": str(error)})
-            )
-
     def _count_death(self, job: str) -> int:
         try:
             return self._store.count_death(job)
@@ -251,7 +243,6 @@ class Scheduler:
                 event = self._store.record_event(*self._unrecorded[0])
             except OutputError as error:
                 self._wait_for_store(error)
-                self._tell_of_waiting(self._unrecorded[0][0], error)
                 break
             except (ValueError, TypeError, OverflowError):  # a worker sent what cannot be stored
                 log.exception("An event of job %s is dropped.", self._unrecorded[0][0])
