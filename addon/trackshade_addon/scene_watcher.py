@@ -7,6 +7,7 @@ Nothing is computed while the scene is stepped, rendered or played.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 import bpy
@@ -20,7 +21,7 @@ State = TypeVar("State")
 SceneKey = tuple[int, str]  # session_uid of the scene, name of the view layer
 
 
-class SceneWatcher(Generic[State]):
+class SceneWatcher(ABC, Generic[State]):
     """Keeps a state for each scene and view layer that is shown.
 
     A subclass defines `update`, which stores the state, and `handlers`.
@@ -34,13 +35,13 @@ class SceneWatcher(Generic[State]):
         self._changed = 0.0  # when the scene changed last
         self._timer = lambda: self.run()  # one object, since Blender finds a timer by identity
 
+    @abstractmethod
     def update(self, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> State:
         """Read the scene now, and store and return its state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def handlers(self) -> list[tuple[list[Any], Any]]:
         """Return lists of Blender's handlers, and the functions that belong in them while states are kept."""
-        raise NotImplementedError
 
     def is_busy(self) -> bool:
         """Return whether the scene cannot be read now."""

@@ -34,14 +34,7 @@ def read_rgb(path: Path, what: str = "picture") -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         fix = "Save it at a smaller size."
         raise ShotError("bad-image", f"The {what} {path} has too many pixels to be decoded.", fix) from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        struct.error,
-        MemoryError,
-    ) as error:  # as Pillow raises them
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, MemoryError) as error:  # as Pillow raises them
         reason = str(error).replace(f" '{path}'", "").rstrip(".") or type(error).__name__
         fix = "Save it as PNG or JPEG again."
         raise ShotError("bad-image", f"The {what} {path} cannot be read: {reason}.", fix) from error
