@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.helpers.trainings import PLAIN
 from trackshade.core.errors import UsageError
+from trackshade.models.checkpoint import read_json
 from trackshade.pipelines.multiview.matrix import MatrixModel
 from trackshade_lab.training.__main__ import MULTIVIEW_DESCRIPTION, parse_generated
 from trackshade_lab.training.config import MultiviewConfig
+from trackshade_lab.training.multiview import initial_transformer
 from trackshade_lab.training.run import export_run, train
 
 TINY = {**PLAIN, "width": 24, "height": 24, "num_views": 2, "num_frames": 2, "repeats": 2, "warmup_steps": 1}
@@ -41,6 +44,13 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     for name, value in expected.state_dict().items():
         for other in others:
             torch.testing.assert_close(other.state_dict()[name], value, rtol=0, atol=0)
+
+    # Training goes on from exported weights as well, all of them.
+    weights = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    source = read_json(folder / "transformer" / "config.json")
+    continued = initial_transformer(whole, MatrixModel.load(folder).vae, source, weights)
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(continued.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_the_command_line_has_the_settings(tmp_path: Path) -> None:

@@ -281,7 +281,9 @@ class MultiviewConfig(RunConfig):
     """Training of `mini-matrix` on rows and columns of generated scenes with several cameras."""
 
     data: str = _run("Not used: every step renders its own scenes.", "")
-    initialize_from: str = _run("Folder or name of the warp-guided model whose weights are the initial values.", "mini")
+    initialize_from: str = _run(
+        "Folder or name of the model whose weights are the initial values: a warp-guided one or mini-matrix.", "mini"
+    )
 
     width: int = _data("Width of the cells, in pixels.", 144)
     height: int = _data("Height of the cells, in pixels.", 96)

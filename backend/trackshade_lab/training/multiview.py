@@ -254,9 +254,10 @@ def _sigma(share: float, terminal_fraction: float) -> float:
 def initial_transformer(
     config: MultiviewConfig, vae: PatchAutoencoder, source: dict[str, Any], weights: dict[str, torch.Tensor]
 ) -> ReferenceGuidedTransformer3DModel:
-    """Build the transformer with the weights of a warp-guided one, whose configuration is `source`.
+    """Build the transformer with the weights of a warp-guided one or an earlier run, whose configuration is `source`.
 
-    Its tracking branch and text are left out, and of its patch embedding the channels of the first frame.
+    The tracking branch and text of a warp-guided one are left out, and of its patch embedding the channels of the first
+    frame.
     """
     names = ("num_attention_heads", "attention_head_dim", "time_embed_dim", "text_embed_dim", "num_layers",
              "patch_size", "spatial_interpolation_scale", "attention_bias", "track_frequencies", "track_scale",
@@ -274,11 +275,11 @@ def initial_transformer(
         max_text_seq_length=1,
     )
     target = dict(transformer.named_parameters())
+    nn.init.normal_(transformer.kind_tokens, std=0.02)
     with torch.no_grad():
         for name, parameter in target.items():
             if name == "patch_embed.proj.weight":
                 parameter.copy_(weights[name][:, :channels])
             elif name in weights:
                 parameter.copy_(weights[name])
-        nn.init.normal_(transformer.kind_tokens, std=0.02)
     return transformer
