@@ -15,13 +15,13 @@ import numpy as np
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.flow import Flows, read_field
 
-_SAMPLES = 24  # frames that the plate is made of
+_SAMPLES = 18  # frames that the plate is made of
 _INVERSIONS = 5  # rounds of finding the pixel of the first frame that a pixel of another frame shows
 _LEAST, _NOISE = 14.0, 3.0  # levels from which a pixel differs: at least, and times the usual difference there
 _TOLERANCE = 3  # pixels along a side of the neighborhood whose colors are alike enough
 _SHADOW = 0.8, 3.0  # correlation with the plate from which a pixel lies in a shadow, and levels of texture for it
 _SMALLEST = 24  # pixels of a piece
-_KEYS, _SPACING = 6, 3  # frames whose points are followed, and their distance, px
+_KEYS, _SPACING = 5, 4  # frames whose points are followed, and their distance, px
 _SEEN = 0.15  # of the frames that have to show a pixel of the plate
 _RECOLORED = 40  # levels by which the color of a followed point may change
 _UNKNOWN = 0.2  # points that move, added to those in each cell
