@@ -215,7 +215,7 @@ def _large_pieces(mask: np.ndarray) -> np.ndarray:
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    return (areas >= max(1, 0.3 * areas.max()))[pieces]
+    return (areas >= max(1, 0.3 * areas.max()))[np.asarray(pieces, np.intp)]
 
 
 def _look(image: np.ndarray, places: np.ndarray) -> np.ndarray:

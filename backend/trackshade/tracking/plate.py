@@ -80,7 +80,7 @@ def cover_masks(
     # drags what has no texture along.
     usual = np.nan_to_num(_median(samples))
     spread = np.nan_to_num(_median(np.abs(samples - usual).max(axis=-1, keepdims=True))[..., 0], nan=np.inf)
-    alike = np.abs(usual - plate).max(axis=-1) < _RECOLORED
+    alike = np.abs(usual - plate).max(axis=-1) < _LEAST
     kept = ~known & (spread < _CONSTANT) & alike
     plate[kept] = usual[kept].astype(np.uint8)
     known |= kept
@@ -163,7 +163,7 @@ def _that_move(mask: np.ndarray, moving: np.ndarray) -> np.ndarray:
     share = np.bincount(labels.ravel(), moving.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
     chosen = share > _MOVING_SHARE
     chosen[0] = False
-    return chosen[labels]
+    return chosen[np.asarray(labels, np.intp)]
 
 
 def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:
