@@ -41,7 +41,7 @@ texture, largest mean reprojection error in pixels, and largest standard deviati
 STILL, STILL_SHARE = 1.2, 0.08
 """Median distance of a part's tracks from those of points that stand still, pixels, or as a share of how far they lead,
 up to which the part stands still."""
-_AROUND = 25  # px: size of the square around what is known to move in which more may move with it
+_AROUND = 61  # px: size of the square around what is known to move in which more may move with it
 _MOST_COVERED = 0.8  # of the first frame: if more moves, it is the camera that was not found
 _EARLY = 16  # frames of each track that decide
 _TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
