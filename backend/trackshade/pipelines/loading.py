@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,6 @@ def load_diffusers(
     """
 
     def read(precision: torch.dtype, target: torch.device) -> DiffusionShaderPipeline:
-        from ..models.loading import component_class
         from .diffusion_shader import DiffusionShaderPipeline
         from .quantization import quantization_options
 
@@ -70,12 +69,25 @@ def load_diffusers(
             raise ModelError("bad-input", f"The model {spec.name} takes no LoRA files.", "Leave them out.")
         options, parts = quantization_options(quantize, precision, target), {}
         if options:
-            folder = model_folder(spec) / "transformer"
-            cls = component_class("transformer", "", folder)
-            parts["transformer"] = cls.from_pretrained(folder, torch_dtype=precision, local_files_only=True, **options)
+            parts["transformer"] = read_transformer(spec, precision, options)
         return DiffusionShaderPipeline.from_pretrained(model_folder(spec), torch_dtype=precision, **parts)
 
     return load_with(spec, read, device, dtype, progress, memory)
+
+
+def read_transformer(spec: ModelSpec, dtype: torch.dtype, options: Mapping[str, Any]) -> Any:
+    """Read the transformer of a Diffusion as Shader checkpoint.
+
+    Args:
+        spec: Registry entry.
+        dtype: Precision.
+        options: Options of `trackshade.pipelines.quantization`.
+    """
+    from ..models.loading import component_class
+
+    folder = model_folder(spec) / "transformer"
+    cls = component_class("transformer", "", folder)
+    return cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, **options)
 
 
 def load_with(
