@@ -39,13 +39,13 @@ _PLANS: dict[str, dict[str, Any]] = {
         "": {"timestep": ContextParallelInput(split_dim=1, expected_dims=2)},
         "rope": {0: _WAN_ROPE, 1: _WAN_ROPE},
         "blocks.0": {"hidden_states": _TOKENS},
-        },
+    },
     "WanVACETransformer3DModel": {
         "rope": {0: _WAN_ROPE, 1: _WAN_ROPE},
         "vace_blocks.0": {"control_hidden_states": _TOKENS},
         "vace_blocks.*": {"hidden_states": _TOKENS},  # each reads the tokens that the first block reads
         "blocks.0": {"hidden_states": _TOKENS},
-        },
+    },
     "CogVideoXTransformer3DModel": _COGVIDEOX,
     "TrackingTransformer3DModel": {
         **_COGVIDEOX,
@@ -118,7 +118,9 @@ class JointAttentionProcessor:
         assert attention_mask is None
         length = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
-        query, key, value = (layer(tokens).unflatten(2, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        query, key, value = (
+            layer(tokens).unflatten(2, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
         query = query if attn.norm_q is None else attn.norm_q(query)
         key = key if attn.norm_k is None else attn.norm_k(key)
         if image_rotary_emb is not None:
