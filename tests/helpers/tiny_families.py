@@ -130,9 +130,9 @@ def _write_move(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _write_animate(folder: Path, text_length: int = 8) -> None:
+def _write_animate(folder: Path) -> None:
     transformer = WanAnimate2Transformer3DModel(
-        text_len=text_length, dim=24, ffn_dim=32, freq_dim=16, text_dim=TEXT_WIDTH, num_heads=2, num_layers=2
+        text_len=8, dim=24, ffn_dim=32, freq_dim=16, text_dim=TEXT_WIDTH, num_heads=2, num_layers=2
     )
     _as_if_trained(transformer.patch_embedding.weight, transformer.head.head.weight)
     scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)

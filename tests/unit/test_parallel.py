@@ -124,8 +124,9 @@ def test_arguments_arrive_as_they_were_given() -> None:
     packed, made = pack(given, sent), []
     found = unpack(packed, made, torch.device("cpu"))
     assert [(tensor.shape, tensor.dtype) for tensor in made] == [(tensor.shape, tensor.dtype) for tensor in sent]
-    assert isinstance(found["args"], tuple) and found["args"][1] is None
-    assert found["kwargs"]["scale"] == 0.5 and found["kwargs"]["parts"] == [made[1]]
+    assert isinstance(found["args"], tuple)
+    assert found["args"][1] is None
+    assert found["kwargs"] == {"scale": 0.5, "parts": [made[1]]}
     with pytest.raises(TypeError, match="ndarray"):
         pack({"image": np.zeros(3)}, sent)
 

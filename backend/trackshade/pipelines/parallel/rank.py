@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A further rank of a worker: `python -m trackshade.pipelines.parallel.rank`, started by `trackshade.pipelines.parallel`.
+"""A further rank of a worker: `python -m trackshade.pipelines.parallel.rank`, started by `ranks.py`.
 
 It loads the transformers of a model onto its device, and runs them whenever the worker does. Its orders are lines of
 JSON on standard input; when that closes, the worker is gone or needs it no longer, and it ends. The sentence of an

@@ -29,7 +29,8 @@ _COGVIDEOX: dict[str, Any] = {
     "transformer_blocks.0": {"hidden_states": _TOKENS, "encoder_hidden_states": _TOKENS},
     "transformer_blocks.*": {"image_rotary_emb": [_ROPE, _ROPE]},
 }
-# Where the inputs of a transformer are split, by its class. The output of its `proj_out` is gathered. There are none for
+# Where the inputs of a transformer are split, by its class. The output of its `proj_out` is gathered. There is none
+# for
 # - WanAnimate2Transformer3DModel, for which diffusers has none either,
 # - LTX2VideoTransformer3DModel: the plan of diffusers leaves the rotary embedding between video and sound and the
 #   timesteps of single tokens whole, and masks for all heads do not fit the heads of one rank,
