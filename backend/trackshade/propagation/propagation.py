@@ -247,9 +247,9 @@ class Propagation:
         for index, filled in enumerate(self._each(work, range(len(surfaces)))):
             texels += filled
             progress(0.4 + 0.6 * (index + 1) / len(surfaces), "unseen surfaces")
-        return _pack_fills(
-            self.shot, surfaces, texels, plain_colors(self.shot, [key.picture for key in keys]), make_panorama(pictures)
-        )
+        panorama = make_panorama(pictures, self.shot, times, self._seed)
+        plain = plain_colors(self.shot, [key.picture for key in keys])
+        return _pack_fills(self.shot, surfaces, texels, plain, panorama)
 
     def frame(self, t: int) -> PropagatedFrame:
         """Return the frame of sample `t`.
