@@ -148,6 +148,7 @@ def test_file_names_that_are_fine(name: str) -> None:
         "c:x",
         "con",
         "NUL.png",
+        "com\u00b9",
         ".ssh",
         "a.",
         "a\n",
