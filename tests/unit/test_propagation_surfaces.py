@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from tests.helpers.shots import camera_track
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import find_texels
+from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import CancelledError, UsageError
-from trackshade.propagation import KeyPicture, alignment, coverage, match_light
-from trackshade.propagation.canvases import CanvasMaker
+from trackshade.propagation import KeyPicture, Propagation, alignment, canvases, coverage, match_light
+from trackshade.propagation.canvases import Canvas, CanvasMaker
 from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
@@ -70,6 +72,7 @@ def test_planes_are_the_flat_connected_parts():
         flat = plane.project(corners)
         np.testing.assert_allclose(np.linalg.norm(flat[:, 1] - flat[:, 0], axis=1), lengths)
     assert find_planes(sphere(), least_share=0.01) == []
+    assert find_planes(sphere(16), least_share=0.0) == []  # facets of a curved surface
     assert find_planes(Geometry(np.zeros((1, 0, 3), np.float32), np.zeros((0, 3), np.int32))) == []
 
 
@@ -108,7 +111,7 @@ def test_canvases_hold_what_a_picture_shows():
     pictures = [(surface_picture(shot, 0, image), table.pose(0, shot.size))]
     found = survey(table, pictures, shot.size, range(4))
     maker = CanvasMaker(table, pictures, found, 0)
-    floors = [maker.gather(canvas) for canvas in maker.plan() if canvas.mesh == 0]
+    floors = [maker.gather(canvas) for canvas, *_ in maker.plan() if canvas.mesh == 0]
     assert [canvas.kind for canvas in floors] == ["plane"]
     canvas = floors[0]
     assert 0.2 < canvas.known.mean() < 0.98
@@ -122,6 +125,46 @@ def test_canvases_hold_what_a_picture_shows():
     assert np.percentile(error, 80) < 0.1  # where the floor is far, pixels are large
 
 
+def test_a_plain_to_the_horizon_has_ever_finer_canvases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pixel is read at the right place, from texels of about its size; coarse canvases continue fine ones."""
+    monkeypatch.setitem(canvases.LARGEST, "plane", 96)
+    shot = reference.plain_to_the_horizon()
+    made: list[Canvas] = []
+
+    def place_as_color(maker: CanvasMaker, canvas: Canvas, progress: object) -> tuple[np.ndarray, np.ndarray]:
+        """Colors that tell where a texel is, and how large."""
+        x, y = (canvas.origin[k] + (np.arange(canvas.size[k]) + 0.5) / canvas.density for k in (0, 1))
+        made.append(canvas)
+        color = np.stack([*np.meshgrid(x / 1000 + 0.5, y / 1000 + 0.5), np.full(canvas.size[::-1], canvas.density)], -1)
+        return color.astype(np.float32), np.zeros(canvas.size[::-1], bool)
+
+    monkeypatch.setattr(CanvasMaker, "fill", place_as_color)
+    propagation = Propagation(shot, [KeyPicture(0, np.zeros((64, 96, 3), np.uint8))])
+    propagation.prepare()
+    assert 3 <= len(made) <= 1 + canvases.MOST_INSETS
+    for fine, coarse in pairwise(made):  # the finest is filled first
+        assert fine.density > 1.5 * coarse.density
+        rows, columns = np.nonzero(coarse.known & np.isclose(coarse.color[..., 2], fine.density))
+        assert len(rows) > 50
+        places = coarse.origin + np.stack([columns + 0.5, rows + 0.5], axis=1) / coarse.density
+        np.testing.assert_allclose(
+            (coarse.color[rows, columns, :2] - 0.5) * 1000, places, atol=0.2 / fine.density + 1e-3
+        )
+    [plane] = find_planes(shot.geometries[0])
+    seen = reference.look(shot, 2, shot.size)
+    corners = shot.geometries[0].first[shot.geometries[0].triangles[seen.face]].astype(float)
+    places = plane.project(np.einsum("ijk,ijkx->ijx", seen.weights, corners))
+    frame = propagation.frame(2)
+    unseen = (frame.shown == 0) & (seen.mesh == 0)
+    assert unseen.mean() > 0.3
+    found = srgb_to_linear(frame.image.astype(float))
+    error = np.linalg.norm((found[..., :2] - 0.5) * 1000 - places, axis=-1)
+    distance = np.linalg.norm(places - plane.project(np.zeros(3)), axis=-1)
+    near = unseen & (distance < 20)
+    assert np.median(error[near]) < 0.05
+    assert error[near].max() < 0.5
+
+
 def test_an_atlas_knows_what_is_shown_beside_it():
     """Points of its mesh on other faces, with the colors, places and normals of the surface; none where it has all."""
     shot = reference.box_over_floor(4, travel=2.5)
@@ -129,7 +172,7 @@ def test_an_atlas_knows_what_is_shown_beside_it():
     picture = surface_picture(shot, 0, reference.paint(shot, 0, reference.smooth_texture))
     pictures = [(picture, table.pose(0, shot.size))]
     maker = CanvasMaker(table, pictures, survey(table, pictures, shot.size, range(4)), 0)
-    canvas = next(canvas for canvas in maker.plan() if canvas.kind == "atlas")
+    canvas = next(canvas for canvas, *_ in maker.plan() if canvas.kind == "atlas")
     geometry = shot.geometries[shot.meshes[canvas.mesh].geometry]
     seen = np.unique(picture.triangle[picture.label == canvas.mesh])
     whole = replace(canvas, faces=np.arange(len(geometry.triangles)))

@@ -18,6 +18,8 @@ from trackshade.control.texels import find_texels
 from trackshade.shot import Geometry
 
 _ANGLE = 1e-4  # 1 - cosine between the normals of neighbors in a plane
+_BEND = np.cos(np.radians(31.0))  # cosine between the normals of neighbors on a curved surface, at least
+_FACET = 4.0  # times the area of its neighbors on a curved surface that a flat part must have
 _FLAT = 2e-3  # distance from a plane, relative to its size
 _OVERLAP = 0.02  # of the texels that texture coordinates cover twice, up to which they are used
 _TEST = 512  # texels along a side, for that test
@@ -49,15 +51,20 @@ class Plane:
 
 
 def find_planes(geometry: Geometry, least_share: float = 0.002) -> list[Plane]:
-    """Return the flat connected parts of a geometry that have at least a fraction of its area, the largest first."""
+    """Return the flat connected parts of a geometry that have at least a fraction of its area, the largest first.
+
+    The facets of a curved surface, such as those of a sphere, are no parts of their own.
+    """
     points, triangles = geometry.first.astype(np.float64), geometry.triangles
     if not len(triangles):
         return []
     normals, areas = face_normals(points, triangles)
-    group = _connect_flat(triangles, normals)
+    group, is_facet = _connect_flat(points, triangles, normals, areas)
     total = np.bincount(group, areas)
     planes = []
     for index in np.argsort(-total, kind="stable").tolist():
+        if is_facet[index]:
+            continue
         if total[index] < least_share * total.sum() or len(planes) >= 64:
             break
         faces = np.flatnonzero(group == index)
@@ -92,20 +99,39 @@ def face_normals(points: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray,
         return np.nan_to_num(cross / length[:, None]), length / 2
 
 
-def _connect_flat(triangles: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Return a number for each triangle, [F]: equal for those that are connected by edges without a bend."""
+def _connect_flat(
+    points: np.ndarray, triangles: np.ndarray, normals: np.ndarray, areas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the flat connected parts of a mesh.
+
+    Returns:
+        A number for each triangle, [F]: equal for those that are connected by edges without a bend; and for each number
+        whether it is a facet of a curved surface: most of its border is a gentle bend to parts of about its size.
+    """
     count = len(triangles)
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]).astype(np.int64)
+    lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
     edges.sort(axis=1)
     face = np.tile(np.arange(count), 3)
     key = edges[:, 0] * (int(triangles.max()) + 1) + edges[:, 1]
     order = np.argsort(key, kind="stable")
     same = np.flatnonzero(key[order][1:] == key[order][:-1])
-    one, other = face[order[same]], face[order[same + 1]]
-    straight = np.abs(np.einsum("nk,nk->n", normals[one], normals[other])) > 1 - _ANGLE
-    one, other = one[straight], other[straight]
-    graph = coo_matrix((np.ones(len(one), np.int8), (one, other)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    one, other, length = face[order[same]], face[order[same + 1]], lengths[order[same]]
+    cosine = np.abs(np.einsum("nk,nk->n", normals[one], normals[other]))
+    straight = cosine > 1 - _ANGLE
+    graph = coo_matrix((np.ones(straight.sum(), np.int8), (one[straight], other[straight])), shape=(count, count))
+    number, group = connected_components(graph, directed=False)
+    total = np.bincount(group, areas, minlength=number)
+    border, gentle, largest = np.zeros(number), np.zeros(number), np.zeros(number)
+    np.add.at(border, group[face], lengths)  # all edges, of which those inside are taken off again
+    one, other = group[one], group[other]
+    inside = one == other
+    np.subtract.at(border, one[inside], 2 * length[inside])
+    bent = ~inside & (cosine > _BEND)
+    for own, neighbor in ((one[bent], other[bent]), (other[bent], one[bent])):
+        np.add.at(gentle, own, length[bent])
+        np.maximum.at(largest, own, total[neighbor])
+    return group, (gentle > 0.5 * border) & (total < _FACET * largest)
 
 
 def unwrap(geometry: Geometry, faces: np.ndarray) -> np.ndarray | None:

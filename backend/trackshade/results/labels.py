@@ -6,7 +6,7 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -48,5 +48,11 @@ def _find(name: str, size: int) -> Font | None:
 
 
 def _has_characters(font: Font, text: str) -> bool:
-    missing = bytes(font.getmask(_UNASSIGNED))
-    return all(bytes(font.getmask(character)) != missing for character in set(text) if not character.isspace())
+    missing = _draw(_UNASSIGNED, font)
+    return all(_draw(character, font) != missing for character in set(text) if not character.isspace())
+
+
+def _draw(character: str, font: Font) -> bytes:
+    image = Image.new("L", (64, 64))
+    ImageDraw.Draw(image).text((8, 8), character, 255, font)
+    return image.tobytes()
