@@ -93,6 +93,7 @@ def test_a_model_that_needs_a_first_frame_says_so(client: Client) -> None:
 
 
 def frames_of(client: Client, job: str, folder: Path) -> np.ndarray:
+    client.wait(job)
     out = client.fetch(job, folder / job)
     return np.stack([read_frame(path) for path in sorted((out / "frames").iterdir())]).astype(int)
 

@@ -46,7 +46,8 @@ def wan() -> tuple[Any, dict[str, Any]]:
 
 def vace() -> tuple[Any, dict[str, Any]]:
     model = WanVACETransformer3DModel(**WAN, vace_layers=[0, 2], vace_in_channels=6)
-    for block in model.vace_blocks:
+    blocks: Any = model.vace_blocks
+    for block in blocks:
         torch.nn.init.normal_(block.proj_out.weight)
     return model, {"hidden_states": video(), "control_hidden_states": video(6), "timestep": torch.tensor([7])}
 

@@ -345,7 +345,8 @@ _REFERENCES = Option(
 _CAMERAS = (
     Option(
         "--cameras",
-        "Names of several cameras: the same frames are shaded through each of them, and agree with each other.",
+        "Names of several cameras: the same frames are shaded through each of them, and agree with each other. Names "
+        "with commas are quoted, as in '\"Left, near\",Right'.",
         "NAME,NAME,...",
     ),
     Option(
