@@ -55,7 +55,8 @@ def make_panorama(
     if not known.any():
         return np.zeros((0, 0, 3), np.float32)
     color = total[..., :3] / np.where(known, total[..., 3], 1)[..., None]
-    inner = np.asarray(binary_erosion(known, iterations=RIM), np.bool_)
+    beyond = ~_looked_at(height, shot, [pose.t for _, pose in perspective], 0.0)
+    inner = known & np.asarray(binary_erosion(known | beyond, iterations=RIM), np.bool_)
     known = inner if inner.any() else known
     rows = np.flatnonzero(known.any(axis=1))
     means = np.stack([color[row][known[row]].mean(axis=0) for row in rows])
@@ -72,8 +73,8 @@ def make_panorama(
     return np.ascontiguousarray(out)
 
 
-def _looked_at(height: int, shot: Shot, times: Iterable[int]) -> np.ndarray:
-    """Return the directions at which samples of a shot look, [h, 2·h] bool."""
+def _looked_at(height: int, shot: Shot, times: Iterable[int], margin: float = RIM) -> np.ndarray:
+    """Return the directions at which samples of a shot look, and some pixels around them, [h, 2·h] bool."""
     elevation, azimuth = np.meshgrid(
         (np.arange(height) + 0.5) / height * math.pi,
         ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * math.pi,
@@ -86,10 +87,8 @@ def _looked_at(height: int, shot: Shot, times: Iterable[int]) -> np.ndarray:
         if not camera.orthographic[t]:
             to_pixels = (camera.intrinsics[t] @ camera.world_to_camera[t, :3, :3]).astype(np.float32)
             x, y, z = np.moveaxis(directions @ to_pixels.T, -1, 0)
-            margin = RIM * z * np.float32(math.pi * camera.intrinsics[t, 0, 0] / height)
-            inside = (
-                (x >= -margin) & (x <= shot.size[0] * z + margin) & (y >= -margin) & (y <= shot.size[1] * z + margin)
-            )
+            rim = z * np.float32(margin * math.pi * camera.intrinsics[t, 0, 0] / height)
+            inside = (x >= -rim) & (x <= shot.size[0] * z + rim) & (y >= -rim) & (y <= shot.size[1] * z + rim)
             seen |= (z > 1e-6) & inside
     return seen
 
@@ -115,7 +114,8 @@ def _draw_patches(panorama: np.ndarray, known: np.ndarray, wanted: np.ndarray, s
     source = patch_sources(coded, is_known, used[rows, columns], coded, seed=seed, guide=_GUIDE)
     if source is not None:
         found = source[..., 0] >= 0
-        blended = np.square(blend_sources(coded, is_known, source)) * mean[rows]
+        low, high = coded[is_known].min(axis=0), coded[is_known].max(axis=0)
+        blended = np.square(np.clip(blend_sources(coded, is_known, source), low, high)) * mean[rows]
         colors[rows, columns][found] = blended[found]
     panorama[:] = np.roll(colors, -turn, axis=1)
 
