@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from trackshade.control.compiling import kernel
 from trackshade.tracking.features import correlation
 
 _HEIGHT = 240  # px: of the pictures that flow is computed in
@@ -33,43 +35,82 @@ def dense_flow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return method.calc(one, other, None)  # type: ignore[call-overload]
 
 
-def follow_by_flow(
-    grays: np.ndarray, points: np.ndarray, threads: int, step: Callable[[float], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Follow points of the first frame.
+@dataclass(frozen=True, eq=False)
+class Flows:
+    """Optical flow between consecutive frames, in smaller pictures.
+
+    Attributes:
+        ratio: [2] size of the smaller pictures relative to the frames.
+        forward: [T - 1, h, w, 2] float32, from each frame to the next, pixels of the smaller pictures.
+        backward: [T - 1, h, w, 2] float32, from each next frame back.
+    """
+
+    ratio: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the smaller pictures."""
+        return self.forward.shape[2], self.forward.shape[1]
+
+    def follow(self, points: np.ndarray, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Follow points to all frames, backward in time as well.
+
+        Args:
+            points: [N, 2] pixels of the smaller pictures, in frame `start`.
+            start: the frame.
+
+        Returns:
+            [T, N, 2] pixels of the smaller pictures, the last known ones where a point is lost, and [T, N] whether it
+            is not lost: a point is lost where the way back does not lead to where it came from.
+        """
+        count = len(self.forward) + 1
+        pixels, alive = np.repeat(points[None].astype(np.float64), count, axis=0), np.ones((count, len(points)), bool)
+        for t in range(start, count - 1):
+            pixels[t + 1], alive[t + 1] = self._step(self.forward[t], self.backward[t], pixels[t], alive[t])
+        for t in range(start, 0, -1):
+            pixels[t - 1], alive[t - 1] = self._step(self.backward[t - 1], self.forward[t - 1], pixels[t], alive[t])
+        return pixels, alive
+
+    def _step(
+        self, there: np.ndarray, back: np.ndarray, place: np.ndarray, alive: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        move = read_field(there, place)
+        target = place + move
+        miss = np.linalg.norm(move + read_field(back, target), axis=1)
+        inside = ((target >= 0) & (target < self.size)).all(axis=1)
+        good = alive & inside & (miss < _MISS + _MISS_SHARE * np.linalg.norm(move, axis=1))
+        return np.where(good[:, None], target, place), good
+
+
+def small_size(width: int, height: int) -> tuple[int, int]:
+    """Return the (width, height) of the pictures that flow is computed in."""
+    scale = min(1.0, _HEIGHT / height)
+    return max(16, round(width * scale)), max(16, round(height * scale))
+
+
+def compute_flows(grays: np.ndarray, threads: int, step: Callable[[float], None]) -> Flows:
+    """Compute the optical flow between consecutive frames, in both directions.
 
     Args:
         grays: [T, H, W] uint8.
-        points: [N, 2] pixels of the first frame.
         threads: number of threads.
         step: called with the fraction that is done.
-
-    Returns:
-        [T, N, 2] pixels, the last known ones where a point is lost, and [T, N] whether it is not lost.
     """
     count, height, width = grays.shape
-    scale = min(1.0, _HEIGHT / height)
-    size = max(16, round(width * scale)), max(16, round(height * scale))
+    size = small_size(width, height)
     small = [cv2.resize(gray, size, interpolation=cv2.INTER_AREA) for gray in grays]
-    ratio = np.array(size) / (width, height)
-    place = points * ratio
-    pixels, alive = np.repeat(points[None], count, axis=0), np.ones((count, len(points)), bool)
-    pairs = [(t, t + 1) for t in range(count - 1)]
+    fields = np.zeros((2, count - 1, size[1], size[0], 2), np.float32)
 
-    def both(pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        return dense_flow(small[pair[0]], small[pair[1]]), dense_flow(small[pair[1]], small[pair[0]])
+    def both(t: int) -> tuple[np.ndarray, np.ndarray]:
+        return dense_flow(small[t], small[t + 1]), dense_flow(small[t + 1], small[t])
 
     with ThreadPoolExecutor(threads) as pool:
-        for t, (forward, backward) in enumerate(pool.map(both, pairs)):
-            move = _at(forward, place)
-            target = place + move
-            miss = np.linalg.norm(move + _at(backward, target), axis=1)
-            inside = ((target >= 0) & (target < size)).all(axis=1)
-            good = alive[t] & inside & (miss < _MISS + _MISS_SHARE * np.linalg.norm(move, axis=1))
-            place = np.where(good[:, None], target, place)
-            alive[t + 1], pixels[t + 1] = good, place / ratio
+        for t, (forward, backward) in enumerate(pool.map(both, range(count - 1))):
+            fields[0, t], fields[1, t] = forward, backward
             step((t + 1) / (count - 1))
-    return pixels, alive
+    return Flows(np.array(size) / (width, height), fields[0], fields[1])
 
 
 def anchor(grays: np.ndarray, points: np.ndarray, pixels: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -94,10 +135,23 @@ def anchor(grays: np.ndarray, points: np.ndarray, pixels: np.ndarray, alive: np.
     return out
 
 
-def _at(field: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return a flow field's values at points [N, 2], bilinear."""
-    x, y = (np.ascontiguousarray(points[:, axis] - 0.5, np.float32) for axis in (0, 1))
-    rows = -(-len(x) // 4096)
-    x, y = (np.resize(line, (rows, 4096)) for line in (x, y))  # OpenCV takes no row of more than 32,767 pixels
-    found = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return found.reshape(-1, 2)[: len(points)].astype(np.float64)
+def read_field(field: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the values of a field [h, w, C] at points [N, 2] in pixels, bilinear: [N, C] float64."""
+    out = np.empty((len(points), field.shape[2]))
+    _read_field(np.ascontiguousarray(field, np.float32), np.ascontiguousarray(points, np.float64), out)
+    return out
+
+
+@kernel
+def _read_field(field, points, out):
+    height, width = field.shape[:2]
+    for n in range(points.shape[0]):
+        x = min(max(points[n, 0] - 0.5, 0.0), width - 1.0)
+        y = min(max(points[n, 1] - 0.5, 0.0), height - 1.0)
+        left, top = int(x), int(y)
+        right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+        u, v = x - left, y - top
+        for c in range(field.shape[2]):
+            upper = (1 - u) * field[top, left, c] + u * field[top, right, c]
+            lower = (1 - u) * field[bottom, left, c] + u * field[bottom, right, c]
+            out[n, c] = (1 - v) * upper + v * lower

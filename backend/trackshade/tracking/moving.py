@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells what moves by itself from what only the camera moves, and how moving parts move.
+"""Tells what moves by itself from what only the camera moves.
 
 A point moves if following it leads away from where the solved camera would show it, and the picture there looks more
 like the point's patch. Points without texture do as most points around them.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -21,23 +19,6 @@ _TEXTURE = 4.0  # levels: least standard deviation of a patch that decides
 _NEIGHBORHOOD = 5  # points along a side of the square in which most decide
 _SMALLEST = 12  # points of a moving part
 _MOST_PARTS = 12
-
-
-@dataclass(frozen=True, eq=False)
-class MovingPart:
-    """Points that move together.
-
-    Attributes:
-        points: [M] indices of the points.
-        pixels: [T, M, 2] where they are.
-        visible: [T, M] whether they are seen there.
-        scales: [T] size relative to the first frame.
-    """
-
-    points: np.ndarray
-    pixels: np.ndarray
-    visible: np.ndarray
-    scales: np.ndarray
 
 
 def find_moving(
@@ -88,53 +69,3 @@ def group_moving(evidence: np.ndarray, shape: tuple[int, int]) -> list[np.ndarra
     order = sorted(range(1, count), key=lambda label: -areas[label, cv2.CC_STAT_AREA])
     large = [label for label in order if areas[label, cv2.CC_STAT_AREA] >= _SMALLEST]
     return [np.flatnonzero(labels.ravel() == label) for label in large[:_MOST_PARTS]]
-
-
-def follow_part(
-    chosen: np.ndarray,
-    points: np.ndarray,
-    contrast: np.ndarray,
-    pixels: np.ndarray,
-    alive: np.ndarray,
-    alike: np.ndarray,
-) -> MovingPart:
-    """Return how a moving part moves: textured points as they were followed, others with those around them.
-
-    Args:
-        chosen: [M] the part's points.
-        points: [N, 2] pixels of all points in the first frame.
-        contrast: [N] standard deviations of their patches, levels.
-        pixels: [T, N, 2] where they were followed to.
-        alive: [T, N] whether they were not lost.
-        alike: [T, N] correlations there.
-    """
-    count = len(pixels)
-    start = points[chosen]
-    out, visible = np.repeat(start[None], count, axis=0), np.ones((count, len(chosen)), bool)
-    scales = np.ones(count)
-    good = alive[:, chosen] & (alike[:, chosen] > 0.6) & (contrast[chosen] > _TEXTURE)
-    affine = np.zeros((3, 2))  # how a point moves: by its offset from the middle, and a shift
-    middle = start.mean(axis=0)
-    design = np.c_[start - middle, np.ones(len(start))]
-    for t in range(1, count):
-        use = np.flatnonzero(good[t])
-        if len(use) >= 6:
-            affine = _fit_affine(design[use], pixels[t, chosen[use]] - start[use], affine)
-        smooth = start + design @ affine if len(use) >= 6 else out[t - 1]
-        own = good[t] & (np.linalg.norm(pixels[t, chosen] - smooth, axis=1) < 0.15 * np.ptp(start, axis=0).max() + 4)
-        out[t] = np.where(own[:, None], pixels[t, chosen], smooth)
-        visible[t] = own | (~(contrast[chosen] > _TEXTURE) & (len(use) >= 6))
-        matrix = np.eye(2) + affine[:2].T
-        scales[t] = np.sqrt(max(abs(np.linalg.det(matrix)), 0.05)) if len(use) >= 6 else scales[t - 1]
-    return MovingPart(chosen, out, visible, scales)
-
-
-def _fit_affine(design: np.ndarray, moves: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Fit how points move as an affine map of their places, robustly, [3, 2]."""
-    fit = before
-    ridge = np.diag([1e-3, 1e-3, 1e-9]) * len(design)
-    for _ in range(5):
-        error = np.linalg.norm(design @ fit - moves, axis=1)
-        weight = 1 / (1 + np.square(error / max(1.0, float(np.median(error)))))
-        fit = np.linalg.solve((design.T * weight) @ design + ridge, (design.T * weight) @ moves)
-    return fit

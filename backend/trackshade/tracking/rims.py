@@ -81,23 +81,6 @@ def static_rim(solved: PointSolve, moving: np.ndarray, is_front: np.ndarray, ima
     return _squares(solved, cells[used], near[used], around[used], kind[used], image)
 
 
-def part_rim(solved: PointSolve, part: np.ndarray, image: np.ndarray) -> Rim:
-    """Return the rim of a moving part.
-
-    Args:
-        solved: the points.
-        part: [N] which of them belong to it.
-        image: [H, W, 3] uint8, the first frame.
-    """
-    cells = _cells(solved.grid)
-    inside = part[cells]
-    cells = cells[inside.any(axis=1) & ~inside.all(axis=1)]
-    if not len(cells):
-        return _nothing()
-    around = _around(cells, solved.grid)
-    return _squares(solved, cells, part[cells], around, np.where(part[around], 1, -1), image)
-
-
 def _nothing() -> Rim:
     return Rim(np.zeros((0, 2)), np.zeros((0, 4), np.intp), np.zeros((0, 3), np.int32))
 

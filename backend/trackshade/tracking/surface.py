@@ -9,16 +9,17 @@ import numpy as np
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.shot.lifted import LiftedMesh
 from trackshade.tracking.bundle import Solution
+from trackshade.tracking.figures import Figures
 from trackshade.tracking.joining import cut_edges, grid_triangles
 from trackshade.tracking.layers import build_layers
-from trackshade.tracking.moving import MovingPart
 from trackshade.tracking.points import ALIKE, PointSolve
-from trackshade.tracking.rims import part_rim, static_rim
+from trackshade.tracking.rims import static_rim
 
 _HIDDEN = 1.04  # times the depth of the nearest surface beyond which a point is hidden
 _SURE = 0.75  # correlation of a point that is seen in spite of a surface in front of it
 _SKY, _SKY_COLUMNS, _SKY_ROWS = 1.5, 24, 13  # radius of the sky, times the farthest depth; its points
-_STRETCH = 2.5  # of an edge's length in the first frame, from which it joins what moves apart
+_FEW = 3  # still points that a thing covers, for their depth to count
+_APART = 0.002  # of the depth of what they stand on by which parts of what moves are before it and each other
 _TEXTURE = 3.0  # levels: patches with less contrast are alike everywhere
 
 
@@ -120,13 +121,6 @@ def static_meshes(
     return meshes
 
 
-def _is_torn(faces: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Return which triangles [F, 3] have an edge that becomes much longer in pictures; `pixels` [T, N, 2] by frame."""
-    corners = pixels[:, faces]
-    lengths = np.linalg.norm(corners - np.roll(corners, 1, axis=2), axis=3)
-    return (lengths > _STRETCH * lengths[0]).any(axis=(0, 2))
-
-
 def sky_mesh(solution: Solution, depth: float, scale: float, to_world: np.ndarray) -> LiftedMesh:
     """Return a sphere around the cameras, seen from within: what is behind everything.
 
@@ -149,45 +143,89 @@ def sky_mesh(solution: Solution, depth: float, scale: float, to_world: np.ndarra
     )
 
 
-def moving_mesh(
-    name: str,
-    part: MovingPart,
+def moving_meshes(
+    figures: Figures,
     solved: PointSolve,
     moving: np.ndarray,
-    image: np.ndarray,
+    size: tuple[int, int],
     scale: float,
     to_world: np.ndarray,
-) -> LiftedMesh:
-    """Return the mesh of a moving part: a card at the depth of what it stands on, which follows its size.
+) -> list[LiftedMesh]:
+    """Return the meshes of parts that move: cards at the depth of what their thing stands on, which follow its size.
 
-    Its rim moves with the points beside it. Arguments are those of `static_mesh`.
+    What appears later is in the mesh of the part that it belongs to.
+
+    Args:
+        figures: the parts.
+        solved: the points of the first frame.
+        moving: [N] which of them move by themselves.
+        size: (width, height) of the frames, pixels.
+        scale: metres per unit.
+        to_world: [3, 3] from the first camera's axes to the world's.
     """
-    depth = _depth_of(part, solved, moving) * scale
     solution = solved.solution
-    number = np.full(len(moving), -1, np.int32)
-    number[part.points] = np.arange(len(part.points))
-    rim = part_rim(solved, number >= 0, image)
-    beside = number[rim.owners.max(axis=1)] if len(rim.pixels) else np.zeros(0, np.int32)
-    offset = rim.pixels - solved.points[part.points[beside]]
-    places = []
-    for t, own in enumerate(part.pixels):
-        pixels = np.concatenate([own, own[beside] + offset * part.scales[t]])
-        local = solution.rays(pixels) * (depth / part.scales[t])
-        places.append((local - solution.translations[t] * scale) @ solution.rotations[t] @ to_world.T)
-    place = np.stack(places).astype(np.float32)
-    faces = number[grid_triangles(solved.grid, lambda a, b: (number[a] >= 0) & (number[b] >= 0))]
-    faces = faces[~_is_torn(faces, part.pixels)]
-    faces = np.concatenate([faces, len(part.points) + rim.triangles])
-    visible = np.concatenate([part.visible, part.visible[:, beside]], axis=1)
-    pivot = place[0].mean(axis=0).astype(np.float64)
-    return LiftedMesh(name, "points", place, faces, visible, pivot, added=len(rim.pixels))
+    ratio = np.array(figures.labels.shape[::-1]) / size
+    x, y = np.clip((solved.points * ratio).astype(int), 0, np.array(figures.labels.shape[::-1]) - 1).T
+    depths = []
+    for thing, sizes in enumerate(figures.scales):
+        own = _depth_of(figures.labels[y, x] == thing, solved, moving) / sizes
+        depths.append(np.minimum(own, _depths_behind(thing, figures, solved, moving, ratio)) * scale)
+    meshes = []
+    for owner in np.unique(figures.owners):
+        places, seen, faces, added, start = [], [], [], [], 0
+        for number in np.flatnonzero(figures.owners == owner):
+            part = figures.parts[number]
+            apart = 1 - _APART * (1 + len(figures.parts) - figures.ranks[number])
+            depth = depths[part.thing] * apart
+            local = solution.rays(part.pixels / ratio) * depth[:, None, None]
+            local -= (solution.translations * scale)[:, None]
+            places.append(np.einsum("tvi,tij->tvj", local, solution.rotations) @ to_world.T)
+            seen.append(part.visible)
+            faces.append(part.outline.triangles + start)
+            added.append(~part.outline.inner | (part.first > 0))
+            start += len(part.outline.pixels)
+        place, visible, more = np.concatenate(places, axis=1), np.concatenate(seen, axis=1), np.concatenate(added)
+        order = np.argsort(more, kind="stable")
+        number = np.empty(len(order), np.int32)
+        number[order] = np.arange(len(order))
+        place = place[:, order].astype(np.float32)
+        meshes.append(LiftedMesh(
+            f"Moving {len(meshes) + 1}", "points", place, number[np.concatenate(faces)], visible[:, order],
+            place[0].mean(axis=0).astype(np.float64), added=int(more.sum()),
+        ))  # fmt: skip
+    return meshes
 
 
-def _depth_of(part: MovingPart, solved: PointSolve, moving: np.ndarray) -> float:
-    """Return the depth of a moving part in the first frame: of the still points around its foot, else around it."""
+def _depths_behind(
+    thing: int, figures: Figures, solved: PointSolve, moving: np.ndarray, ratio: np.ndarray
+) -> np.ndarray:
+    """Return a depth that is in front of most still points that a thing covers, in each frame, [T]; inf for none."""
+    solution = solved.solution
+    place = positions(solution, solved.points, solved.shape[:, 0])[~moving]
+    corners = [part.pixels for part in figures.parts if part.thing == thing]
+    out = np.full(len(solved.pixels), np.inf)
+    for t, cover in enumerate(figures.covers):
+        pixels = solved.pixels[t, ~moving] * ratio
+        low = np.min([own[t].min(axis=0) for own in corners], axis=0)
+        high = np.max([own[t].max(axis=0) for own in corners], axis=0)
+        near = ((pixels >= np.maximum(low, 0)) & (pixels < np.minimum(high, cover.shape[::-1]))).all(axis=1)
+        u, v = np.clip(pixels.astype(int), 0, np.array(cover.shape[::-1]) - 1).T
+        depth = (place @ solution.rotations[t, 2] + solution.translations[t, 2])[near & cover[v, u]]
+        if len(depth) >= _FEW:
+            out[t] = np.percentile(depth, 20)
+    return out
+
+
+def _depth_of(own: np.ndarray, solved: PointSolve, moving: np.ndarray) -> float:
+    """Return the depth of a moving thing in the first frame: of the still points around its foot, else around it.
+
+    Args:
+        own: [N] which points show it.
+        solved: the points.
+        moving: [N] which of them move.
+    """
     rows, columns = solved.grid
-    mask = np.zeros(solved.grid, np.uint8)
-    mask.ravel()[part.points] = 1
+    mask = own.reshape(solved.grid).astype(np.uint8)
     ring = cv2.dilate(mask, np.ones((5, 5), np.uint8)).astype(bool).ravel() & ~moving
     if not ring.any():
         return 1 / float(np.median(solved.shape[:, 0]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.camera import CameraSolve, solve_camera
 from trackshade.tracking.features import Features, correlation, follow_features
-from trackshade.tracking.flow import anchor, follow_by_flow
+from trackshade.tracking.figures import Figures, find_figures
+from trackshade.tracking.flow import Flows, anchor, compute_flows
 from trackshade.tracking.footage import Footage, read_footage
-from trackshade.tracking.moving import MovingPart, find_moving, follow_part, group_moving
-from trackshade.tracking.points import PointSolve, place_points, with_depths_of_tracks
-from trackshade.tracking.surface import moving_mesh, sky_mesh, static_meshes, visibility
+from trackshade.tracking.moving import find_moving, group_moving
+from trackshade.tracking.plate import cover_masks
+from trackshade.tracking.points import PointSolve, place_points, still_depths, with_depths_of_tracks
+from trackshade.tracking.surface import moving_meshes, sky_mesh, static_meshes, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
 MIN_STATIC, MIN_TEXTURE, MAX_ERROR, MAX_FOCAL_ERROR = 0.65, 0.45, 1.0, 0.05
@@ -38,6 +41,8 @@ texture, largest mean reprojection error in pixels, and largest standard deviati
 STILL, STILL_SHARE = 1.2, 0.08
 """Median distance of a part's tracks from those of points that stand still, pixels, or as a share of how far they lead,
 up to which the part stands still."""
+_AROUND = 25  # px: size of the square around what is known to move in which more may move with it
+_MOST_COVERED = 0.8  # of the first frame: if more moves, it is the camera that was not found
 _EARLY = 16  # frames of each track that decide
 _TO_WORLD = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # the first camera looks along y, z points upwards
 Report = Callable[[str, float], None]
@@ -94,8 +99,11 @@ def track_video(
         footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
     )
     moves = camera.kind == "moves"
-    solved, parts = _find_parts(grays, solved, masks, moves, threads, stage("Looking for what moves", 0.75, 0.92))
-    return _assemble(path, request, footage, camera, solved, parts, given is None, stage("Building", 0.92, 1.0))
+    solved, figures, moving = _find_figures(
+        footage.images, grays, solved, masks, moves, threads, stage("Looking for what moves", 0.75, 0.92)
+    )
+    done = stage("Building", 0.92, 1.0)
+    return _assemble(path, request, footage, camera, solved, figures, moving, given is None, done)
 
 
 def _corner_count(size: tuple[int, int]) -> int:
@@ -150,48 +158,96 @@ def _no_camera(features: Features, count: int, size: tuple[int, int], focal: flo
     return CameraSolve("unknown", solution, none, math.inf, 0.0 if focal else 1.0, np.zeros(0, bool))
 
 
-def _find_parts(
+def _find_figures(
+    images: np.ndarray,
     grays: np.ndarray,
     solved: PointSolve,
     masks: list[np.ndarray],
     moves: bool,
     threads: int,
     step: Callable[[float], None],
-) -> tuple[PointSolve, list[MovingPart]]:
-    """Find what moves by itself, or follow what the masks say does.
+) -> tuple[PointSolve, Figures | None, np.ndarray]:
+    """Find what moves by itself, or follow what the masks say does, and divide it into parts.
 
     Tracks that the camera explains at another depth are no motion: their points get this depth. `moves` says whether
-    the camera moves, so that there is such a depth.
+    the camera moves, so that there is such a depth. The last result says which points show what moves, [N].
     """
     points = solved.points
-    pixels, alive = follow_by_flow(grays, points, threads, lambda fraction: step(0.8 * fraction))
+    flows = compute_flows(grays, threads, lambda fraction: step(0.5 * fraction))
+    pixels, alive = flows.follow(points * flows.ratio)
+    pixels /= flows.ratio
     if masks:
         x, y = points.astype(int).T
         groups = [np.flatnonzero(mask[y, x]) for mask in masks]
     else:
         evidence = find_moving(grays, points, solved.contrast, (solved.pixels, solved.alike), (pixels, alive))
         groups = group_moving(evidence, solved.grid)
-    parts = []
+    kept = []
     for chosen in groups:
         if len(chosen) < 3:
             continue
-        own = np.zeros(len(points), bool)
-        own[chosen] = True
-        better = anchor(grays, points, pixels, alive & own)
-        alike = np.zeros(alive.shape)
-        for t in range(len(grays)):
-            alike[t, chosen] = correlation(grays[0], grays[t], points[chosen] - 0.5, better[t, chosen] - 0.5, 4)
         if moves and not masks:
-            known = alive[:, chosen] & (alike[:, chosen] > 0.6) & (solved.contrast[chosen] > 4)
-            known &= np.cumsum(known, axis=0) <= _EARLY  # before what drifts or is hidden counts
-            changed, miss = with_depths_of_tracks(grays, solved, chosen, better[:, chosen], known)
-            moved = np.linalg.norm(better[:, chosen] - points[chosen], axis=2)[known]
-            if miss < max(STILL, STILL_SHARE * float(np.median(moved)) if len(moved) else np.inf):
+            changed = _if_still(grays, solved, chosen, pixels, alive)
+            if changed is not None:
                 solved = changed
                 continue
-        parts.append(follow_part(chosen, points, solved.contrast, better, alive, alike))
+        kept.append(chosen)
+    moving = np.zeros(len(points), bool)
+    if moves and not kept:
+        step(1.0)
+        return solved, None, moving
+    for chosen in kept:
+        moving[chosen] = True
+    step(0.6)
+    small = np.stack([cv2.resize(image, flows.size, interpolation=cv2.INTER_AREA) for image in images])
+    seeds = masks or [_pixels_of(chosen, solved, images.shape[1:3]) for chosen in kept]
+    seeds = [cv2.resize(seed.astype(np.uint8), flows.size, interpolation=cv2.INTER_AREA) > 0 for seed in seeds]
+    near, given = None, None
+    if masks:
+        given = np.any(seeds, axis=0)
+    elif moves:
+        near = cv2.dilate(np.any(seeds, axis=0).astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
+    depths = still_depths(solved, moving, flows.size, flows.ratio)
+    covers, still = cover_masks(small, flows, _scaled(solved.solution, flows), depths, near, given)
+    if not covers.any() or covers[0].mean() > _MOST_COVERED:
+        step(1.0)
+        return solved, None, np.zeros(len(points), bool)
+    step(0.7)
+    figures = find_figures(small, covers, still, masks and seeds, flows)
+    x, y = np.clip((points * flows.ratio).astype(int), 0, np.array(flows.size) - 1).T
     step(1.0)
-    return solved, parts
+    return solved, figures, figures.labels[y, x] >= 0
+
+
+def _pixels_of(chosen: np.ndarray, solved: PointSolve, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels nearest to some points, [H, W] bool."""
+    cells = np.zeros(len(solved.points), np.uint8)
+    cells[chosen] = 1
+    return cv2.resize(cells.reshape(solved.grid), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _scaled(solution: Solution, flows: Flows) -> Solution:
+    """Return cameras of the pictures that flow is computed in."""
+    return replace(solution, focal=solution.focal * float(flows.ratio[1]), center=solution.center * flows.ratio)
+
+
+def _if_still(
+    grays: np.ndarray, solved: PointSolve, chosen: np.ndarray, pixels: np.ndarray, alive: np.ndarray
+) -> PointSolve | None:
+    """Return the points with the depths that explain the tracks of some as standing still; None if none do."""
+    own = np.zeros(len(solved.points), bool)
+    own[chosen] = True
+    better = anchor(grays, solved.points, pixels, alive & own)
+    start = solved.points[chosen]
+    alike = np.zeros((len(grays), len(chosen)))
+    for t in range(len(grays)):
+        alike[t] = correlation(grays[0], grays[t], start - 0.5, better[t, chosen] - 0.5, 4)
+    known = alive[:, chosen] & (alike > 0.6) & (solved.contrast[chosen] > 4)
+    known &= np.cumsum(known, axis=0) <= _EARLY  # before what drifts or is hidden counts
+    changed, miss = with_depths_of_tracks(grays, solved, chosen, better[:, chosen], known)
+    moved = np.linalg.norm(better[:, chosen] - start, axis=2)[known]
+    limit = max(STILL, STILL_SHARE * float(np.median(moved)) if len(moved) else np.inf)
+    return changed if miss < limit else None
 
 
 def _assemble(
@@ -200,24 +256,20 @@ def _assemble(
     footage: Footage,
     camera: CameraSolve,
     solved: PointSolve,
-    parts: list[MovingPart],
+    figures: Figures | None,
+    moving: np.ndarray,
     free_focal: bool,
     step: Callable[[float], None],
 ) -> LiftedScene:
     """Build the scene, in metres and in the world's axes, and say what is doubtful."""
     height, width = footage.images.shape[1:3]
-    moving = np.zeros(len(solved.points), bool)
-    for part in parts:
-        moving[part.points] = True
     scale = MEDIAN_DEPTH * float(np.median(solved.shape[~moving, 0] if (~moving).any() else solved.shape[:, 0]))
     seen = visibility(solved, moving, (width, height))
     step(0.5)
     image = footage.images[0]
     meshes = static_meshes(solved, moving, seen, image, scale, _TO_WORLD)
-    meshes += [
-        moving_mesh(f"Moving {number}", part, solved, moving, image, scale, _TO_WORLD)
-        for number, part in enumerate(parts, 1)
-    ]
+    if figures is not None:
+        meshes += moving_meshes(figures, solved, moving, (width, height), scale, _TO_WORLD)
     ahead = np.concatenate([mesh.positions[0] for mesh in meshes]) @ _TO_WORLD[:, 2]
     meshes.append(sky_mesh(solved.solution, float(ahead.max()) / scale, scale, _TO_WORLD))
     count = len(footage.images)
@@ -229,7 +281,7 @@ def _assemble(
     for axis in (0, 1):
         intrinsics[axis, axis] = solved.solution.focal * ratio[axis]
         intrinsics[axis, 2] = solved.solution.center[axis] * ratio[axis]
-    notes = _notes(request, footage, camera, solved, moving, len(parts), free_focal)
+    notes = _notes(request, footage, camera, solved, moving, 0 if figures is None else len(figures.parts), free_focal)
     step(1.0)
     return LiftedScene(
         str(path.absolute()), footage.size, footage.fps, intrinsics, poses, tuple(meshes), None, 0, notes

@@ -23,6 +23,7 @@ Track rendered footage, compare tracks and cameras with the truth, and shade ano
   trackshade evaluate tracking --out REPORT --kind orbit      scenes of one kind
   trackshade evaluate tracking --out REPORT --scene a.blend   own scenes, or folders of rendered ones
   trackshade evaluate tracking --out REPORT --part transfer   motion transfer only, of generated scenes
+  trackshade evaluate tracking --out REPORT --part transfer --scene a.blend --other a-other-look.blend
 
 Scenes are rendered with Cycles, once. Each is tracked with its true focal length and without it. For motion transfer,
 they are rendered with other materials as well: the first of these frames is shaded by the tracks of the footage, and
@@ -47,6 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
         "repeated.")  # fmt: skip
     add("--scene", action="append", default=[], type=Path, metavar="PATH", help="Use this scene file, or folder of a "
         "rendered scene, and no generated scenes but those of --kind. Can be repeated.")  # fmt: skip
+    add("--other", action="append", default=[], type=Path, metavar="PATH", help="The same scene with other materials, "
+        "for motion transfer: one for each --scene.")  # fmt: skip
     add("--scenes", type=int, default=1, metavar="N", help="Generated scenes of each kind. [default: 1]")
     add("--size", type=parse_size, default=(720, 480), metavar="WxH", help="Largest size of the frames, pixels. "
         "[default: 720x480]")  # fmt: skip
@@ -66,6 +69,12 @@ def _run(arguments: Sequence[str]) -> None:
     for name in ("scenes", "frames", "samples"):
         if getattr(values, name) < (2 if name == "frames" else 1):
             raise UsageError("bad-setting", f"--{name} is {getattr(values, name)}.", "Give a larger number.")
+    if values.other and len(values.other) != len(values.scene):
+        raise UsageError(
+            "bad-setting",
+            f"--scene is given {len(values.scene)} time(s), --other {len(values.other)} time(s).",
+            "Give one --other for each --scene.",
+        )
     from .run import KINDS, TrackingConfig, evaluate_tracking
 
     config = TrackingConfig(
@@ -73,6 +82,7 @@ def _run(arguments: Sequence[str]) -> None:
         kinds=tuple(values.kind) or (() if values.scene else KINDS),
         seeds=tuple(range(values.scenes)),
         scenes=tuple(values.scene),
+        others=tuple(values.other),
         size=values.size,
         frames=values.frames,
         samples=values.samples,

@@ -48,6 +48,27 @@ def true_tracks(shot: Shot, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return positions, seen & seen[:, :1]
 
 
+def moving_pixels(shot: Shot, count: int, around: int = 3) -> np.ndarray:
+    """Return the pixels of the first samples that show meshes that move or deform, [count, H, W] bool.
+
+    Args:
+        shot: the shot.
+        count: number of samples.
+        around: pixels around them that count, too.
+    """
+    raster = ShotRaster(shot)
+    moves = [
+        shot.geometries[mesh.geometry].deforms or bool(np.ptp(mesh.matrix_world, axis=0).max() > 1e-5)
+        for mesh in shot.meshes
+    ]
+    window = np.ones((2 * around + 1, 2 * around + 1), np.uint8)
+    out = []
+    for t in range(count):
+        label = raster.draw(t, into=Buffers.empty(shot.size)).label
+        out.append(cv2.dilate(np.array([*moves, False], np.uint8)[np.where(label == NOTHING, -1, label)], window) > 0)
+    return np.stack(out)
+
+
 def scene_tracks(scene: LiftedScene) -> tuple[np.ndarray, np.ndarray]:
     """Return where the camera of a tracked scene shows its points, [P, T, 2] pixels, and whether they are seen."""
     count = len(scene.world_to_camera)

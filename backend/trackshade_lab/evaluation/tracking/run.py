@@ -28,7 +28,7 @@ from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track_video
 
-from ..clip import find_clip
+from ..clip import ClipMeasure, find_clip
 from ..rendered import FrameSettings, OnMessage, read_frames, render_frames
 from ..store import to_json, write_bytes, write_json
 from .measures import measure_camera, measure_tracks, scene_tracks, true_tracks
@@ -52,6 +52,7 @@ class TrackingConfig:
         kinds: kinds of generated scenes.
         seeds: seeds of each kind.
         scenes: scene files, and folders of rendered scenes.
+        others: the same scenes with other materials, for motion transfer; empty, or one for each of `scenes`.
         size: largest size of the frames, pixels.
         frames: number of frames.
         samples: Cycles' samples per pixel.
@@ -74,6 +75,7 @@ class TrackingConfig:
     parts: tuple[str, ...] = ("tracks", "transfer")
     prompt: str | None = None
     clip: str | None = None
+    others: tuple[Path, ...] = ()
 
     @property
     def frame_settings(self) -> FrameSettings:
@@ -99,16 +101,14 @@ def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) 
         if "transfer" in config.parts:
             other = config.data / f"{kind}-{seed}-look-1"
             render_frames(other, values | {"look": 1}, config.frame_settings, on_message)
-            transfers += measure_transfer(
-                folder, other, out, frames=config.frames, spacing=config.spacing, text=config.prompt, clip=clip,
-                blender=config.blender, on_message=on_message,
-            )  # fmt: skip
-    for path in config.scenes if "tracks" in config.parts else ():
-        folder = path
-        if not path.is_dir():
-            source = {"scene": str(path)}
-            folder = render_frames(config.data / path.stem, source, config.frame_settings, on_message)
-        scenes += _evaluate(config, folder, out, on_message)
+            transfers += _transfer(config, folder, other, out, clip, on_message)
+    for number, path in enumerate(config.scenes):
+        folder = _rendered(config, path, on_message)
+        if "tracks" in config.parts:
+            scenes += _evaluate(config, folder, out, on_message)
+        if "transfer" in config.parts and config.others:
+            other = _rendered(config, config.others[number], on_message)
+            transfers += _transfer(config, folder, other, out, clip, on_message)
     texts = [format_table(scenes)] if scenes else []
     texts += [f"{transfer_table(transfers)}\n\n{sentence}\n"] if transfers else []
     text = "\n".join(texts)
@@ -116,6 +116,22 @@ def evaluate_tracking(config: TrackingConfig, out: Path, on_message: OnMessage) 
     write_json(out / "report.json", to_json(figures))
     write_bytes(out / "report.md", text.encode())
     return text, figures
+
+
+def _rendered(config: TrackingConfig, path: Path, on_message: OnMessage) -> Path:
+    """Return the folder of a rendered scene, which is rendered if `path` is a scene file."""
+    if path.is_dir():
+        return path
+    return render_frames(config.data / path.stem, {"scene": str(path)}, config.frame_settings, on_message)
+
+
+def _transfer(
+    config: TrackingConfig, folder: Path, other: Path, out: Path, clip: ClipMeasure | None, on_message: OnMessage
+) -> list[dict[str, Any]]:
+    return measure_transfer(
+        folder, other, out, frames=config.frames, spacing=config.spacing, text=config.prompt, clip=clip,
+        blender=config.blender, on_message=on_message,
+    )  # fmt: skip
 
 
 def _evaluate(config: TrackingConfig, folder: Path, out: Path, on_message: OnMessage) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ first frame repeated what there is to gain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from trackshade.shot import Shot
 
 from ..clip import ClipMeasure
 from ..rendered import OnMessage, read_frames
-from .measures import flow_errors
+from .measures import flow_errors, moving_pixels
 
 _FPS = 24
 ARMS = {
@@ -34,8 +35,8 @@ ARMS = {
     "still": "first frame repeated",
     "truth": "render",
 }
-_COLUMNS = {"psnr": "PSNR dB", "flow": "flow error, mean px", "flow_median": "median px", "tem_con": "Tem-Con",
-            "text_ali": "Text-Ali"}  # fmt: skip
+_COLUMNS = {"psnr": "PSNR dB", "inside": "of what moves", "flow": "flow error, mean px", "flow_median": "median px",
+            "tem_con": "Tem-Con", "text_ali": "Text-Ali"}  # fmt: skip
 _SHEET = 4  # frames in a picture
 
 
@@ -83,11 +84,12 @@ def measure_transfer(
         "still": np.repeat(truth[:1], len(truth), axis=0),
         "truth": truth,
     }
-    records = []
+    records, moves = [], moving_pixels(shot, len(truth))
     for arm, video in results.items():
         record: dict[str, Any] = {"scene": name, "arm": arm}
         if arm != "truth":
             record["psnr"] = float(np.mean([psnr(a, b) for a, b in zip(truth[1:], video[1:], strict=True)]))
+            record["inside"] = _psnr_within(truth[1:], video[1:], moves[1:])
             record |= flow_errors(truth, video)
         if clip is not None:
             record |= clip(video, text)
@@ -95,6 +97,12 @@ def measure_transfer(
         on_message(f"  {arm}: " + ", ".join(f"{key} {record[key]:.3g}" for key in _COLUMNS if key in record))
     _write_sheet(out / "sheets" / f"{name}-transfer.png", [images, results["tracked"], truth])
     return records
+
+
+def _psnr_within(truth: np.ndarray, video: np.ndarray, masks: np.ndarray) -> float:
+    """Return the mean PSNR of the pixels of masks [T, H, W], dB; NaN if all of these are empty."""
+    values = [psnr(a, b, mask) for a, b, mask in zip(truth, video, masks, strict=True) if mask.any()]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _track(folder: Path, images: np.ndarray, shot: Shot, spacing: float, blender: str | None) -> Shot:
@@ -131,8 +139,9 @@ def transfer_table(records: Sequence[Mapping[str, Any]]) -> str:
     columns = {key: title for key, title in _COLUMNS.items() if any(key in record for record in records)}
     lines = ["| motion transfer | arm | " + " | ".join(columns.values()) + " |", "|---" * (2 + len(columns)) + "|"]
     for record in records:
-        cells = ["–" if key not in record else f"{record[key]:.3f}" if key == "tem_con" else f"{record[key]:.2f}"
-                 for key in columns]  # fmt: skip
+        values = {key: record.get(key, math.nan) for key in columns}
+        cells = [f"{value:.{3 if key == 'tem_con' else 2}f}" if math.isfinite(value) else "–"
+                 for key, value in values.items()]  # fmt: skip
         if any(key in record for key in columns):
             lines.append(f"| {record['scene']} | {ARMS[record['arm']]} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What moves in front of still surfaces in each frame: its mask, from a clean plate of what is behind it.
+
+Points of several frames are followed by optical flow; those that leave the place where the solved camera would show
+them belong to what moves, for the whole clip, also while it rests. Each pixel of the first frame is looked up in all
+frames along the camera and the depth of what stands still; the median of what does not move there is the clean plate. A
+pixel of a frame is covered where it differs from the plate by more than still pixels around it do.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from trackshade.tracking.bundle import Solution
+from trackshade.tracking.flow import Flows, read_field
+
+_SAMPLES = 18  # frames that the plate is made of
+_INVERSIONS = 5  # rounds of finding the pixel of the first frame that a pixel of another frame shows
+_LEAST, _NOISE = 14.0, 3.0  # levels from which a pixel differs: at least, and times the usual difference there
+_TOLERANCE = 3  # pixels along a side of the neighborhood whose colors are alike enough
+_SHADOW = 0.8, 3.0  # correlation with the plate from which a pixel lies in a shadow, and levels of texture for it
+_SMALLEST = 24  # pixels of a piece
+_KEYS, _SPACING = 5, 4  # frames whose points are followed, and their distance, px
+_SEEN = 0.15  # of the frames that have to show a pixel of the plate
+_RECOLORED = 40  # levels by which the color of a followed point may change
+_UNKNOWN = 0.2  # points that move, added to those in each cell
+_APART = 2.0  # px from where the camera would show a point, from which it moves by itself
+_OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
+_BESIDE = 13  # px: size of the square around what is known to move in which pixels that differ move with it
+_MOVING_SHARE = 0.25  # of the pixels of a piece that have to be known to move
+
+
+def cover_masks(
+    images: np.ndarray,
+    flows: Flows,
+    solution: Solution,
+    inverse_depths: np.ndarray,
+    near: np.ndarray | None,
+    given: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels of each frame show something that moves in front of what stands still, and where those are.
+
+    Args:
+        images: [T, h, w, 3] uint8, of the size that flow is computed in.
+        flows: how pixels move.
+        solution: cameras, with the focal length and the center in pixels of these pictures.
+        inverse_depths: [h, w] of what stands still in the first frame, continued behind what moves.
+        near: [h, w] pixels of the first frame that may move; None for all.
+        given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
+
+    Returns:
+        [T, h, w] bool, and [T, h, w, 2] where each frame shows the still surfaces at the pixels of the first one.
+    """
+    count, height, width = images.shape[:3]
+    smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 0.8) for image in images])
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    pixels = np.stack([x, y], axis=-1)
+    place = solution.rays(pixels) / inverse_depths[..., None]
+    maps = np.stack([_project(place, solution, t) for t in range(count)]).astype(np.float32)
+    back = np.stack([_invert(item, pixels) for item in maps])
+    moving, resting = _motion_maps(smooth, flows, solution, inverse_depths, back, near, given)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
+    samples = np.full((len(chosen), height, width, 3), np.nan, np.float32)
+    window = np.ones((5, 5), np.uint8)
+    for number, t in enumerate(chosen):
+        clear = 1 - cv2.dilate(moving[t].astype(np.uint8), window)
+        inside = ((maps[t] >= 0) & (maps[t] < (width, height))).all(axis=-1)
+        inside &= _sample(clear.astype(np.float32), maps[t]) > 0.9
+        samples[number][inside] = _sample(smooth[t], maps[t])[inside]
+    known = np.isfinite(samples[..., 0]).sum(axis=0) >= max(2, _SEEN * len(chosen))
+    if not known.any():
+        return moving, maps
+    plate = np.nan_to_num(_median(samples)).astype(np.uint8)
+    plate = cv2.inpaint(plate, (~known).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    differences = np.stack([_difference(_sample(plate, back[t]), smooth[t]) for t in range(count)])
+    usual = np.stack([np.where(_sample(resting[t].astype(np.float32), maps[t]) > 0.5,
+                               _sample(differences[t], maps[t]), np.nan) for t in chosen])  # fmt: skip
+    typical = np.nan_to_num(_median(usual[..., None])[..., 0])
+    typical = cv2.blur(np.minimum(typical, _LEAST).astype(np.float32), (5, 5))
+    masks = []
+    for t in range(count):
+        differs = differences[t] > _LEAST + _NOISE * _sample(typical, back[t])
+        valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
+        sure = _sample(known.astype(np.float32), back[t]) > 0.5
+        around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
+        differs = np.where(valid, differs & around & (sure | ~resting[t]), moving[t])
+        masks.append(_that_move(_clean(differs), moving[t]))
+    return np.stack(masks), maps
+
+
+def _motion_maps(
+    smooth: np.ndarray,
+    flows: Flows,
+    solution: Solution,
+    inverse_depths: np.ndarray,
+    back: np.ndarray,
+    near: np.ndarray | None,
+    given: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels show what moves at any time, and which show what never does, [T, h, w] bool each."""
+    count, height, width = back.shape[:3]
+    rows, columns = -(-height // _SPACING), -(-width // _SPACING)
+    votes = np.zeros((2, count, rows * columns), np.float32)
+    x, y = np.meshgrid(np.arange(1, width, _SPACING) + 0.5, np.arange(1, height, _SPACING) + 0.5)
+    points = np.stack([x.ravel(), y.ravel()], axis=1)
+    for key in np.unique(np.linspace(0, count - 1, min(count, _KEYS)).round().astype(int)).tolist():
+        pixels, alive = flows.follow(points, key)
+        x, y = np.clip(pixels.astype(int), 0, (width - 1, height - 1)).transpose(2, 0, 1)
+        colors = smooth[np.arange(count)[:, None], y, x].astype(np.int16)
+        alive &= np.abs(colors - colors[key]).max(axis=2) < _RECOLORED  # flow drags what is beside a moving thing along
+        origin = read_field(back[key], points)
+        depth = 1 / np.maximum(read_field(inverse_depths[..., None], origin), 1e-9)
+        world = solution.rays(origin) * depth
+        moves = _moves(solution, world, key, pixels, alive, 1.0)
+        for factor in _OTHER_DEPTHS if np.ptp(solution.translations, axis=0).any() else ():
+            chosen = np.flatnonzero(moves)
+            moves[chosen] = _moves(solution, world[chosen], key, pixels[:, chosen], alive[:, chosen], factor)
+        x, y = np.clip(pixels[0].astype(int), 0, (width - 1, height - 1)).T
+        if near is not None:
+            moves &= ~alive[0] | near[y, x]
+        if given is not None:
+            moves = np.where(alive[0], given[y, x], moves)
+        cells = np.clip(pixels.astype(int) // _SPACING, 0, (columns - 1, rows - 1))
+        index = cells[..., 1] * columns + cells[..., 0]
+        for t in range(count):
+            for kind in (0, 1):
+                chosen = alive[t] & (moves == bool(kind))
+                votes[kind, t] += np.bincount(index[t, chosen], minlength=rows * columns)
+    out = []
+    for t in range(count):
+        still, moving = (cv2.GaussianBlur(votes[kind, t].reshape(rows, columns), (0, 0), 0.7) for kind in (0, 1))
+        share = (moving + _UNKNOWN) / (still + moving + _UNKNOWN)  # where no point is known, something is new
+        out.append(cv2.resize(share, (columns * _SPACING, rows * _SPACING))[:height, :width])
+    shares = np.stack(out)
+    return shares > 0.5, shares < 0.2
+
+
+def _moves(
+    solution: Solution, world: np.ndarray, key: int, pixels: np.ndarray, alive: np.ndarray, factor: float
+) -> np.ndarray:
+    """Return which points [N, 3] leave the places where a depth, times a factor in frame `key`, would show them."""
+    local = (world @ solution.rotations[key].T + solution.translations[key]) * factor
+    world = (local - solution.translations[key]) @ solution.rotations[key]
+    places = np.stack([_project(world, solution, t) for t in range(len(pixels))])
+    return ((np.linalg.norm(places - pixels, axis=2) > _APART) & alive).sum(axis=0) >= 2
+
+
+def _that_move(mask: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Return the pieces of a mask enough of which is known to move."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    share = np.bincount(labels.ravel(), moving.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    chosen = share > _MOVING_SHARE
+    chosen[0] = False
+    return chosen[labels]
+
+
+def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:
+    """Return where a frame shows points of the first camera's space, [..., 2] pixels; outside if they are behind it."""
+    local = place @ solution.rotations[t].T + solution.translations[t]
+    depth = np.maximum(local[..., 2:], 1e-9)
+    return np.where(local[..., 2:] > 1e-9, solution.focal * local[..., :2] / depth + solution.center, -1e4)
+
+
+def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    x, y = (np.ascontiguousarray(pixels[..., axis] - 0.5, np.float32) for axis in (0, 1))
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _median(samples: np.ndarray) -> np.ndarray:
+    """Return the median over the first axis of what is not NaN."""
+    order = np.sort(samples, axis=0)  # NaN comes last
+    middle = (np.isfinite(samples[..., 0]).sum(axis=0) - 1) // 2
+    index = np.broadcast_to(np.maximum(middle, 0)[None, ..., None], (1, *samples.shape[1:]))
+    return np.take_along_axis(order, index, axis=0)[0]
+
+
+def _invert(forward: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return the pixels of the first frame that pixels of a frame show, by fixed-point iteration."""
+    move = (forward - pixels).astype(np.float32)
+    origin = pixels - move
+    for _ in range(_INVERSIONS):
+        origin = pixels - _sample(move, origin)
+    return origin.astype(np.float32)
+
+
+def _difference(shown: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return how far the colors of a frame are from those of the plate around the pixel, levels; 0 in shadows."""
+    window = np.ones((_TOLERANCE, _TOLERANCE), np.uint8)
+    above = image.astype(np.int16) - cv2.dilate(shown, window)
+    below = cv2.erode(shown, window).astype(np.int16) - image
+    difference = np.maximum(np.maximum(above, below).max(axis=-1), 0).astype(np.float32)
+    one, other = (cv2.cvtColor(item, cv2.COLOR_RGB2GRAY).astype(np.float32) for item in (shown, image))
+    size = (7, 7)
+    means = cv2.blur(one, size), cv2.blur(other, size)
+    product = cv2.blur(one * other, size) - means[0] * means[1]
+    spread = [cv2.blur(item * item, size) - mean * mean for item, mean in zip((one, other), means, strict=True)]
+    alike = product / np.sqrt(np.maximum(spread[0] * spread[1], 1.0))
+    ratio = (image.astype(np.float32) + 8) / (shown.astype(np.float32) + 8)
+    even = ratio.max(axis=-1) - ratio.min(axis=-1) < 0.15
+    shadow = (alike > _SHADOW[0]) & (spread[0] > _SHADOW[1] ** 2) & even
+    return np.where(shadow, 0.0, difference)
+
+
+def _clean(mask: np.ndarray) -> np.ndarray:
+    """Return a mask without specks and without holes that are small."""
+    out = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    out = cv2.morphologyEx(out, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    for value in (1, 0):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((out == value).astype(np.uint8), connectivity=4)
+        small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < _SMALLEST)
+        small = small[small > 0]
+        if count > 1 and len(small):
+            out[np.isin(labels, small)] = 1 - value
+    return out.astype(bool)
