@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# pyright: reportPrivateImportUsage=false
 """Arguments of a transformer as JSON, with the tensors aside, for the processes that run it together."""
 
 from __future__ import annotations

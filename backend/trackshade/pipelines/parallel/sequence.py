@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# pyright: reportPrivateImportUsage=false, reportPrivateUsage=false, reportAttributeAccessIssue=false
+# The classes of diffusers are typed too loosely for these rules.
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false, reportArgumentType=false
 """Splits the tokens of a transformer between the ranks of a process group.
 
 Each rank has a part of the tokens of the video (and of the text, where both attend to each other). For attention the
@@ -79,7 +80,7 @@ def split_sequence(transformer: Any, device: torch.device) -> None:
     if "transformer_blocks.0" in plan:
         transformer.set_attn_processor(JointAttentionProcessor())
     for module in transformer.modules():
-        processor = getattr(module, "processor", None)
+        processor: Any = getattr(module, "processor", None)
         if hasattr(processor, "_parallel_config"):
             processor._parallel_config = config
     apply_context_parallel(transformer, context, plan)
@@ -93,7 +94,9 @@ def gather_tokens(
 
     Diffusers gathers tensors of several sizes, which gloo does not.
     """
-    sizes = gather_size_by_comm(tokens.shape[1], dist.group.WORLD)
+    group = dist.group.WORLD
+    assert group is not None
+    sizes = gather_size_by_comm(tokens.shape[1], group)
     padded = tokens.new_zeros(tokens.shape[0], max(sizes), tokens.shape[2])
     padded[:, : tokens.shape[1]] = tokens
     parts = [torch.empty_like(padded) for _ in sizes]
