@@ -179,7 +179,7 @@ def blend_sources(
         The image [h, w, 3] float32 with the unknown texels that have a source.
     """
     found = ~known & (source[..., 0] >= 0)
-    places = np.where(known[..., None], np.stack(np.indices(known.shape), axis=-1), source)
+    places = np.where(known[..., None], np.moveaxis(np.indices(known.shape), 0, -1), source)
     used = known | found
     out = np.where(used[..., None], image[tuple(np.moveaxis(np.maximum(places, 0), -1, 0))], 0).astype(np.float64)
     number = np.full(known.shape, -1)

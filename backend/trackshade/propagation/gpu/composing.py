@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trackshade.propagation.composing import BLENDED, CHANGED, TRUSTED, Fills
+from trackshade.propagation.composing import BLENDED, CHANGED, TRUSTED
 from trackshade.propagation.gpu.pictures import Places, light_at, light_change, mix
 from trackshade.propagation.gpu.surface import Points, Scene, sum_samples
 
@@ -109,7 +110,7 @@ def _fill(scene: Scene, points: Points, pixel: Tensor, s: Tensor) -> tuple[Tenso
     return color, better, then
 
 
-def _texel(fills: Fills, at: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _texel(fills: Any, at: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the places of surface points on their coarsest canvases, texels."""
     return _weigh(weights, fills.uv[at, :, 0]), _weigh(weights, fills.uv[at, :, 1])
 
@@ -139,7 +140,7 @@ def _spread(scene: Scene, points: Points, pixel: Tensor, s: Tensor, number: Tens
     return spread
 
 
-def _read(fills: Fills, number: Tensor, u: Tensor, v: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _read(fills: Any, number: Tensor, u: Tensor, v: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return what canvases or their insets have at places: colors [N, 3], how much better they are, and the light."""
     first, height, width = fills.table[number].unbind(1)
     x, y = (torch.minimum((k - 0.5).clamp(min=0.0), side.double() - 1.001) for k, side in ((u, width), (v, height)))
