@@ -38,7 +38,7 @@ def puppet() -> tuple[np.ndarray, np.ndarray]:
         image, label = still.copy(), np.full(SIZE[::-1], -1)
         for number, corners in enumerate((BODY, ARM)):
             texture = np.clip(noise(12 + number, SIZE, 1.5) * (0.7, 0.4, 0.9) + (60, 10, 0)[number], 0, 255)
-            mask = cv2.fillConvexPoly(np.zeros(SIZE[::-1], np.uint8), corners, 255)
+            mask = cv2.fillConvexPoly(np.zeros(SIZE[::-1], np.uint8), corners, (255,))
             matrix = motions()[number, t].copy()
             matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
             shown = cv2.warpAffine(mask, matrix, SIZE) > 127

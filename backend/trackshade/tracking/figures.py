@@ -28,12 +28,14 @@ _BENEATH = 8.0  # px that a part continues beneath those in front of it
 _MATCHED, _OTHER = 22.0, 38.0  # levels: colors up to which a point is seen, and from which something else is
 _COMPARED, _WRONG = 8, 60  # frames whose colors say which part a pixel belongs to, and levels that are only wrong
 _KEPT = 3.0  # levels by which another part has to explain a pixel better
+_RESTS = 2.0  # px from where the camera would show it, up to which a part stands still
 _SLIVER = 8.0  # px inside of a thing's outline up to which pixels may turn out to stand still
 _SURE_ORDER = 5.0  # points that say what is in front
 _WINDOW = 9  # frames whose evidence about what is in front counts together
 _MOST_BEYOND = 3.0  # px by which tracks may differ from their part's map
 _LATER, _MOST_LATER = 8, 24  # frames in which later surfaces are looked for, and their number
 _GAP = 0.15  # px by which each px of distance from a part counts as a difference of motion
+_FARTHEST = 14.0  # px of mean distance up to which a later surface belongs to a part
 _SHARES_MOTION = 1.5  # px by which a later surface may differ from the motion of a part that it belongs to
 _KNOWN_SHARE = 0.3  # of the points of a later surface that are known in a frame that shows it
 _OUTSIDE = 1.5  # px outside the silhouette from which a vertex is not seen
@@ -105,6 +107,8 @@ def find_figures(
         begun += found
         scales.append(np.sqrt(np.clip(np.abs(np.linalg.det(whole[:, :2])), 0.1, 10.0)))
     _register_all(begun, things, smooth, flows, silhouettes)
+    if not given:
+        begun = _that_move(begun, things, still)
     begun = _relabel(begun, things, smooth, still, bool(given))
     ahead = _who_is_ahead(begun, smooth)
     score = np.sign(ahead).sum(axis=1)  # [P, T]
@@ -143,6 +147,19 @@ def _register_all(
     wholes = [Silhouette.of(things == thing) for thing in range(things.max() + 1)]
     templates = [Template.of(part.region, wholes[part.thing], smooth[0], part.maps) for part in begun]
     register(templates, smooth, flows, silhouettes)
+
+
+def _that_move(begun: list[_Begun], things: np.ndarray, still: np.ndarray) -> list[_Begun]:
+    """Return the parts that leave the places where still surfaces are; `things` is changed where others are."""
+    out = []
+    for part in begun:
+        x, y = part.tracks.start.astype(int).T
+        apart = np.linalg.norm(apply(part.maps, part.tracks.start) - still[:, y, x], axis=2)
+        if np.median(apart, axis=1).max() > _RESTS:
+            out.append(part)
+        else:
+            things[part.region] = -1
+    return out
 
 
 def _relabel(
@@ -198,7 +215,7 @@ def _large_pieces(mask: np.ndarray) -> np.ndarray:
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    return (areas >= max(1, 0.3 * areas.max()))[pieces]
+    return (areas >= max(1, 0.3 * areas.max()))[np.asarray(pieces, np.intp)]
 
 
 def _look(image: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -412,7 +429,7 @@ def _later_part(
             shifts = compose(invert(part.maps[t])[None], part.maps)
             miss = np.linalg.norm(apply(shifts, tracks.start) - tracks.pixels, axis=2)[tracks.known]
             cost = float(np.median(miss)) + _GAP * float(gap)
-            if cost < best:
+            if cost < best and gap < _FARTHEST:
                 best, owner, shared = cost, number, shifts
     if owner < 0:
         return None, None

@@ -25,6 +25,7 @@ _KEYS, _SPACING = 5, 4  # frames whose points are followed, and their distance, 
 _SEEN = 0.15  # of the frames that have to show a pixel of the plate
 _RECOLORED = 40  # levels by which the color of a followed point may change
 _UNKNOWN = 0.2  # points that move, added to those in each cell
+_CONSTANT = 6.0  # levels: median change of a color that stays
 _APART = 2.0  # px from where the camera would show a point, from which it moves by itself
 _OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
 _BESIDE = 13  # px: size of the square around what is known to move in which pixels that differ move with it
@@ -50,7 +51,8 @@ def cover_masks(
         given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
 
     Returns:
-        [T, h, w] bool, and [T, h, w, 2] where each frame shows the still surfaces at the pixels of the first one.
+        [T, h, w] bool, nothing where the first frame does not show what is behind; and [T, h, w, 2] where each frame
+        shows the still surfaces at the pixels of the first one.
     """
     count, height, width = images.shape[:3]
     smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 0.8) for image in images])
@@ -62,17 +64,26 @@ def cover_masks(
     moving, resting = _motion_maps(smooth, flows, solution, inverse_depths, back, near, given)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
     samples = np.full((len(chosen), height, width, 3), np.nan, np.float32)
+    is_clear = np.zeros(samples.shape[:3], bool)
     window = np.ones((5, 5), np.uint8)
     for number, t in enumerate(chosen):
         clear = 1 - cv2.dilate(moving[t].astype(np.uint8), window)
         inside = ((maps[t] >= 0) & (maps[t] < (width, height))).all(axis=-1)
-        inside &= _sample(clear.astype(np.float32), maps[t]) > 0.9
         samples[number][inside] = _sample(smooth[t], maps[t])[inside]
-    known = np.isfinite(samples[..., 0]).sum(axis=0) >= max(2, _SEEN * len(chosen))
+        is_clear[number] = inside & (_sample(clear.astype(np.float32), maps[t]) > 0.9)
+    known = is_clear.sum(axis=0) >= max(2, _SEEN * len(chosen))
     if not known.any():
         return moving, maps
-    plate = np.nan_to_num(_median(samples)).astype(np.uint8)
+    plate = np.nan_to_num(_median(np.where(is_clear[..., None], samples, np.nan))).astype(np.uint8)
     plate = cv2.inpaint(plate, (~known).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    # What keeps its color although something seems to move, and looks like what is around it, stands still, too: flow
+    # drags what has no texture along.
+    usual = np.nan_to_num(_median(samples))
+    spread = np.nan_to_num(_median(np.abs(samples - usual).max(axis=-1, keepdims=True))[..., 0], nan=np.inf)
+    alike = np.abs(usual - plate).max(axis=-1) < _LEAST
+    kept = ~known & (spread < _CONSTANT) & alike
+    plate[kept] = usual[kept].astype(np.uint8)
+    known |= kept
     differences = np.stack([_difference(_sample(plate, back[t]), smooth[t]) for t in range(count)])
     usual = np.stack([np.where(_sample(resting[t].astype(np.float32), maps[t]) > 0.5,
                                _sample(differences[t], maps[t]), np.nan) for t in chosen])  # fmt: skip
@@ -84,7 +95,7 @@ def cover_masks(
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
         sure = _sample(known.astype(np.float32), back[t]) > 0.5
         around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
-        differs = np.where(valid, differs & around & (sure | ~resting[t]), moving[t])
+        differs &= valid & around & (sure | ~resting[t])
         masks.append(_that_move(_clean(differs), moving[t]))
     return np.stack(masks), maps
 
@@ -152,7 +163,7 @@ def _that_move(mask: np.ndarray, moving: np.ndarray) -> np.ndarray:
     share = np.bincount(labels.ravel(), moving.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
     chosen = share > _MOVING_SHARE
     chosen[0] = False
-    return chosen[labels]
+    return chosen[np.asarray(labels, np.intp)]
 
 
 def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:

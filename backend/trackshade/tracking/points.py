@@ -179,8 +179,14 @@ def still_depths(solved: PointSolve, moving: np.ndarray, size: tuple[int, int], 
         inverse = fill_depth(inverse, deviations, np.zeros((len(inverse), 3)), grid, step)[:, 0]
     inverse = inverse.reshape(solved.grid)
     x, y = np.meshgrid(*((np.arange(count) + 0.5) / r for count, r in zip(size, ratio, strict=True)))
-    places = [((axis - first) / step).astype(np.float32) for axis, first in zip((x, y), solved.points[0], strict=True)]
-    found = cv2.remap(inverse.astype(np.float32), *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = ((axis - first) / step for axis, first in zip((x, y), solved.points[0], strict=True))
+    found = cv2.remap(
+        inverse.astype(np.float32),
+        x.astype(np.float32),
+        y.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     return found.astype(np.float64)
 
 

@@ -204,7 +204,7 @@ def _depths_behind(
     place = positions(solution, solved.points, solved.shape[:, 0])[~moving]
     corners = [part.pixels for part in figures.parts if part.thing == thing]
     out = np.full(len(solved.pixels), np.inf)
-    for t, cover in enumerate(figures.covers):
+    for t, cover in enumerate(figures.covers if corners else ()):
         pixels = solved.pixels[t, ~moving] * ratio
         low = np.min([own[t].min(axis=0) for own in corners], axis=0)
         high = np.max([own[t].max(axis=0) for own in corners], axis=0)
