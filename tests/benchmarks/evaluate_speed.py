@@ -112,6 +112,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also compile the repeated blocks")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
     options = parser.parse_args()
+    if options.full and not torch.cuda.is_available():
+        parser.error(
+            "--full needs a CUDA device, and PyTorch finds none here. Without it, a small one runs on the CPU."
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build(options.full, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -189,6 +189,16 @@ def box_over_floor(count: int = 4, orthographic: bool = False, travel: float = 0
     )
 
 
+def plain_to_the_horizon(half: float = 200.0) -> Shot:
+    """A large floor, under a low camera that turns by 60 degrees about its own place."""
+    targets = [(8 * np.cos(angle), 8 * np.sin(angle), 0.9) for angle in np.radians([0, 30, 60])]
+    return make_shot(
+        (floor(half),),
+        (mesh(0, moved(*[(0, 0, 0)] * 3)),),
+        camera([look_at((0, 0, 1.6), target) for target in targets]),
+    )
+
+
 def still(shot: Shot, t: int = 0) -> Shot:
     """The shot with all samples like one."""
     count = len(shot.frame_numbers)

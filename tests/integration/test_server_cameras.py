@@ -24,7 +24,7 @@ from trackshade.shot import Shot
 from trackshade.shot.cameras import through_camera
 
 SIZE, COUNT = (160, 90), 5
-NAMES = ("Camera", "Side/left", "Side:left")
+NAMES = ("Camera", "Камера/лево", "Камера:лево")
 
 
 def from_three_cameras(count: int = COUNT) -> Shot:
@@ -54,7 +54,7 @@ def test_each_camera_gets_a_result_of_its_own(client: Client, tmp_path: Path) ->
     record = run(client, out, made, FIRST_FRAME, truth(made, 0)[0][0])
     assert [item["name"] for item in record["cameras"]] == list(NAMES)
     folders = [item["folder"] for item in record["cameras"]]
-    assert folders == ["Camera", "Side_left", "Side_left-2"]
+    assert folders == ["Camera", "Камера_лево", "Камера_лево-2"]
     assert sorted(path.name for path in out.iterdir()) == sorted(record["files"])
     assert [camera.name for camera in Shot.load(out / "tracks.shot").cameras] == list(NAMES)
     for view, folder in enumerate(folders):
@@ -155,7 +155,7 @@ def test_pictures_that_disagree_are_named(client: Client, tmp_path: Path) -> Non
     record = run(client, tmp_path / "out", made, FIRST_FRAME, firsts[0], keys={1: firsts[1], 2: 255 - firsts[2]})
     said = [text for text in record["warnings"] if "levels of 255" in text]
     assert len(said) == 2
-    assert all("'Side:left'" in text for text in said)
+    assert all("'Камера:лево'" in text for text in said)
 
 
 def test_cameras_that_see_nothing_in_common_are_named(client: Client, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_cameras_that_see_nothing_in_common_are_named(client: Client, tmp_path: 
     more = (dataclasses.replace(made.more_cameras[0], world_to_camera=turned), made.more_cameras[1])
     made = dataclasses.replace(made, more_cameras=more)
     record = run(client, tmp_path / "out", made, FIRST_FRAME, truth(made, 0)[0][0])
-    assert record["warnings"] == ["Camera 'Side/left' sees no mesh at frame 1."]
+    assert record["warnings"] == ["Camera 'Камера/лево' sees no mesh at frame 1."]
 
 
 def test_a_killed_worker_continues_with_the_cell_at_which_it_ended(client: Client, tmp_path: Path) -> None:
@@ -209,6 +209,6 @@ def test_a_video_model_shades_each_camera_that_has_a_first_frame(client: Client,
     settings = dataclasses.replace(FIRST_FRAME, key_pictures="video", prompt="a square", steps=1)
     record = run(client, out, made, settings, firsts[0], keys={1: firsts[1]})
     of_model = {key["camera"] for key in record["propagation"]["key_pictures"] if key["source"] == "model"}
-    assert of_model == {"Camera", "Side/left"}
+    assert of_model == {"Camera", "Камера/лево"}
     video, surface = truth(made, 2)
     assert psnr(video, frames(out / record["cameras"][2]["folder"]), surface) > 20

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +18,10 @@ import msgpack
 import pytest
 
 from tests.helpers.backends import Backend, Raw, grid_shot, limited_file_size, until
-from trackshade.client import Client
+from trackshade.client import Client, job_run
+from trackshade.client.output_folder import OutputFolder
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import JobError, OutputError, TrackshadeError
+from trackshade.core.errors import CancelledError, JobError, OutputError, TrackshadeError
 from trackshade.ipc import Manifest, Message, digest_of, encode
 from trackshade.ipc import protocol as states
 from trackshade.server.chunk_store import ChunkStore
@@ -71,10 +73,23 @@ def test_a_locked_database_refuses_a_job_and_cancels_one(backend: Backend, clien
     assert {found["id"]: found["state"] for found in client.jobs()} == {job: "cancelled"}
 
 
-def test_a_full_disk_does_not_stop_a_cancel(backend: Backend, client: Client) -> None:
+def test_a_full_disk_does_not_stop_a_cancel_and_is_told(
+    backend: Backend, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_run, "ASK_EVERY", 0.1)
+    opened: Future[Client] = Future()
+    opened.set_result(client)
     job = client.submit(grid_shot(count=2), SETTINGS)
+    assert client.waiting_reason(job) == ""
+    following = job_run.resume_job(job, opened, OutputFolder(tmp_path / "out"))
     with limited_file_size(backend.pid, 1000):
         assert client.cancel(job) == "cancelled"
+        shown = next(progress for progress in following if str(backend.store) in progress.message)
+        assert (shown.state, shown.waits) == ("queued", True)
+        assert [found["waiting"] for found in client.jobs()] == [shown.message]
+    with pytest.raises(CancelledError):  # it goes on
+        list(following)
+    assert [found["waiting"] for found in client.jobs()] == [""]
     assert [event.state for event in client.events(job)] == ["queued", "cancelled"]
 
 

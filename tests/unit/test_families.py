@@ -23,7 +23,7 @@ from trackshade.config.memory_presets import GIB, choose_preset, next_preset
 from trackshade.config.model_spec import CONTROL_CLIPS, INPUTS, ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control import tracking_video
-from trackshade.core.errors import CancelledError, ShotError, UsageError
+from trackshade.core.errors import CancelledError, ModelError, ShotError, UsageError
 from trackshade.results.video import write_video
 from trackshade.server.job import JobRun
 from trackshade.server.job_inputs import JobInputs
@@ -271,6 +271,21 @@ def test_another_worker_makes_the_same_frames(family: str, models: Models, tmp_p
     result = make_camera_doer(parts.pack(), models, Recorder())((header, arrays))
     np.testing.assert_array_equal(result[1][0], expected)
     assert result[0]["digests"] == digests
+
+
+def test_two_devices_make_the_frames_of_one_and_cannot_skip_steps(models: Models, tmp_path: Path) -> None:
+    alone, _ = models.make_images(a_job("wan-vace", tmp_path / "alone"), None, still=False)
+    both, job = Models("cpu+cpu"), a_job("wan-vace", tmp_path / "both")
+    together, _ = both.make_images(job, None, still=False)
+    assert job.memory["devices"] == ["cpu", "cpu"]
+    assert np.abs(together.astype(int) - alone).max() <= 1
+    with pytest.raises(ModelError, match="shared by several devices, which cannot skip"):
+        both.make_images(a_job("wan-vace", tmp_path / "cache", cache_method="taylorseer"), None, still=False)
+    with pytest.raises(ModelError, match="cannot be compiled"):
+        both.make_images(a_job("wan-vace", tmp_path / "compile", compile=True), None, still=False)
+    reporter = Recorder()
+    both.make_images(a_job("wan-animate", tmp_path / "other", reporter=reporter), picture("wan-animate"), still=False)
+    assert "wan-animate-2-14b cannot be split between devices and runs on cpu alone" in reporter.messages
 
 
 def test_every_entry_of_the_registry_is_complete() -> None:

@@ -207,6 +207,10 @@ def test_a_checkpoint_is_checked_and_recognized(folder: Path) -> None:
     corrupt(one, "", "text_encoder", '["transformers", "BertModel"]')
     with pytest.raises(ModelError, match=r"text_encoder .* is BertModel"):
         check_checkpoint(one)
+    corrupt(one, "", "transformer", "null")
+    with pytest.raises(ModelError, match="names no transformer") as caught:
+        check_checkpoint(one)
+    assert "Diffusion as Shader" not in str(caught.value)
     with pytest.raises(ModelError, match="There is no folder"):
         check_checkpoint(folder / "nowhere")
 

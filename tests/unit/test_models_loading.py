@@ -45,6 +45,10 @@ def test_missing_weights_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(ModelError, match="trackshade models fetch das-cogvideox-5b") as caught:
         load_pipeline(spec("das-cogvideox-5b"), "cpu")
     assert caught.value.code == "missing-weights"
+    write_checkpoint(tmp_path / "das-cogvideox-5b")
+    shutil.rmtree(tmp_path / "das-cogvideox-5b" / "vae")
+    with pytest.raises(ModelError, match=r"vae is missing. .*`trackshade models fetch das-cogvideox-5b`"):
+        load_pipeline(spec("das-cogvideox-5b"), "cpu")
 
 
 def test_a_checkpoint_of_the_published_classes_loads_by_its_spec(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -66,6 +66,9 @@ def test_pictures_of_frames_are_read() -> None:
 def test_cameras_and_orbits() -> None:
     assert parsing.parse_cameras(None) == []
     assert parsing.parse_cameras(" A, Side 2 ,") == ["A", "Side 2"]
+    assert parsing.parse_cameras('"Left, near",Right,"The ""best"""') == ["Left, near", "Right", 'The "best"']
+    with pytest.raises(UsageError, match="cannot be read"):
+        parsing.parse_cameras('"Left, near,Right')
     with pytest.raises(UsageError, match="--camera"):
         parsing.parse_cameras("A")
     assert parsing.parse_orbit("8") == (8, None, 360.0)

@@ -3,26 +3,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import camera_track
 from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import find_texels
+from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import CancelledError, UsageError
-from trackshade.propagation import KeyPicture, alignment, coverage, match_light
-from trackshade.propagation.canvases import CanvasMaker
+from trackshade.propagation import KeyPicture, Propagation, alignment, canvases, coverage, match_light
+from trackshade.propagation.canvases import Canvas, CanvasMaker
 from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
 from trackshade.propagation.poses import PoseTable
+from trackshade.propagation.sky import make_panorama
 from trackshade.propagation.survey import survey
 from trackshade.shot import Geometry, MeshTrack, Shot
 
@@ -70,7 +74,30 @@ def test_planes_are_the_flat_connected_parts():
         flat = plane.project(corners)
         np.testing.assert_allclose(np.linalg.norm(flat[:, 1] - flat[:, 0], axis=1), lengths)
     assert find_planes(sphere(), least_share=0.01) == []
+    assert find_planes(sphere(16), least_share=0.0) == []  # facets of a curved surface
     assert find_planes(Geometry(np.zeros((1, 0, 3), np.float32), np.zeros((0, 3), np.int32))) == []
+
+
+def grid(height: Callable[[np.ndarray, np.ndarray], np.ndarray], steps: int = 20) -> Geometry:
+    x, y = np.meshgrid(np.linspace(-1, 1, steps + 1), np.linspace(-1, 1, steps + 1))
+    points = np.stack([x, y, height(x, y)], -1).reshape(1, -1, 3)
+    n = np.arange((steps + 1) ** 2).reshape(steps + 1, steps + 1)
+    a, b, c, d = (part.ravel() for part in (n[:-1, :-1], n[:-1, 1:], n[1:, 1:], n[1:, :-1]))
+    return Geometry(
+        points.astype(np.float32), np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]).astype(np.int32)
+    )
+
+
+def test_a_terrain_is_one_plane_and_a_steep_surface_is_none():
+    hills = grid(lambda x, y: 0.1 * np.sin(5 * x) * np.cos(4 * y))
+    [plane] = find_planes(hills)
+    assert len(plane.faces) == len(hills.triangles)
+    flat = plane.project(hills.first[hills.triangles].astype(float))
+    across = np.cross(flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0])
+    assert (np.sign(across) == np.sign(across[0])).all()  # no triangle is turned over
+    ball = sphere()
+    upper = (ball.first[ball.triangles][..., 2] >= -1e-6).all(axis=1)
+    assert find_planes(replace(ball, triangles=ball.triangles[upper])) == []
 
 
 @pytest.mark.parametrize("coordinates", ["none", "good", "overlapping"])
@@ -108,7 +135,7 @@ def test_canvases_hold_what_a_picture_shows():
     pictures = [(surface_picture(shot, 0, image), table.pose(0, shot.size))]
     found = survey(table, pictures, shot.size, range(4))
     maker = CanvasMaker(table, pictures, found, 0)
-    floors = [maker.gather(canvas) for canvas in maker.plan() if canvas.mesh == 0]
+    floors = [maker.gather(canvas) for canvas, *_ in maker.plan() if canvas.mesh == 0]
     assert [canvas.kind for canvas in floors] == ["plane"]
     canvas = floors[0]
     assert 0.2 < canvas.known.mean() < 0.98
@@ -122,6 +149,70 @@ def test_canvases_hold_what_a_picture_shows():
     assert np.percentile(error, 80) < 0.1  # where the floor is far, pixels are large
 
 
+def test_a_plain_to_the_horizon_has_ever_finer_canvases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pixel is read at the right place, from texels of about its size; coarse canvases continue fine ones."""
+    monkeypatch.setitem(canvases.LARGEST, "plane", 96)
+    shot = reference.plain_to_the_horizon()
+    made: list[Canvas] = []
+
+    def place_as_color(maker: CanvasMaker, canvas: Canvas, progress: object) -> tuple[np.ndarray, np.ndarray]:
+        """Colors that tell where a texel is, and how large."""
+        x, y = (canvas.origin[k] + (np.arange(canvas.size[k]) + 0.5) / canvas.density for k in (0, 1))
+        made.append(canvas)
+        color = np.stack([*np.meshgrid(x / 1000 + 0.5, y / 1000 + 0.5), np.full(canvas.size[::-1], canvas.density)], -1)
+        return color.astype(np.float32), np.zeros(canvas.size[::-1], bool)
+
+    monkeypatch.setattr(CanvasMaker, "fill", place_as_color)
+    propagation = Propagation(shot, [KeyPicture(0, np.zeros((64, 96, 3), np.uint8))])
+    propagation.prepare()
+    assert 3 <= len(made) <= 1 + canvases.MOST_INSETS
+    for fine, coarse in pairwise(made):  # the finest is filled first
+        assert fine.density > 1.5 * coarse.density
+        rows, columns = np.nonzero(coarse.known & np.isclose(coarse.color[..., 2], fine.density))
+        assert len(rows) > 50
+        places = coarse.origin + np.stack([columns + 0.5, rows + 0.5], axis=1) / coarse.density
+        np.testing.assert_allclose(
+            (coarse.color[rows, columns, :2] - 0.5) * 1000, places, atol=0.2 / fine.density + 1e-3
+        )
+    [plane] = find_planes(shot.geometries[0])
+    seen = reference.look(shot, 2, shot.size)
+    corners = shot.geometries[0].first[shot.geometries[0].triangles[seen.face]].astype(float)
+    places = plane.project(np.einsum("ijk,ijkx->ijx", seen.weights, corners))
+    frame = propagation.frame(2)
+    unseen = (frame.shown == 0) & (seen.mesh == 0)
+    assert unseen.mean() > 0.3
+    found = srgb_to_linear(frame.image.astype(float))
+    error = np.linalg.norm((found[..., :2] - 0.5) * 1000 - places, axis=-1)
+    distance = np.linalg.norm(places - plane.project(np.zeros(3)), axis=-1)
+    near = unseen & (distance < 20)
+    assert np.median(error[near]) < 0.05
+    assert error[near].max() < 0.5
+
+
+@pytest.mark.parametrize("has_clouds", [True, False])
+def test_clouds_go_on_where_no_picture_shows_the_sky(has_clouds: bool) -> None:
+    """As patches of those that are known, without a step beside them; a plain sky stays smooth."""
+    angles = np.radians([0, 40])
+    looks = [reference.look_at((0, 0, 0), (np.cos(angle), np.sin(angle), 0.3)) for angle in angles]
+    shot = reference.make_shot((reference.floor(),), (reference.mesh(0, reference.moved(*[(0, 0, -900)] * 2)),),
+                               reference.camera(looks, focal=90.0))  # fmt: skip
+    rows = np.arange(shot.size[1])[:, None]
+    grain = gaussian_filter(np.random.default_rng(3).normal(size=shot.size[::-1]), 3)
+    image = np.repeat((0.3 + 0.003 * rows + 1.2 * has_clouds * grain)[..., None], 3, axis=2).astype(np.float32)
+    table = PoseTable(shot)
+    pictures = [(surface_picture(shot, 0, image), table.pose(0, shot.size))]
+    sky, unseen = make_panorama(pictures, shot, range(2)), make_panorama(pictures, shot, ())
+    drawn = (sky != unseen).any(axis=2)
+    assert drawn.any() == has_clouds
+    if has_clouds:
+        known = (np.abs(sky - unseen).max(axis=2) == 0) & (unseen != np.roll(unseen, 1, axis=0)).any(axis=2)
+        inner = binary_erosion(drawn, iterations=2)
+        slopes = np.hypot(*np.gradient(sky[..., 0]))
+        assert slopes[inner].mean() > 1.5 * np.hypot(*np.gradient(unseen[..., 0]))[inner].mean()
+        rim = drawn & binary_dilation(~drawn & known)
+        assert slopes[rim].mean() < 2 * slopes[inner].mean()
+
+
 def test_an_atlas_knows_what_is_shown_beside_it():
     """Points of its mesh on other faces, with the colors, places and normals of the surface; none where it has all."""
     shot = reference.box_over_floor(4, travel=2.5)
@@ -129,7 +220,7 @@ def test_an_atlas_knows_what_is_shown_beside_it():
     picture = surface_picture(shot, 0, reference.paint(shot, 0, reference.smooth_texture))
     pictures = [(picture, table.pose(0, shot.size))]
     maker = CanvasMaker(table, pictures, survey(table, pictures, shot.size, range(4)), 0)
-    canvas = next(canvas for canvas in maker.plan() if canvas.kind == "atlas")
+    canvas = next(canvas for canvas, *_ in maker.plan() if canvas.kind == "atlas")
     geometry = shot.geometries[shot.meshes[canvas.mesh].geometry]
     seen = np.unique(picture.triangle[picture.label == canvas.mesh])
     whole = replace(canvas, faces=np.arange(len(geometry.triangles)))

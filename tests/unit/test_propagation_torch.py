@@ -13,7 +13,7 @@ from tests.helpers import propagation_reference as reference
 from tests.helpers.shots import changing_shot
 from trackshade.core.colors import linear_to_srgb
 from trackshade.core.errors import UsageError
-from trackshade.propagation import KeyPicture, Propagation
+from trackshade.propagation import KeyPicture, Propagation, canvases
 from trackshade.shot import Shot
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,13 @@ def test_several_pictures(orthographic: bool, samples: int) -> None:
     shot = reference.box_over_floor(4, orthographic, travel=1.0)
     shown = assert_same(shot, [painted(shot, 0, 3), painted(shot, 3, 0.5)], (1, 2), samples=samples)
     assert 0.01 < (shown < 1).mean() < 0.5, (shown < 1).mean()
+
+
+def test_canvases_with_insets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(canvases.LARGEST, "plane", 96)
+    shot = reference.plain_to_the_horizon()
+    shown = assert_same(shot, [painted(shot, 0)], (1, 2))
+    assert (shown < 1).mean() > 0.3
 
 
 @pytest.mark.parametrize("orthographic", [False, True])

@@ -26,6 +26,7 @@ from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
 from trackshade.core.fitting import fit_frames, fit_size
 from trackshade.results import write_result
+from trackshade.results.labels import _has_characters, label_of
 from trackshade.results.record import format_json, shot_digest
 from trackshade.results.sheets import contact_sheet
 from trackshade.results.video import frame_rate, write_video
@@ -213,6 +214,17 @@ def test_the_sheet_shows_first_and_last_and_enlarges_by_whole_factors(count: int
     assert np.array_equal(left, frames[0].repeat(2, 0).repeat(2, 1))
     assert first[0] == 10
     assert last[0] in (10, 255)
+
+
+def test_labels_have_no_characters_that_their_font_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert label_of("Side view", 2, 16)[0] == "Side view"
+    for text, plain in (("Caméra", "Camera"), ("Камера", "2"), ("カメラ 7", "7")):
+        label, font = label_of(text, 2, 16)
+        assert label in (text, plain)  # as the fonts of the system allow
+        assert _has_characters(font, label)
+        with monkeypatch.context() as patch:
+            patch.setattr("trackshade.results.labels._FONTS", ())
+            assert label_of(text, 2, 16)[0] == plain
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

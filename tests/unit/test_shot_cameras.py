@@ -28,6 +28,7 @@ from trackshade.shot.cameras import (
     find_cuts,
     first_cells,
     picture_names,
+    stored_camera_names,
     through_camera,
     unroll_cameras,
 )
@@ -99,6 +100,31 @@ def test_file_names_are_valid_and_different(names) -> None:
     found = camera_file_names([replace(camera, name=name) for name in names])
     assert len({name.casefold() for name in found}) == len(names)
     assert all(is_file_name(f"{name}/frames/0001.png") for name in found)
+
+
+def test_file_names_keep_letters_of_any_script() -> None:
+    names = {
+        "Kamera übersicht": "Kamera_übersicht",
+        "Came\u0301ra": "Caméra",  # letters and marks are joined, as most file systems store them
+        "камера: лево": "камера_лево",
+        "КАМЕРА_ЛЕВО": "КАМЕРА_ЛЕВО-2",
+        "カメラ①": "カメラ①",
+        "कैमरा": "कैमरा",
+        "กล้อง": "กล้อง",
+        "\u0301📷": "camera",
+        "com¹.a": "camera_com¹.a",
+        "長" * 100: "長" * 40,  # as many as fit in bytes
+    }
+    camera = small_shot().camera
+    assert camera_file_names([replace(camera, name=name) for name in names]) == list(names.values())
+
+
+def test_files_that_an_earlier_version_has_named_are_found() -> None:
+    cameras = [replace(small_shot().camera, name=name) for name in ("Vue été", "камера", "Дверь", "Top")]
+    assert stored_camera_names(cameras, {"Vue_ete", "камера", "camera-2", "Top"}.__contains__) == [
+        "Vue_ete", "камера", "camera-2", "Top",
+    ]  # fmt: skip
+    assert stored_camera_names(cameras, lambda name: False) == camera_file_names(cameras)
 
 
 def test_samples_that_do_not_fit_the_views() -> None:

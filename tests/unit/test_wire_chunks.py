@@ -131,14 +131,32 @@ def test_a_file_name_stays_in_its_folder(name: str) -> None:
         assert os.path.normpath(os.path.join("/r", name)) == f"/r/{name}"
 
 
-@pytest.mark.parametrize("name", ["frames/0001.png", "job.json", "video.mp4", "a/b/c/d"])
+@pytest.mark.parametrize("name", ["frames/0001.png", "job.json", "video.mp4", "a/b/c/d", "Каме́ра/frames/0001.png"])
 def test_file_names_that_are_fine(name: str) -> None:
     assert is_file_name(name)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a\\b", "c:x", "con", "NUL.png", ".ssh", "a.", "a\n", "a/b/c/d/e"],
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a//b",
+        "a\\b",
+        "c:x",
+        "con",
+        "NUL.png",
+        "com\u00b9",
+        ".ssh",
+        "a.",
+        "a\n",
+        "a/b/c/d/e",
+        "\u0301",
+        "a\u202eb",
+        "a\ud800",
+    ],
 )
 def test_file_names_that_are_not(name: str) -> None:
     assert not is_file_name(name)

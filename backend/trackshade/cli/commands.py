@@ -44,8 +44,11 @@ def print_jobs(values: Values) -> None:
         for job in jobs:
             created = datetime.fromtimestamp(job["created"]).strftime("%Y-%m-%d %H:%M")
             settings = job["settings"]
-            rows.append([job["id"], job["state"], created, settings.get("model", ""), settings.get("prompt", "")])
+            state = f"{job['state']}, waits" if job.get("waiting") else job["state"]
+            rows.append([job["id"], state, created, settings.get("model", ""), settings.get("prompt", "")])
         _print_table(["job", "state", "created", "model", "prompt"], rows)
+        for reason in sorted({job["waiting"] for job in jobs if job.get("waiting")}):
+            print(f"Waits: {reason}")
 
 
 def cancel_job(values: Values) -> None:

@@ -24,7 +24,7 @@ from trackshade.core.errors import ShotError
 from trackshade.core.image_headers import read_header
 from trackshade.ipc.leftovers import temporary_folder
 from trackshade.shot import Shot
-from trackshade.shot.cameras import camera_file_names, picture_names
+from trackshade.shot.cameras import picture_names, stored_camera_names
 from trackshade.shot.input_image import (
     InputImage,
     attach_key_pictures,
@@ -88,8 +88,10 @@ def picture_beside(shot: Shot, path: Path) -> Path:
     own = path.with_suffix(".png")
     if own.exists() or path.name != _TRACKS or not (path.parent / "job.json").is_file():
         return own
-    folder = path.parent / camera_file_names(shot.cameras)[0] if shot.more_cameras else path.parent
-    return folder / _RESULT_PICTURE
+    if not shot.more_cameras:
+        return path.parent / _RESULT_PICTURE
+    first, *_ = stored_camera_names(shot.cameras, lambda name: (path.parent / name).is_dir())
+    return path.parent / first / _RESULT_PICTURE
 
 
 def _read_renders(tracks: TrackSet) -> np.ndarray:  # [T, H, W, 3] uint8 sRGB
@@ -166,11 +168,14 @@ def _pictures_beside(
         return []
     given = {(camera, sample_of_frame(shot, frame)) for camera, frame, _ in keys}
     views, found = len(shot.cameras), []
-    for cell, name in picture_names(shot).items():
-        camera = shot.cameras[cell % views].name if views > 1 else None
-        path = beside.with_suffix(f".{name}{beside.suffix}")
+
+    def path_of(name: str) -> Path:
         if beside.name == _RESULT_PICTURE:
-            path = beside.parents[1] / name / _RESULT_PICTURE
+            return beside.parents[1] / name / _RESULT_PICTURE
+        return beside.with_suffix(f".{name}{beside.suffix}")
+
+    for cell, name in picture_names(shot, lambda name: path_of(name).exists()).items():
+        camera, path = shot.cameras[cell % views].name if views > 1 else None, path_of(name)
         if (camera, cell // views) not in given and path.exists():
             found.append((camera, float(shot.frame_numbers[cell // views]), path))
     return found

@@ -167,7 +167,10 @@ class Client:
         return last
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Return the jobs of the backend's store, oldest first: id, state, created, settings and last event."""
+        """Return the jobs of the backend's store, oldest first.
+
+        Each has its id, state, created, settings, last event, and as "waiting" why it waits for the store ("" if not).
+        """
         found: list[dict[str, Any]] = []
         after: int | None = 0
         while after is not None:
@@ -176,6 +179,10 @@ class Client:
             following = answer.get("next")  # an earlier backend sends one page
             after = following if isinstance(following, int) and following > after else None
         return found
+
+    def waiting_reason(self, job: str) -> str:
+        """Return why a job waits for the backend's store to be writable, such as a full disk; "" if it does not."""
+        return str(self._ask("waiting", {"job": job})["reason"])
 
     def cancel(self, job: str) -> str:
         """Cancel a job; return its state. The final event of a running job follows soon."""

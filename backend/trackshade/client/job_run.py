@@ -32,6 +32,7 @@ from trackshade.shot.input_image import InputImage, attach_first_frame, fit_larg
 T = TypeVar("T")
 PAUSE = 0.02  # seconds that a loop sleeps while the path waits
 FIRST_PATIENCE, PATIENCE = 10.0, 30.0  # seconds to wait for a backend that was named, and for one that was lost
+ASK_EVERY = 2.0  # seconds without an event until the backend is asked why
 CANCEL_PATIENCE = 5.0  # seconds to wait until the backend has heard of a cancelled job
 
 _cancelling: set[Future[None]] = set()  # requests to cancel a job that are not answered yet
@@ -268,15 +269,26 @@ def _complete(
 
 
 def _follow(client: Client, job: str) -> Generator[Progress, None, JobEvent]:
-    """Yield the progress of a job as its events arrive; return the last event."""
-    latest = Progress("queued", waits=True)
+    """Yield the progress of a job as its events arrive; return the last event.
+
+    While there are none, the backend is asked now and then whether the job waits for a store that cannot be written.
+    """
+    latest, reason = Progress("queued", waits=True), ""
+    question: Future[str] | None = None
+    ask_at = time.monotonic() + ASK_EVERY
     while True:
         for event in client.poll(job):
-            latest = Progress(event.state, event.message, event.step, event.steps, preview=event.preview)
+            latest, reason = Progress(event.state, event.message, event.step, event.steps, preview=event.preview), ""
+            question, ask_at = None, time.monotonic() + ASK_EVERY
             yield latest
             if event.final:
                 return event
-        yield replace(latest, waits=True, preview=None)
+        if question is not None and question.done():
+            reason = question.result() if question.exception() is None else ""
+            question = None
+        if time.monotonic() >= ask_at:
+            question, ask_at = later(client.waiting_reason, job), time.monotonic() + ASK_EVERY
+        yield replace(latest, waits=True, preview=None, message=reason or latest.message)
 
 
 def _fetch(client: Client, job: str, out: OutputFolder) -> Generator[Progress, None, None]:

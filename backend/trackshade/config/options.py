@@ -228,7 +228,13 @@ CONNECTION = (
 SERVE = (
     Option("--endpoint", "Address to listen on. Default: a socket of this user.", "ipc://PATH|tcp://HOST:PORT"),
     Option("--store", "Folder of the job store. Default: one for this user.", "DIR"),
-    Option("--device", "Device of a worker (auto, cpu, cuda:0, ...). Repeat it for more workers.", "NAME", repeat=True),
+    Option(
+        "--device",
+        "Device of a worker (auto, cpu, cuda:0, ...), or several that share its video model (cuda:0+cuda:1). Repeat it "
+        "for more workers.",
+        "NAME",
+        repeat=True,
+    ),
     Option(
         "--workers",
         "Number of workers, which share the devices in turn; 0 to accept jobs only. With --ray, their number at most.",
@@ -339,7 +345,8 @@ _REFERENCES = Option(
 _CAMERAS = (
     Option(
         "--cameras",
-        "Names of several cameras: the same frames are shaded through each of them, and agree with each other.",
+        "Names of several cameras: the same frames are shaded through each of them, and agree with each other. Names "
+        "with commas are quoted, as in '\"Left, near\",Right'.",
         "NAME,NAME,...",
     ),
     Option(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -186,10 +187,19 @@ def parse_keys(texts: Sequence[str] | None) -> list[tuple[str | None, float, str
 
 
 def parse_cameras(text: str | None) -> list[str]:
-    """Parse "NAME,NAME,...", names of several cameras; none if the text is None. Raise UsageError if there is one."""
+    """Parse names of several cameras, separated by commas and quoted as in CSV; none if the text is None.
+
+    Raises:
+        UsageError: There is one name, or a quote is not closed.
+    """
     if text is None:
         return []
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        fix = "Write names with commas in quotes, as in --cameras '\"Left, near\",Right'."
+        raise UsageError("bad-cameras", f"The names of cameras {text} cannot be read.", fix) from error
+    names = [name.strip() for name in row if name.strip()]
     if len(names) < 2:
         raise UsageError("one-camera", f"'{text}' does not name several cameras.", "Name a single one with --camera.")
     return names

@@ -62,6 +62,7 @@ def write_usd_scene(
         track = shot.meshes[texture.mesh]
         name = f"m{texture.mesh:03d}_" + re.sub(r"\W+", "_", track.name, flags=re.ASCII)
         mesh = geom.Mesh.Define(stage, f"/Shot/{name}")
+        mesh.GetPrim().SetDisplayName(track.name)  # names of prims have ASCII letters only in older programs
         mesh.CreateSubdivisionSchemeAttr().Set("none")
         mesh.CreateDoubleSidedAttr().Set(True)
         _write_shape(shot, texture, mesh, numbers, (geom, vt, Sdf, Gf))

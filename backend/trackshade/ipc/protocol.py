@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard, TypeVar
 
 from trackshade.core.errors import ProtocolError
+from trackshade.core.file_names import is_path_part, is_reserved
 
 T = TypeVar("T")
 
@@ -41,8 +42,6 @@ ACTIVE_STATES = (LOADING, RUNNING, DECODING)  # a worker has it
 FINAL_STATES = (DONE, FAILED, CANCELLED)
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved on Windows
 
 
 def check_protocol(client: int, backend: int, *, client_package: str, backend_package: str) -> None:
@@ -81,15 +80,13 @@ def is_list_of_digests(value: Any) -> bool:
 
 def is_job_id(value: str) -> bool:
     """Return whether the value may be a job id and the name of a folder: at most 64 letters, digits, `-` and `_`."""
-    return _JOB_ID.fullmatch(value) is not None and _DEVICE_NAME.fullmatch(value) is None
+    return _JOB_ID.fullmatch(value) is not None and not is_reserved(value)
 
 
 def is_file_name(value: str) -> bool:
     """Return whether the value is a plain relative path such as `frames/0001.png` on every system."""
     parts = value.split("/")
-    return len(parts) <= 4 and all(
-        _PATH_PART.fullmatch(part) and not _DEVICE_NAME.fullmatch(part) and not part.endswith(".") for part in parts
-    )
+    return len(parts) <= 4 and all(map(is_path_part, parts))
 
 
 # The functions below return a field of a message's body and raise ProtocolError("malformed-message") if it is missing
@@ -116,7 +113,9 @@ def require_job_id(body: Mapping[str, Any], name: str = "job") -> str:
     """Return a job id; see `is_job_id`."""
     value = require(body, name, str)
     if not is_job_id(value):
-        raise ProtocolError("malformed-message", f"A message's {name!r} is not a job id.")
+        raise ProtocolError(
+            "malformed-message", f"{value[:80]!r} is not a job id.", "`trackshade jobs` lists all jobs."
+        )
     return value
 
 

@@ -17,8 +17,7 @@ from safetensors import SafetensorError, safe_open
 from ..core.errors import ModelError
 
 INDEX = "model_index.json"
-_FETCH = "Fetch the model with `trackshade models fetch NAME`."
-_FETCH_AGAIN = "Fetch the model again."
+FETCH_AGAIN = "Fetch the model again."  # `trackshade.pipelines.loading` says how, where the model is known
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,11 +25,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError("missing-weights", f"{path} is missing.", _FETCH) from error
+        raise ModelError("missing-weights", f"{path} is missing.", FETCH_AGAIN) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", _FETCH_AGAIN) from error
+        raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", FETCH_AGAIN) from error
     if not isinstance(value, dict):
-        raise ModelError("damaged-weights", f"{path} is not a JSON object.", _FETCH_AGAIN)
+        raise ModelError("damaged-weights", f"{path} is not a JSON object.", FETCH_AGAIN)
     return value
 
 
@@ -45,7 +44,7 @@ def weight_files(folder: Path) -> list[Path]:
     weight_map = read_json(indices[0]).get("weight_map")
     names = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else [""]
     if any(not name or Path(name).name != name for name in names):
-        raise ModelError("damaged-weights", f"{indices[0]} names files outside its folder.", _FETCH_AGAIN)
+        raise ModelError("damaged-weights", f"{indices[0]} names files outside its folder.", FETCH_AGAIN)
     return [folder / name for name in names]
 
 
@@ -56,7 +55,7 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """
     files = weight_files(folder)
     if not files:
-        raise ModelError("missing-weights", f"There are no safetensors weights in {folder}.", _FETCH)
+        raise ModelError("missing-weights", f"There are no safetensors weights in {folder}.", FETCH_AGAIN)
     return shapes_in(files)
 
 
@@ -68,7 +67,7 @@ def shapes_in(files: Sequence[Path]) -> dict[str, tuple[int, ...]]:
             with safe_open(path, framework="numpy") as stored:
                 shapes.update({key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()})  # noqa: SIM118 (a file, not a dict)
         except (OSError, SafetensorError) as error:
-            raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", _FETCH_AGAIN) from error
+            raise ModelError("damaged-weights", f"{path} cannot be read: {error}.", FETCH_AGAIN) from error
     return shapes
 
 
@@ -82,7 +81,7 @@ def check_strictly(cls: Any, path: str | Path, subfolder: str | None = None) -> 
 
     folder = Path(path) / subfolder if subfolder else Path(path)
     if not folder.is_dir():
-        raise ModelError("missing-weights", f"There is no model folder {folder}.", _FETCH)
+        raise ModelError("missing-weights", f"There is no model folder {folder}.", FETCH_AGAIN)
     config = {key: value for key, value in read_json(folder / "config.json").items() if not key.startswith("_")}
     with torch.device("meta"):
         model = cls.from_config(config)

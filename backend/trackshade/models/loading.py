@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError
-from .checkpoint import INDEX, check_strictly, raise_problems, read_json, tensor_shapes
+from .checkpoint import FETCH_AGAIN, INDEX, check_strictly, raise_problems, read_json, tensor_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def load_components(folder: Path, dtype: torch.dtype, given: Mapping[str, Any] |
     """
     components: dict[str, Any] = dict(given or {})
     for name, class_name in read_index(folder, components).items():
-        with _explain_damage(name, folder / name, "Fetch the model with `trackshade models fetch NAME`."):
+        with _explain_damage(name, folder / name, FETCH_AGAIN):
             components[name] = _load_component(name, class_name, folder / name, dtype)
     return components
 
@@ -136,7 +136,7 @@ def _explain_damage(name: str, folder: Path, fix: str) -> Iterator[None]:
         raise ModelError(
             "damaged-weights",
             f"The {name} in {folder} cannot be loaded: {error}",
-            "Fetch the model again, or choose another folder.",
+            FETCH_AGAIN,
         ) from error
 
 

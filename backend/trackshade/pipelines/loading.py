@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,6 @@ def load_diffusers(
     """
 
     def read(precision: torch.dtype, target: torch.device) -> DiffusionShaderPipeline:
-        from ..models.loading import component_class
         from .diffusion_shader import DiffusionShaderPipeline
         from .quantization import quantization_options
 
@@ -70,12 +70,25 @@ def load_diffusers(
             raise ModelError("bad-input", f"The model {spec.name} takes no LoRA files.", "Leave them out.")
         options, parts = quantization_options(quantize, precision, target), {}
         if options:
-            folder = model_folder(spec) / "transformer"
-            cls = component_class("transformer", "", folder)
-            parts["transformer"] = cls.from_pretrained(folder, torch_dtype=precision, local_files_only=True, **options)
+            parts["transformer"] = read_transformer(spec, precision, options)
         return DiffusionShaderPipeline.from_pretrained(model_folder(spec), torch_dtype=precision, **parts)
 
     return load_with(spec, read, device, dtype, progress, memory)
+
+
+def read_transformer(spec: ModelSpec, dtype: torch.dtype, options: Mapping[str, Any]) -> Any:
+    """Read the transformer of a Diffusion as Shader checkpoint.
+
+    Args:
+        spec: Registry entry.
+        dtype: Precision.
+        options: Options of `trackshade.pipelines.quantization`.
+    """
+    from ..models.loading import component_class
+
+    folder = model_folder(spec) / "transformer"
+    cls = component_class("transformer", "", folder)
+    return cls.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, **options)
 
 
 def load_with(
@@ -123,7 +136,7 @@ def load_with(
         raise ModelError("unknown-device", "There is no CUDA device that torch can use.", "Use --device cpu.")
     on_cpu = torch_device.type == "cpu"
     report(0.1, f"loading {spec.name}")
-    with explain_out_of_memory():
+    with explain_out_of_memory(), _say_how_to_get(spec):
         pipeline = read(dtype or (torch.float32 if on_cpu else torch.bfloat16), torch_device)
         pipeline.set_progress_bar_config(disable=True)
         report(0.8, f"moving {spec.name} to {torch_device}")
@@ -134,12 +147,25 @@ def load_with(
     return pipeline
 
 
+@contextmanager
+def _say_how_to_get(spec: ModelSpec) -> Iterator[None]:
+    """Say in errors about files of a model that these can be fetched again, and how."""
+    from ..models.checkpoint import FETCH_AGAIN
+
+    try:
+        yield
+    except ModelError as error:
+        if error.fix != FETCH_AGAIN:
+            raise
+        raise ModelError(error.code, error.message, _how_to_get(spec)) from error
+
+
 def _how_to_get(spec: ModelSpec) -> str:
     """Return how the user gets the weights of a model."""
     if spec.folder:
-        return "Choose its folder again."
+        return "Choose the folder of the whole model again."
     if spec.shipped:
         return "Reinstall Trackshade."
     if spec.revision:
-        return f"Fetch them with `trackshade models fetch {spec.name}`."
-    return f"Download them from {spec.source}, then use the folder with `trackshade models add`."
+        return f"Fetch the model with `trackshade models fetch {spec.name}`."
+    return f"Download the model from {spec.source}, then use its folder with `trackshade models add`."

@@ -70,7 +70,6 @@ _CLASSES = {
     *("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "LMSDiscreteScheduler"),
     *("FlowMatchEulerDiscreteScheduler", "PreTrainedTokenizerFast", "TokenizersBackend"),
 }
-_FETCH = "Download it with `trackshade models fetch NAME`, or choose another folder."
 
 
 def depth_image(shot: Shot, t: int, size: tuple[int, int]) -> np.ndarray:
@@ -252,10 +251,12 @@ def _load(spec: ImageModelSpec, dtype: torch.dtype) -> Any:
 
     family, location = _FAMILIES[spec.family], image_model_folder(spec)
     if not location.exists():
-        raise ModelError("missing-weights", f"The weights of {spec.name} are not on this machine: {location}.", _FETCH)
+        raise ModelError(
+            "missing-weights", f"The weights of {spec.name} are not on this machine: {location}.", _how_to_get(spec)
+        )
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
     if spec.family != "flux":
-        options["controlnet"] = _load_controlnet(controlnet_folder(spec), dtype)
+        options["controlnet"] = _load_controlnet(spec, dtype)
         if spec.family == "sd15":
             options |= {"safety_checker": None, "requires_safety_checker": False}
     cls = getattr(diffusers, family.from_prompt)
@@ -275,11 +276,23 @@ def _load(spec: ImageModelSpec, dtype: torch.dtype) -> Any:
         ) from error
 
 
-def _load_controlnet(folder: Path, dtype: torch.dtype) -> Any:
+def _how_to_get(spec: ImageModelSpec) -> str:
+    """Return how the user gets the weights of a model."""
+    if spec.repo:
+        return f"Download it with `trackshade models fetch {spec.name}`."
+    if spec.folder:
+        return "Choose another folder."
+    return f"Accept its license on {spec.license_url}, and download it to that folder."
+
+
+def _load_controlnet(spec: ImageModelSpec, dtype: torch.dtype) -> Any:
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
+    folder = controlnet_folder(spec)
     if not folder.is_dir():
-        raise ModelError("missing-weights", f"The depth ControlNet is not on this machine: {folder}.", _FETCH)
+        known = next(item for item in image_models() if item.family == spec.family)
+        fix = f"Download it with `trackshade models fetch {known.name}`."
+        raise ModelError("missing-weights", f"The depth ControlNet is not on this machine: {folder}.", fix)
     check_strictly(ControlNetModel, folder)
     variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
     return ControlNetModel.from_pretrained(

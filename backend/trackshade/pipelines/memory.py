@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,17 +26,8 @@ def apply_preset(pipeline: Any, preset: MemoryPreset, device: torch.device) -> N
     modules: dict[str, Any] = {
         name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)
     }
-    transformers = [modules[name] for name in _TRANSFORMERS if name in modules]
-    offload = preset.offload
-    if any(map(is_quantized, transformers)):
-        offload = "model" if offload == "group" else offload
-    elif preset.is_float8:
-        for transformer in transformers:
-            transformer.enable_layerwise_casting(torch.float8_e4m3fn, transformer.dtype)
+    offload = prepare_transformers(list(transformers_of(pipeline).values()), preset, device)
     if offload == "group":
-        level, blocks = ("block_level", preset.blocks) if preset.blocks else ("leaf_level", None)
-        for transformer in transformers:
-            apply_group_offloading(transformer, device, offload_type=level, num_blocks_per_group=blocks)
         for name in _ENCODERS:
             if name in modules:
                 apply_group_offloading(modules[name], device, offload_type="leaf_level")
@@ -47,6 +39,31 @@ def apply_preset(pipeline: Any, preset: MemoryPreset, device: torch.device) -> N
         pipeline.to(device)
     if preset.is_tiled:
         enable_tiling(pipeline.vae)
+
+
+def prepare_transformers(transformers: Sequence[Any], preset: MemoryPreset, device: torch.device) -> str:
+    """Prepare transformers to visit a device in parts, or to be moved there.
+
+    Returns:
+        How they get there: "group" if they do by themselves, "model" or "none" if they have to be moved.
+    """
+    offload = preset.offload
+    if any(map(is_quantized, transformers)):
+        offload = "model" if offload == "group" else offload
+    elif preset.is_float8:
+        for transformer in transformers:
+            transformer.enable_layerwise_casting(torch.float8_e4m3fn, transformer.dtype)
+    if offload == "group":
+        level, blocks = ("block_level", preset.blocks) if preset.blocks else ("leaf_level", None)
+        for transformer in transformers:
+            apply_group_offloading(transformer, device, offload_type=level, num_blocks_per_group=blocks)
+    return offload
+
+
+def transformers_of(pipeline: Any) -> dict[str, Any]:
+    """Return the transformers of a pipeline by their names."""
+    found = {name: getattr(pipeline, name, None) for name in _TRANSFORMERS}
+    return {name: transformer for name, transformer in found.items() if transformer is not None}
 
 
 def enable_tiling(vae: Any) -> None:

@@ -5,6 +5,10 @@ Some frames are surveyed at a low resolution: how many pixels of which part of w
 large a texel has to be. Parts that matter get a canvas: a plane for a large flat face that pictures show in part, an
 atlas for everything else of a mesh. Its texels are read from the pictures as the pixels of a frame are; the rest is
 filled (`fills`). A mesh that is small in all frames has one color, so that memory follows the picture, not the scene.
+
+A surface that is seen from near by and far away, such as a ground that reaches the horizon, has several canvases: one
+of all that is seen, and finer ones, *insets*, of the rectangles in which its texels are too large. Insets are filled
+first, and coarser canvases continue them.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import map_coordinates, uniform_filter
 
 from trackshade.control.texels import draw_triangles
 from trackshade.propagation.fallbacks import finely_meshed
@@ -27,7 +32,12 @@ from trackshade.shot import Geometry
 LEAST_PIXELS = 60.0  # of a frame that a part must leave unseen to get a canvas
 LEAST_KNOWN = 0.08  # of a flat part that pictures must show for a plane
 LEAST_SHARE = 0.02  # of a frame's pixels that a flat part must cover, all surveyed frames together, for a plane
-LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side
+LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side, if it is a square; a longer one has as many texels
+LONGEST = 4096  # texels along a side
+COARSE = 1.5  # pixels of a frame along the side of a texel, from which on an inset is made
+MOST_INSETS = 4  # of a canvas, one in the other
+LEAST_INSET = 0.1  # share of a surface's unseen pixels that need the inset
+LEAST_SHRINKING = 0.6  # share of a canvas's area that its inset may have
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
 SMALLEST = 12  # texels along a side
@@ -46,8 +56,10 @@ class Canvas:
         mesh: index into `Shot.meshes`.
         kind: "plane" or "atlas".
         faces: [N] int64, triangles of the mesh's geometry.
-        uv: [N, 3, 2] float32, their corners, texels.
+        uv: [N, 3, 2] float64, their corners, texels.
         size: (width, height), texels.
+        density: texels per unit of the surface's own coordinates, whose unit is that of the object for a plane.
+        origin: [2] float64, place of the first texel's corner in these coordinates.
         color: [h, w, 3] float32 linear light.
         known: [h, w] bool, texels that a picture shows.
         doubtful: [h, w] bool, texels of a plane that are shown, but at rims of light; see `light.doubt_light_rims`.
@@ -62,12 +74,18 @@ class Canvas:
     faces: np.ndarray
     uv: np.ndarray
     size: tuple[int, int]
+    density: float
+    origin: np.ndarray
     color: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
     known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     doubtful: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     light: np.ndarray | None = None
     is_lit: bool = False
+
+    def from_coarser(self, coarser: Canvas) -> tuple[float, np.ndarray]:
+        """Return factor and offset [2] with which texels of a coarser canvas of the surface are texels of this one."""
+        return self.density / coarser.density, (coarser.origin - self.origin) * self.density
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,19 +138,19 @@ class CanvasMaker:
         self.unmapped: set[int] = {mesh for mesh, track in enumerate(self._shot.meshes) if track.changes}
         self.unmapped |= finely_meshed(found.mesh, found.face, found.pixels / max(1, len(np.unique(found.t))))
 
-    def plan(self) -> list[Canvas]:
-        """Return the canvases that are needed, still empty."""
+    def plan(self) -> list[list[Canvas]]:
+        """Return the canvases that are needed, still empty: for each part one of all of it, and ever finer insets."""
         parts = sorted(self._parts(), key=lambda part: -part.unseen)[:MOST_CANVASES]
-        canvases = [canvas for part in parts if (canvas := self._place(part, 1.0)) is not None]
-        total = sum(canvas.size[0] * canvas.size[1] for canvas in canvases)
+        surfaces = [canvases for part in parts if (canvases := self._place(part, 1.0))]
+        total = sum(canvas.size[0] * canvas.size[1] for canvases in surfaces for canvas in canvases)
         if total > MOST_TEXELS:
             scale = float(np.sqrt(MOST_TEXELS / total))
-            canvases = [canvas for part in parts if (canvas := self._place(part, scale)) is not None]
-        atlases = {canvas.mesh for canvas in canvases if canvas.kind == "atlas"}
+            surfaces = [canvases for part in parts if (canvases := self._place(part, scale))]
+        atlases = {canvases[0].mesh for canvases in surfaces if canvases[0].kind == "atlas"}
         self._shown = shown_points(self._table, [(picture, pose.t) for picture, pose in self._pictures], atlases)
         if atlases - self._shown.keys():
             self._surroundings = self._find_surroundings()
-        return canvases
+        return surfaces
 
     def _find_surroundings(self) -> SurfacePoints | None:
         """Return what pictures show of all meshes, in world space at the first picture's sample; None if nothing."""
@@ -185,27 +203,52 @@ class CanvasMaker:
         hidden = points[~self._found.shown[points]]
         return float(np.bincount(self._found.t[hidden]).max(initial=0)) * self._found.pixels
 
-    def _place(self, part: _Part, scale: float) -> Canvas | None:
-        """Return the empty canvas of a part, its resolution times `scale`."""
+    def _place(self, part: _Part, scale: float) -> list[Canvas]:
+        """Return the empty canvases of a part, the coarsest first, their resolution times `scale`."""
+        found, kind = self._found, "atlas" if part.plane is None else "plane"
+        layout = self._lay_out(part)
+        if layout is None:
+            return []
+        corners, points = layout
+        hidden, density = ~found.shown[part.points], found.density[part.points]
+        is_lit = kind == "plane" and len(points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
+        lowest, highest = corners.reshape(-1, 2).min(axis=0), corners.reshape(-1, 2).max(axis=0)
+        chosen = np.ones(len(points), np.bool_)
+        canvases: list[Canvas] = []
+        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() * found.pixels >= (
+            LEAST_PIXELS if canvases else 0
+        ):
+            wanted = float(np.percentile(density[hidden & chosen], 75 if part.plane else 95)) * scale
+            low, high = lowest, highest
+            if part.plane or canvases:
+                low, high = np.percentile(points[chosen], 0.2, axis=0), np.percentile(points[chosen], 99.8, axis=0)
+                margin = 0.03 * (high - low)
+                low, high = np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
+            extent = high - low
+            area = float(extent.prod())
+            if canvases and area > LEAST_SHRINKING * float(np.prod(canvases[-1].size)) / canvases[-1].density ** 2:
+                break
+            if not (wanted > 0 and extent.max() > 0):
+                break
+            most = LARGEST[kind] / np.sqrt(area) if area > 0 else np.inf
+            used = min(wanted, scale * float(min(most, LONGEST / extent.max())))
+            width, height = (max(SMALLEST, int(np.ceil(side * used))) for side in extent)
+            uv = (corners - low) * used
+            canvases.append(Canvas(part.mesh, kind, part.faces, uv, (width, height), used, low, is_lit=is_lit))
+            chosen &= density * scale > COARSE * used
+        return canvases
+
+    def _lay_out(self, part: _Part) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the corners [N, 3, 2] of a part's triangles on its surface, and the surveyed points [P, 2] there.
+
+        Return None if the part cannot be unwrapped.
+        """
         found = self._found
         track = self._shot.meshes[part.mesh]
         geometry = self._shot.geometries[track.geometry]
         first = geometry.first.astype(np.float64)
-        hidden = part.points[~found.shown[part.points]]
-        density = float(np.percentile(found.density[hidden], 75 if part.plane else 95)) * scale
-        if not density > 0:
-            return None
         if part.plane is not None:
-            corners = first[geometry.triangles[found.face[part.points]]]
-            b, c = found.weights[part.points].T
-            seen = part.plane.project(np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners))
-            uv = part.plane.project(first[geometry.triangles[part.faces]])
-            low, high = np.percentile(seen, 0.2, axis=0), np.percentile(seen, 99.8, axis=0)
-            margin = 0.03 * (high - low)
-            low = np.maximum(low - margin, uv.reshape(-1, 2).min(axis=0))
-            high = np.minimum(high + margin, uv.reshape(-1, 2).max(axis=0))
-            extent = high - low
-            uv = uv - low
+            corners = part.plane.project(first[geometry.triangles[part.faces]])
         else:
             key = track.geometry, part.faces.tobytes()
             if key not in self._unwrapped:
@@ -217,18 +260,19 @@ class CanvasMaker:
             _, areas = face_normals(first, geometry.triangles[part.faces])
             a, b = unit[:, 1] - unit[:, 0], unit[:, 2] - unit[:, 0]
             covered = float(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2)
-            side = float(np.sqrt(areas.sum() / max(covered, 1e-6)))
-            uv, extent = unit * side, unit.reshape(-1, 2).max(axis=0) * side
-        kind: Literal["plane", "atlas"] = "atlas" if part.plane is None else "plane"
-        if not extent.max() > 0:
-            return None
-        density = min(density, scale * LARGEST[kind] / extent.max())
-        width, height = (max(SMALLEST, int(np.ceil(side * density))) for side in extent)
-        is_lit = kind == "plane" and len(part.points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
-        return Canvas(part.mesh, kind, part.faces, (uv * density).astype(np.float32), (width, height), is_lit=is_lit)
+            corners = unit.astype(np.float64) * np.sqrt(areas.sum() / max(covered, 1e-6))
+        order = np.argsort(part.faces)
+        own = order[np.searchsorted(part.faces, found.face[part.points], sorter=order)]
+        b, c = found.weights[part.points].T
+        return corners, np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners[own])
 
-    def gather(self, canvas: Canvas) -> Canvas:
-        """Return the canvas with the colors that the pictures show, and a plane with their light."""
+    def gather(self, canvas: Canvas, inset: Canvas | None = None) -> Canvas:
+        """Return the canvas with the colors that the pictures show, and a plane with their light.
+
+        Args:
+            canvas: the canvas, empty.
+            inset: its inset, filled, whose colors are known here as well.
+        """
         color, share, inside = self._read(canvas, self._pictures)
         known = inside & (share >= KNOWN_SHARE if canvas.is_lit else share > 0)
         has_light = bool(self._shades) and canvas.kind == "plane"
@@ -239,6 +283,12 @@ class CanvasMaker:
             color[added], known = more[added], known | added
             if light is not None:
                 light[added] = self._read(canvas, self._soft_shades)[0][added]
+        if inset is not None:
+            rows, columns, reduced = _reduced(inset, canvas)
+            color[rows, columns], known[rows, columns] = reduced, inside[rows, columns]
+            if light is not None:  # what the inset invents is taken to be in ordinary light
+                dark = known & ~(light.max(axis=2) > 0)
+                light[dark] = np.median(light[known & ~dark], axis=0) if (known & ~dark).any() else 1.0
         doubtful = inside & ~known & (share > 0)
         return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light)
 
@@ -331,6 +381,27 @@ class CanvasMaker:
         return positions, normals
 
 
+def _reduced(inset: Canvas, canvas: Canvas) -> tuple[slice, slice, np.ndarray]:
+    """Return the rows and columns of a canvas's texels that its inset covers, and their mean colors [h, w, 3]."""
+    factor, offset = inset.from_coarser(canvas)
+    sides = []
+    for start, length, whole in zip(offset, inset.size, canvas.size, strict=True):  # columns, then rows
+        first, last = int(np.ceil(-start / factor)), int(np.floor((length - start) / factor))
+        sides.append(slice(max(first, 0), max(min(last, whole), 0)))
+    columns, rows = sides
+    side = round(factor) // 2 * 2 + 1  # odd, as filters of even sizes move what they average
+    x, y = (
+        (np.arange(part.start, part.stop) + 0.5) * factor + start - 0.5
+        for part, start in zip(sides, offset, strict=True)
+    )
+    places = np.stack(np.meshgrid(y, x, indexing="ij"))
+    mean = [
+        map_coordinates(uniform_filter(inset.color[..., k], side, mode="nearest"), places, order=1, mode="nearest")
+        for k in range(3)
+    ]
+    return rows, columns, np.stack(mean, axis=-1)
+
+
 def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return points [N, 3] moved by a matrix [4, 4]; float32."""
     return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
@@ -346,7 +417,7 @@ def _turned(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     """Return the triangle [h·S, w·S] of each sample of some rows of a canvas, -1 for none, and its weights [..., 2]."""
-    corners = (canvas.uv.astype(np.float64) - [0, rows.start]) * _SAMPLES
+    corners = (canvas.uv - [0, rows.start]) * _SAMPLES
     size = canvas.size[0] * _SAMPLES, (rows.stop - rows.start) * _SAMPLES
     return draw_triangles(corners, canvas.faces.astype(np.int32), size)
 

@@ -16,6 +16,7 @@ from trackshade.propagation.surface import Points
 
 CHANGED = (0.1, 0.35)  # change of the light's logarithm from which and to which a doubtful color is replaced
 ASIDE = 1.0  # pixels of the clay render, by which a rim of light may seem to have moved
+BLENDED = (0.5, 1.0)  # side of a pixel, in texels of a canvas, from which and to which it takes the place of its inset
 TRUSTED = 0.33  # of what `pictures.read` returns, from which a picture is used alone
 NO_LIGHT = SurfacePicture(
     np.zeros((0, 0, 3), np.float32), np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32),
@@ -31,6 +32,8 @@ class Fills(NamedTuple):
         canvas: [N] int32, index into `table`; -1 for a triangle without canvas.
         uv: [N, 3, 2] float32, positions of the triangles' corners on their canvas, texels.
         table: [C, 3] int64: where a canvas begins in `texels`, its height and width.
+        insets: [C, 4] float64: index of the finer canvas of a part of this one, -1 for none; factor and offset (x, y)
+            with which texels of this one are texels of that one.
         texels: [X, 5] float32: color in linear light; 1 where it is better than what pictures show, else 0; and the
             light of the pictures there, 0 where none shows it, -1 where it is not needed.
         vertex_start: [M] int64, where the colors of each mesh's vertices begin; -1 if it has none.
@@ -43,6 +46,7 @@ class Fills(NamedTuple):
     canvas: np.ndarray
     uv: np.ndarray
     table: np.ndarray
+    insets: np.ndarray
     texels: np.ndarray
     vertex_start: np.ndarray
     vertices: np.ndarray
@@ -52,10 +56,12 @@ class Fills(NamedTuple):
 
 @kernel
 def fill_color(
-    start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start, mesh, face, b, c,
-    dx, dy, dz,
+    start, canvas, uv, table, insets, texels, vertex_start, vertices, plain, panorama, triangles, face_start, mesh,
+    face, b, c, spread, dx, dy, dz,
 ):  # fmt: skip
     """Return the fill (r, g, b) at a surface point, or of the background in direction (dx, dy, dz).
+
+    `spread` is the side of the frame's pixel in texels of the point's coarsest canvas, 0 if unknown.
 
     Then follow -1 for a color that does not agree with the pictures around it, or for one of a canvas how much better
     than a picture it is, 0 to 1; and the light of the pictures there, as in `Fills.texels`.
@@ -96,11 +102,67 @@ def fill_color(
         )
     if index < 0:
         return np.float64(plain[mesh, 0]), np.float64(plain[mesh, 1]), np.float64(plain[mesh, 2]), -1.0, -1.0
+    u, v = _texel(uv, at, b, c)
+    while True:
+        finer, factor = int(insets[index, 0]), insets[index, 1]
+        if finer < 0 or spread >= BLENDED[1]:
+            break
+        x, y = u * factor + insets[index, 2], v * factor + insets[index, 3]
+        if not (0.5 <= x <= table[finer, 2] - 0.5 and 0.5 <= y <= table[finer, 1] - 0.5):
+            break
+        if spread > BLENDED[0]:
+            part = (BLENDED[1] - spread) / (BLENDED[1] - BLENDED[0])
+            r, g, d, better, light = _read(table, texels, finer, x, y)
+            r2, g2, d2, better2, light2 = _read(table, texels, index, u, v)
+            rest = 1.0 - part
+            return (
+                r * part + r2 * rest, g * part + g2 * rest, d * part + d2 * rest, better * part + better2 * rest,
+                light if part >= 0.5 else light2,
+            )  # fmt: skip
+        index, u, v, spread = finer, x, y, spread * factor
+    return _read(table, texels, index, u, v)
+
+
+@kernel
+def _texel(uv, at, b, c):
+    """Return the place of a surface point on its coarsest canvas, texels."""
     a = 1.0 - b - c
-    u = a * uv[at, 0, 0] + b * uv[at, 1, 0] + c * uv[at, 2, 0] - 0.5
-    v = a * uv[at, 0, 1] + b * uv[at, 1, 1] + c * uv[at, 2, 1] - 0.5
+    return (
+        a * uv[at, 0, 0] + b * uv[at, 1, 0] + c * uv[at, 2, 0],
+        a * uv[at, 0, 1] + b * uv[at, 1, 1] + c * uv[at, 2, 1],
+    )
+
+
+@kernel
+def _spread(start, canvas, uv, insets, labels, faces, weights, p, q, samples):
+    """Return the side of a pixel in texels of a sample's coarsest canvas, by the samples beside it; 0 if unknown."""
+    mesh = labels[p, q]
+    if mesh < 0 or start[mesh] < 0 or samples < 2:
+        return 0.0
+    at = start[mesh] + faces[p, q]
+    index = canvas[at]
+    if index < 0 or insets[index, 0] < 0:
+        return 0.0
+    u, v = _texel(uv, at, weights[p, q, 0], weights[p, q, 1])
+    below = p + 1 if (p + 1) % samples != 0 else p - 1
+    right = q + 1 if (q + 1) % samples != 0 else q - 1
+    ax = ay = bx = by = 0.0
+    other = labels[p, right]
+    if other >= 0 and start[other] >= 0 and canvas[start[other] + faces[p, right]] == index:
+        x, y = _texel(uv, start[other] + faces[p, right], weights[p, right, 0], weights[p, right, 1])
+        ax, ay = x - u, y - v
+    other = labels[below, q]
+    if other >= 0 and start[other] >= 0 and canvas[start[other] + faces[below, q]] == index:
+        x, y = _texel(uv, start[other] + faces[below, q], weights[below, q, 0], weights[below, q, 1])
+        bx, by = x - u, y - v
+    return samples * math.sqrt(abs(ax * by - ay * bx))
+
+
+@kernel
+def _read(table, texels, index, u, v):
+    """Return what a canvas has at a place: color, how much better it is than a picture, and the pictures' light."""
     first, height, width = table[index, 0], table[index, 1], table[index, 2]
-    u, v = min(max(u, 0.0), width - 1.001), min(max(v, 0.0), height - 1.001)
+    u, v = min(max(u - 0.5, 0.0), width - 1.001), min(max(v - 0.5, 0.0), height - 1.001)
     i, j = int(v), int(u)
     fy, fx = v - i, u - j
     n = first + i * width + j
@@ -179,8 +241,8 @@ def _encode(value):
 @kernel
 def _compose(
     labels, faces, levels, weights, side, uniform, first_row, samples, ray, lens, pulled, has_soft, soft,
-    start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles, face_start, has_low, low,
-    has_light, image, label, triangle, level, tolerance, trust, inner, holdout, out, alpha, shown,
+    start, canvas, uv, table, insets, texels, vertex_start, vertices, plain, panorama, triangles, face_start, has_low,
+    low, has_light, image, label, triangle, level, tolerance, trust, inner, holdout, out, alpha, shown,
 ):  # fmt: skip
     rows, columns = uniform.shape
     count = samples * samples
@@ -225,9 +287,10 @@ def _compose(
                     dx = ray[0, 0] * x + ray[0, 1] * y + ray[0, 2]
                     dy = ray[1, 0] * x + ray[1, 1] * y + ray[1, 2]
                     dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
+                    spread = _spread(start, canvas, uv, insets, labels, faces, weights, p, q, samples)
                     fr, fg, fb, better, then = fill_color(
-                        start, canvas, uv, table, texels, vertex_start, vertices, plain, panorama, triangles,
-                        face_start, mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], dx, dy, dz,
+                        start, canvas, uv, table, insets, texels, vertex_start, vertices, plain, panorama, triangles,
+                        face_start, mesh, faces[p, q], weights[p, q, 0], weights[p, q, 1], spread, dx, dy, dz,
                     )  # fmt: skip
                     if weight > 0.0 and is_doubtful and then >= 0.0:
                         change = _change(

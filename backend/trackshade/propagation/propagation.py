@@ -226,26 +226,30 @@ class Propagation:
             self._table, pictures, found, self._seed, self._method, shades=_shades(keys),
             soft=[(key.picture, key.pose) for key in soft], soft_shades=_shades(soft),
         )  # fmt: skip
-        canvases = maker.plan()
+        surfaces = maker.plan()
         samples = [(picture, pose.t) for picture, pose in pictures]
         self._vertex_colors = VertexColors.from_pictures(self._table, samples, maker.unmapped)
         texels: list[np.ndarray] = []
 
-        def work(index: int) -> np.ndarray:
-            canvas = maker.gather(canvases[index])
-            color, healed = maker.fill(canvas, lambda part: None)
-            light = np.full(healed.shape, -1, np.float32)
-            if canvas.is_lit and canvas.light is not None:
-                light = canvas.light @ LUMINANCE
-            channels = [color, healed[..., None], light[..., None]]
-            return np.concatenate(channels, axis=2, dtype=np.float32).reshape(-1, 5)
+        def work(index: int) -> list[np.ndarray]:
+            done, inset = [], None
+            for empty in reversed(surfaces[index]):
+                canvas = maker.gather(empty, inset)
+                color, healed = maker.fill(canvas, lambda part: None)
+                inset = replace(canvas, color=color)
+                light = np.full(healed.shape, -1, np.float32)
+                if canvas.is_lit and canvas.light is not None:
+                    light = canvas.light @ LUMINANCE
+                channels = [color, healed[..., None], light[..., None]]
+                done.append(np.concatenate(channels, axis=2, dtype=np.float32).reshape(-1, 5))
+            return done[::-1]
 
-        for index, filled in enumerate(self._each(work, range(len(canvases)))):
-            texels.append(filled)
-            progress(0.4 + 0.6 * (index + 1) / len(canvases), "unseen surfaces")
-        return _pack_fills(
-            self.shot, canvases, texels, plain_colors(self.shot, [key.picture for key in keys]), make_panorama(pictures)
-        )
+        for index, filled in enumerate(self._each(work, range(len(surfaces)))):
+            texels += filled
+            progress(0.4 + 0.6 * (index + 1) / len(surfaces), "unseen surfaces")
+        panorama = make_panorama(pictures, self.shot, times, self._seed)
+        plain = plain_colors(self.shot, [key.picture for key in keys])
+        return _pack_fills(self.shot, surfaces, texels, plain, panorama)
 
     def frame(self, t: int) -> PropagatedFrame:
         """Return the frame of sample `t`.
@@ -369,31 +373,41 @@ def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:
 
 
 def _pack_fills(
-    shot: Shot, canvases: list[Canvas], texels: list[np.ndarray], plain: np.ndarray, panorama: np.ndarray
+    shot: Shot, surfaces: list[list[Canvas]], texels: list[np.ndarray], plain: np.ndarray, panorama: np.ndarray
 ) -> Fills:
     """Return canvases in flat arrays; `texels` are those of each canvas, [N, 5]."""
     start, total = np.full(len(shot.meshes), -1, np.int64), 0
-    for mesh in sorted({canvas.mesh for canvas in canvases}):
+    for mesh in sorted({canvases[0].mesh for canvases in surfaces}):
         start[mesh] = total
         total += len(shot.geometries[shot.meshes[mesh].geometry].triangles)
     number, uv = np.full(total, -1, np.int32), np.zeros((total, 3, 2), np.float32)
-    table, first = np.zeros((len(canvases), 3), np.int64), 0
-    for index, canvas in enumerate(canvases):
-        at = start[canvas.mesh] + canvas.faces
-        number[at], uv[at] = index, canvas.uv
-        table[index] = first, canvas.size[1], canvas.size[0]
-        first += len(texels[index])
+    table, insets, first = np.zeros((len(texels), 3), np.int64), np.zeros((len(texels), 4)), 0
+    index = 0
+    for canvases in surfaces:
+        at = start[canvases[0].mesh] + canvases[0].faces
+        number[at], uv[at] = index, canvases[0].uv
+        for canvas, inset in zip(canvases, [*canvases[1:], None], strict=True):
+            table[index] = first, canvas.size[1], canvas.size[0]
+            insets[index] = (-1, 0, 0, 0) if inset is None else _inset(index + 1, inset, canvas)
+            first += len(texels[index])
+            index += 1
     return Fills(
         start,
         number,
         uv,
         table,
+        insets,
         np.concatenate([np.zeros((0, 5), np.float32), *texels]),
         np.full(len(shot.meshes), -1, np.int64),
         np.zeros((0, 3), np.float32),
         plain,
         panorama,
     )
+
+
+def _inset(index: int, inset: Canvas, canvas: Canvas) -> tuple[float, float, float, float]:
+    factor, offset = inset.from_coarser(canvas)
+    return index, factor, offset[0], offset[1]
 
 
 def to_linear(

@@ -4,24 +4,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from trackshade.control.compiling import kernel
+from trackshade.core.colors import linear_to_srgb
+from trackshade.propagation.fills.patch_match import blend_sources, patch_sources
 from trackshade.propagation.fills.push_pull import push_pull
 from trackshade.propagation.pictures import SurfacePicture, read
 from trackshade.propagation.poses import Pose
+from trackshade.shot import Shot
 
 RIM = 4  # pixels of the panorama beside meshes, where a picture's outlines may lie on the background
 HIGHEST = 720  # rows, from straight up to straight down
+DETAIL = (
+    0.015  # deviation from its surroundings, sRGB-coded, from which on the background has a texture, such as clouds
+)
+_SURROUNDINGS = 0.02  # of the panorama's height
+_DARK = 1e-3
+_GUIDE = 0.1  # see `patch_sources`
 
 
-def make_panorama(pictures: Sequence[tuple[SurfacePicture, Pose]]) -> np.ndarray:
+def make_panorama(
+    pictures: Sequence[tuple[SurfacePicture, Pose]], shot: Shot, times: Iterable[int], seed: int = 0
+) -> np.ndarray:
     """Return the panorama [h, 2·h, 3] float32, as `composing.Fills` describes it; empty if no picture shows background.
 
-    Gaps have the mean color of their elevation, and blend into what is known beside them.
+    Gaps have the mean color of their elevation, and blend into what is known beside them. Where the background has a
+    texture and a frame looks, they are filled with patches of it.
+
+    Args:
+        pictures: the key pictures.
+        shot: the shot.
+        times: samples that tell where frames look.
+        seed: seed of the patches.
     """
     perspective = [(picture, pose) for picture, pose in pictures if not pose.orthographic and (picture.label < 0).any()]
     if not perspective:
@@ -37,7 +55,8 @@ def make_panorama(pictures: Sequence[tuple[SurfacePicture, Pose]]) -> np.ndarray
     if not known.any():
         return np.zeros((0, 0, 3), np.float32)
     color = total[..., :3] / np.where(known, total[..., 3], 1)[..., None]
-    inner = np.asarray(binary_erosion(known, iterations=RIM), np.bool_)
+    beyond = ~_looked_at(height, shot, [pose.t for _, pose in perspective], 0.0)
+    inner = known & np.asarray(binary_erosion(known | beyond, iterations=RIM), np.bool_)
     known = inner if inner.any() else known
     rows = np.flatnonzero(known.any(axis=1))
     means = np.stack([color[row][known[row]].mean(axis=0) for row in rows])
@@ -47,8 +66,58 @@ def make_panorama(pictures: Sequence[tuple[SurfacePicture, Pose]]) -> np.ndarray
     anchors = _around(known)
     anchors |= np.asarray(distance_transform_edt(~anchors)) > height / 3
     filled = push_pull(_around(difference), anchors)[:, height : 3 * height]
-    out = np.where(known[..., None], color, np.maximum(every + filled, 0))
-    return np.ascontiguousarray(out, np.float32)
+    out = np.where(known[..., None], color, np.maximum(every + filled, 0)).astype(np.float32)
+    wanted = _looked_at(height, shot, times) & ~known
+    if wanted.any() and _detail(color, known) >= DETAIL:
+        _draw_patches(out, known, wanted, seed)
+    return np.ascontiguousarray(out)
+
+
+def _looked_at(height: int, shot: Shot, times: Iterable[int], margin: float = RIM) -> np.ndarray:
+    """Return the directions at which samples of a shot look, and some pixels around them, [h, 2·h] bool."""
+    elevation, azimuth = np.meshgrid(
+        (np.arange(height) + 0.5) / height * math.pi,
+        ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * math.pi,
+        indexing="ij",
+    )
+    parts = [np.sin(elevation) * np.cos(azimuth), np.sin(elevation) * np.sin(azimuth), np.cos(elevation)]
+    directions = np.stack(parts, axis=-1).astype(np.float32)
+    seen, camera = np.zeros((height, 2 * height), np.bool_), shot.camera
+    for t in times:
+        if not camera.orthographic[t]:
+            to_pixels = (camera.intrinsics[t] @ camera.world_to_camera[t, :3, :3]).astype(np.float32)
+            x, y, z = np.moveaxis(directions @ to_pixels.T, -1, 0)
+            rim = z * np.float32(margin * math.pi * camera.intrinsics[t, 0, 0] / height)
+            inside = (x >= -rim) & (x <= shot.size[0] * z + rim) & (y >= -rim) & (y <= shot.size[1] * z + rim)
+            seen |= (z > 1e-6) & inside
+    return seen
+
+
+def _detail(color: np.ndarray, known: np.ndarray) -> float:
+    """Return how much known colors deviate from their surroundings, sRGB-coded."""
+    coded, weight = np.where(known[..., None], linear_to_srgb(color), 0), known.astype(np.float32)
+    spread = max(1.0, _SURROUNDINGS * len(color))
+    total = np.maximum(gaussian_filter(weight, spread), 1e-3)[..., None]
+    return float(np.sqrt(np.square(coded - gaussian_filter(coded, (spread, spread, 0)) / total)[known].mean()))
+
+
+def _draw_patches(panorama: np.ndarray, known: np.ndarray, wanted: np.ndarray, seed: int) -> None:
+    """Fill directions with patches of the known ones, in place; their large scale stays."""
+    used = known | wanted
+    empty = np.flatnonzero(~used.any(axis=0))  # where the panorama may be cut open
+    turn = -int(empty[len(empty) // 2]) if len(empty) else 0
+    used, is_known = np.roll(used, turn, axis=1), np.roll(known, turn, axis=1)
+    rows, columns = (slice(n.min(), n.max() + 1) for n in np.nonzero(used))
+    colors = np.roll(panorama, turn, axis=1)
+    mean = colors.mean(axis=1, keepdims=True) + _DARK  # gradients from up to down are not to be copied
+    coded, is_known = np.sqrt(colors / mean)[rows, columns], is_known[rows, columns]
+    source = patch_sources(coded, is_known, used[rows, columns], coded, seed=seed, guide=_GUIDE)
+    if source is not None:
+        found = source[..., 0] >= 0
+        low, high = coded[is_known].min(axis=0), coded[is_known].max(axis=0)
+        blended = np.square(np.clip(blend_sources(coded, is_known, source), low, high)) * mean[rows]
+        colors[rows, columns][found] = blended[found]
+    panorama[:] = np.roll(colors, -turn, axis=1)
 
 
 def _around(panorama: np.ndarray) -> np.ndarray:

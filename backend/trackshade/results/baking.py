@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image
 
 from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
+from trackshade.core.file_names import file_name
 from trackshade.results.cells.views import Views, render_views
 from trackshade.results.frames import read_frame
 from trackshade.results.record import format_json, shot_digest
@@ -38,7 +38,7 @@ from trackshade.results.texture.bake import (
 from trackshade.results.texture.heat import LEVELS, heat_map
 from trackshade.results.texture.projection import write_reach, write_tracks
 from trackshade.shot import Shot
-from trackshade.shot.cameras import camera_file_names, unroll_cameras
+from trackshade.shot.cameras import stored_camera_names, unroll_cameras
 
 FORMAT = 1
 FOLDER = "texture"
@@ -166,7 +166,9 @@ def _read_shot(folder: Path, other: Path | None) -> Shot:
 
 def _frame_files(folder: Path, shot: Shot) -> list[Path]:
     """Return the file of each sample of the unrolled shot in a result."""
-    names = camera_file_names(shot.cameras) if shot.more_cameras else [""]
+    names = [""]
+    if shot.more_cameras:
+        names = stored_camera_names(shot.cameras, lambda name: (folder / name).is_dir())
     files = [folder / name / "frames" / f"{t + 1:04d}.exr" for t in range(len(shot.frame_numbers)) for name in names]
     return [path if path.is_file() else path.with_suffix(".png") for path in files]
 
@@ -235,7 +237,7 @@ def _bake_meshes(
     meshes, left_out = [], []
     for number, n in enumerate(indices):
         name = shot.meshes[n].name
-        stem = f"{n:03d}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:60]}"
+        stem = f"{n:03d}-{file_name(name, 'mesh')}"
         start = 0.2 + 0.75 * number / len(indices)
 
         def report_mesh(fraction: float, start: float = start, name: str = name) -> None:

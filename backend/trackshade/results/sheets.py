@@ -13,6 +13,7 @@ from trackshade.control.scene import ShotRaster
 from trackshade.control.texels import TargetPoints
 from trackshade.results.cells.gather import gather_colors
 from trackshade.results.cells.views import Views
+from trackshade.results.labels import label_of
 from trackshade.results.texture.heat import LEVELS, color_map
 
 COLUMNS = 9
@@ -38,14 +39,15 @@ def contact_sheet(
     gap, font_size = 6, 16
     font = ImageFont.load_default(font_size)
     shown = _spread(len(rows[0][1]), COLUMNS)
-    margin = max(int(font.getlength(label)) for label, _ in rows) + 2 * gap
+    names = [label_of(label, number, font_size) for number, (label, _) in enumerate(rows, 1)]
+    margin = max(int(own.getlength(label)) for label, own in names) + 2 * gap
     cells = [[_scaled(images[t], _CELL) for t in shown] for _, images in rows]
     labels = [f"{frame_numbers[t]:g}" for t in shown]
     sheet, pen = _grid(cells, labels, font, font_size, margin, gap, footer=0)
     header, height = font_size + 2 * gap, cells[0][0].height
     pen.text((gap, header / 2), "frame", _TEXT, font, anchor="lm")
-    for row, (label, _) in enumerate(rows):
-        pen.text((gap, header + row * (height + gap) + height / 2), label, _TEXT, font, anchor="lm")
+    for row, (label, own) in enumerate(names):
+        pen.text((gap, header + row * (height + gap) + height / 2), label, _TEXT, own, anchor="lm")
     return sheet
 
 

@@ -17,6 +17,7 @@ from trackshade.config.memory_presets import MemoryPreset, choose_preset, memory
 from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ModelError
+from trackshade.core.text import join_and
 from trackshade.ipc import protocol as states
 from trackshade.server.job import JobRun, Reporter, encode_preview, timed
 from trackshade.server.memory import measure_main_memory
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trackshade.pipelines.families.family import ModelFamily, ModelInputs
     from trackshade.pipelines.look_stills import LookPipeline
     from trackshade.pipelines.motion import MotionPipeline
+    from trackshade.pipelines.parallel.ranks import Ranks
 
 
 Keep = Callable[[str, Callable[[], np.ndarray]], np.ndarray]
@@ -81,8 +83,15 @@ class Models:
     """The models of one device, of which the last one is kept."""
 
     def __init__(self, device: str | None) -> None:
-        """Load models on a device later; None for the best one."""
-        self._device = device
+        """Load models on a device later.
+
+        Args:
+            device: Name of the device, None for the best one. Several names joined by "+" share video models that can
+                be split; everything else runs on the first one.
+        """
+        self._device, *others = [None] if device is None else device.split("+")
+        self._shared = [str(self._device), *others] if others else []
+        self._ranks: Ranks | None = None
         self._loaded: tuple[tuple[Any, ...], LoadedModel] | None = None
         self._look: tuple[tuple[str, tuple[str, ...]], LookPipeline] | None = None
         self._motion: tuple[str, MotionPipeline] | None = None
@@ -104,7 +113,7 @@ class Models:
             preset = self._loaded[1].preset
             if memory == "auto" or choose_preset(memory, spec.memory_bytes, None, spec.preset_bytes) == preset:
                 return self._loaded[1]
-        self._loaded = self._look = None  # two models at once may not fit
+        self._drop()  # two models at once may not fit
         report(states.LOADING, "Loading PyTorch")
         from trackshade.models.checkpoint import digest
         from trackshade.pipelines.families.loading import load_model
@@ -118,16 +127,55 @@ class Models:
         if settings.quantize != "none":
             options["quantize"] = settings.quantize
         model = load_model(spec, self._device, compiles=settings.compile, progress=progress, memory=memory, **options)
+        if self._shared:
+            self._split(model, settings, report, options)
         loaded = LoadedModel(model, self._background.submit(digest, registry.model_folder(spec)))
         self._loaded = (wanted, loaded)
         return loaded
 
+    def _split(
+        self, model: ModelFamily, settings: ShadeSettings, report: Callable[..., None], options: Mapping[str, Any]
+    ) -> None:
+        """Have all devices run the transformers of a model together, if they can be split. Raise ModelError."""
+        import torch.distributed
+
+        from trackshade.pipelines.memory import transformers_of
+        from trackshade.pipelines.parallel.ranks import Ranks
+        from trackshade.pipelines.parallel.sequence import can_split
+
+        name = model.spec.name
+        if not all(map(can_split, transformers_of(model.pipeline).values())):
+            report(states.LOADING, f"{name} cannot be split between devices and runs on {self._shared[0]} alone")
+            return
+        if settings.compile:
+            raise ModelError(
+                "not-compiled",
+                f"The model {name} is shared by several devices, and cannot be compiled.",
+                "Do not compile it, or run the backend with one device for each worker.",
+            )
+        if self._shared[0] != "cpu" and not torch.distributed.is_nccl_available():
+            raise ModelError(
+                "not-parallel",
+                f"The backend's PyTorch has no NCCL, by which {join_and(self._shared)} would share {name}.",
+                "Run the backend with one device for each worker; PyTorch has NCCL on Linux.",
+            )
+        report(states.LOADING, f"Splitting {name} between {join_and(self._shared)}")
+        self._ranks = Ranks(self._shared)
+        self._ranks.share(model.pipeline, name, options.get("loras", ()), settings.quantize)
+        model.is_split = True
+
+    def _drop(self) -> None:
+        """Forget the video model and the image model, and end what other devices have of them."""
+        self._loaded = self._look = None
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
+
     def load_look(self, settings: ShadeSettings, report: Callable[..., None]) -> LookPipeline:
         """Load the image model of a job, unless it is the last one that was loaded. Raise ModelError."""
-        self._loaded = None  # two models at once may not fit
         wanted = (settings.image_model, settings.loras)
         if self._look is None or self._look[0] != wanted:
-            self._look = None
+            self._drop()  # two models at once may not fit
             self._look = wanted, load_look(settings, self._device, report)
         return self._look[1]
 
@@ -157,7 +205,7 @@ class Models:
             ModelError: The model cannot be loaded.
             UsageError: There is no such arm.
         """
-        self._loaded = self._look = None
+        self._drop()
         run.reporter.report(states.LOADING, "Loading PyTorch")
         from trackshade.pipelines.multiview.arms import DEFAULT
         from trackshade.pipelines.multiview.cells import batch_for_memory, sample_cells
@@ -238,6 +286,8 @@ class Models:
     def _load(self, run: ModelRun, memory: str) -> LoadedModel:
         loaded = self.load(run.spec, run.reporter.report, memory, run.settings)
         run.memory["preset"] = loaded.preset.name
+        if loaded.model.is_split:
+            run.memory["devices"] = self._shared
         if loaded.preset.name != "full":
             run.reporter.report(states.LOADING, memory_sentence(loaded.preset))
         return loaded
@@ -264,7 +314,7 @@ class Models:
         following = next_preset(preset, run.spec.memory_bytes, run.spec.preset_bytes)
         if error.code != "out-of-memory" or following is None or "warning" in run.memory:
             raise error
-        self._loaded = None
+        self._drop()
         run.memory["warning"] = (
             f"The device ran out of memory with the memory preset {preset.name}; the model was run with the preset "
             f"{following.name}. {memory_sentence(following)}"

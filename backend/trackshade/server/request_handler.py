@@ -112,7 +112,11 @@ class RequestHandler:
         """Return a page of jobs from `after` on, and where the next one begins; without `after`, the latest jobs."""
         after = require_count(message.body, "after") if "after" in message.body else None
         jobs, following = self._store.page(after, LATEST_JOBS if after is None else JOBS_PER_REPLY)
-        return {"jobs": [_job_body(job, last) for job, last in jobs], "next": following}
+        reason = self._scheduler.waiting_reason
+        return {"jobs": [_job_body(job, last, reason(job.id)) for job, last in jobs], "next": following}
+
+    def _handle_waiting(self, session: Session, message: Message) -> Answer:
+        return {"reason": self._scheduler.waiting_reason(require_job_id(message.body))}
 
     def _handle_cancel(self, session: Session, message: Message) -> Answer:
         return {"state": self._scheduler.cancel(require_job_id(message.body))}
@@ -184,11 +188,12 @@ def _check_memory(manifest: Manifest) -> None:
         )
 
 
-def _job_body(job: StoredJob, last: StoredEvent) -> Body:
+def _job_body(job: StoredJob, last: StoredEvent, waiting: str) -> Body:
     return {
         "id": job.id,
         "state": job.state,
         "created": job.created,
         "settings": dict(job.settings),
+        "waiting": waiting,
         "last": {key: value for key, value in event_body(last).items() if key not in ("summary", "preview")},
     }

@@ -48,6 +48,7 @@ class Scheduler:
         self._deferred: set[str] = set()  # queued jobs that wait until a client asks for them
         self._unmarked: set[str] = set()  # cancelled jobs whose cancel is not stored yet
         self._retry_at = 0.0  # monotonic seconds until which the store is left alone
+        self._store_error = ""  # why the store could not be written the last time, "" if it could
         store.recover()
         for job in store.jobs((QUEUED,)):
             self._enqueue(job)
@@ -91,6 +92,11 @@ class Scheduler:
         self._workers.cancel(job)
         return state
 
+    def waiting_reason(self, job: str) -> str:
+        """Return why a job that has not ended waits for the store to be writable, such as a full disk; "" if not."""
+        is_waiting = job in self._queue or any(name == job for name, *_ in self._unrecorded)
+        return self._store_error if is_waiting else ""
+
     def drop_unclaimed(self, days: float) -> None:
         """Cancel the jobs of earlier programs for which nobody has asked in some days."""
         for job in list(self._deferred):
@@ -117,6 +123,7 @@ class Scheduler:
             except TrackshadeError as error:
                 self._finish(job, {"state": FAILED, "error": error.to_dict()})
                 continue
+            self._store_error = ""
             del self._queue[job]
             self._record(job, {"state": LOADING})
             self._workers.run(slot, job, body)
@@ -214,10 +221,12 @@ class Scheduler:
             except OutputError as error:
                 self._wait_for_store(error)
                 return
+            self._store_error = ""
             self._unmarked.discard(job)
 
     def _wait_for_store(self, error: OutputError) -> None:
         log.warning("%s", error)
+        self._store_error = str(error)
         self._retry_at = time.monotonic() + RETRY_AFTER
 
     def _count_death(self, job: str) -> int:
@@ -248,6 +257,7 @@ class Scheduler:
                 log.exception("An event of job %s is dropped.", self._unrecorded[0][0])
                 self._unrecorded.popleft()
                 continue
+            self._store_error = ""
             self._unrecorded.popleft()
             self._publish_event(event)
         if len(self._unrecorded) > MAX_UNRECORDED:

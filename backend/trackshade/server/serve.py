@@ -60,8 +60,7 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
     sys.setswitchinterval(SWITCH_INTERVAL)
     os.umask(0o077)  # only this user may access sockets, results and logs
     for device in options.devices:
-        if _DEVICE.fullmatch(device) is None:
-            raise UsageError("unknown-device", f"There is no device {device!r}.", "Use auto, cpu, cuda, cuda:N or mps.")
+        _check_device(device)
     keys = read_server_keys(options.curve) if options.curve else None
     if options.endpoint is not None:
         check_bind(options.endpoint, keys is not None)
@@ -94,6 +93,21 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         if on_ready is not None:
             on_ready(info)
         broker.run()
+
+
+def _check_device(device: str) -> None:
+    """Check the device of a worker, or several that are joined by "+". Raise UsageError("unknown-device")."""
+    names = device.split("+")
+    for name in names:
+        if _DEVICE.fullmatch(name) is None:
+            raise UsageError("unknown-device", f"There is no device {name!r}.", "Use auto, cpu, cuda, cuda:N or mps.")
+    cards = {name for name in names if name.startswith("cuda:")}
+    if len(names) > 1 and len(cards) < len(names) and set(names) != {"cpu"}:
+        raise UsageError(
+            "unknown-device",
+            f"The devices {device} cannot share a model.",
+            "Join different graphics cards by their numbers, such as cuda:0+cuda:1.",
+        )
 
 
 def _workers(

@@ -47,10 +47,13 @@ from trackshade.shot.input_image import sample_of_frame
 
 
 class JobRunner:
-    """Runs jobs on one device ("auto" for the best one) and keeps the last model."""
+    """Runs jobs on one device ("auto" for the best one) and keeps the last model.
+
+    Video models run on several devices if their names are joined by "+".
+    """
 
     def __init__(self, device: str) -> None:
-        self._device = device
+        self._device = device.partition("+")[0]
         self._models = Models(None if device == "auto" else device)
 
     def run_job(

@@ -7,17 +7,15 @@ a frame and a camera, a *cell*, can be drawn and propagated like any other. Its 
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from trackshade.core.file_names import file_name
 from trackshade.shot.model import Shot
 from trackshade.shot.parts import CameraTrack
-
-_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # reserved on Windows
 
 
 def through_camera(shot: Shot, view: int) -> Shot:
@@ -91,13 +89,32 @@ def first_cells(shot: Shot) -> list[int]:
 
 
 def camera_file_names(cameras: Sequence[CameraTrack]) -> list[str]:
-    """Return a different file name for each camera: its own name, with ASCII letters, digits, `_`, `-` and `.` only."""
-    names: list[str] = []
+    """Return a different file name for each camera, also where upper and lower case are the same; see `file_name`."""
+    return _number_equal_names([file_name(camera.name, "camera") for camera in cameras])
+
+
+def stored_camera_names(cameras: Sequence[CameraTrack], is_there: Callable[[str], bool]) -> list[str]:
+    """Return by what names files of cameras are stored.
+
+    Args:
+        cameras: The cameras of the shot.
+        is_there: Whether there are files by a name.
+
+    Returns:
+        The names of `camera_file_names`; for a camera without files by that name, but by the one that versions up to
+        0.1 gave it, which had ASCII letters only, that one.
+    """
+    earlier = []
     for camera in cameras:
         ascii_only = unicodedata.normalize("NFKD", camera.name).encode("ascii", "ignore").decode()
-        plain = re.sub(r"[^A-Za-z0-9.-]+", "_", ascii_only).strip("._-")[:60].strip("._-") or "camera"
-        if _DEVICE_NAME.fullmatch(plain):
-            plain = f"camera_{plain}"
+        earlier.append(file_name(ascii_only, "camera"))
+    pairs = zip(camera_file_names(cameras), _number_equal_names(earlier), strict=True)
+    return [before if not is_there(name) and is_there(before) else name for name, before in pairs]
+
+
+def _number_equal_names(plain_names: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    for plain in plain_names:
         name, number = plain, 2
         while name.casefold() in {known.casefold() for known in names}:
             name, number = f"{plain}-{number}", number + 1
@@ -105,16 +122,17 @@ def camera_file_names(cameras: Sequence[CameraTrack]) -> list[str]:
     return names
 
 
-def picture_names(shot: Shot) -> dict[int, str]:
+def picture_names(shot: Shot, is_there: Callable[[str], bool] = lambda name: True) -> dict[int, str]:
     """Return by cell how the files of an export are called that hold pictures other than the first frame.
 
     Args:
         shot: a shot as it was captured.
+        is_there: Whether there are files by a name; see `stored_camera_names`.
 
     Returns:
         The names of further cameras; of one camera, the numbers of the frames after cuts.
     """
-    views = dict(enumerate(camera_file_names(shot.cameras)))
+    views = dict(enumerate(stored_camera_names(shot.cameras, is_there)))
     return {cell: views.get(cell, f"{shot.frame_numbers[cell]:g}") for cell in first_cells(shot)[1:]}
 
 

@@ -282,7 +282,9 @@ class MultiviewConfig(RunConfig):
 
     data: str = _run("Not used: every step renders its own scenes.", "")
     initialize_from: str = _run(
-        "Folder or name of the model whose weights are the initial values: a warp-guided one or mini-matrix.", "mini"
+        "Folder or name of the model whose weights are the initial values: a warp-guided one, or the folder of an "
+        "earlier run's export.",
+        "mini",
     )
 
     width: int = _data("Width of the cells, in pixels.", 144)

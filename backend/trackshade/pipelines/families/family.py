@@ -120,6 +120,7 @@ class ModelFamily(ABC):
         caches: Those of `trackshade.config.settings.CACHES` that are right for its transformer.
         spec: Registry entry.
         pipeline: The loaded pipeline.
+        is_split: Whether several devices run its transformers together; see `trackshade.pipelines.parallel`.
     """
 
     layout: ClassVar[Layout | None] = None
@@ -128,6 +129,7 @@ class ModelFamily(ABC):
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
         self.spec = spec
         self.pipeline = pipeline
+        self.is_split = False
 
     @property
     def memory_preset(self) -> MemoryPreset:
@@ -148,6 +150,12 @@ class ModelFamily(ABC):
             raise ModelError(
                 "not-cached", f"The model {self.spec.name} cannot skip parts of its steps by {cache.method}.", others
             )
+        if cache.is_on and self.is_split:
+            raise ModelError(
+                "not-cached",
+                f"The model {self.spec.name} is shared by several devices, which cannot skip parts of its steps.",
+                "Leave out the cache, or run the backend with one device for each worker.",
+            )
         self.apply_cache(cache)
 
     def apply_cache(self, cache: StepCache) -> None:
@@ -164,10 +172,9 @@ class ModelFamily(ABC):
         Raises:
             ModelError: diffusers does not know which blocks of the transformer repeat.
         """
-        for name in ("transformer", "transformer_2"):
-            transformer = getattr(self.pipeline, name, None)
-            if transformer is None:
-                continue
+        from ..memory import transformers_of  # here, because checking a folder imports this module
+
+        for transformer in transformers_of(self.pipeline).values():
             try:
                 transformer.compile_repeated_blocks(**options)
             except ValueError as error:

@@ -111,6 +111,8 @@ def read_pipeline(
     dtype: torch.dtype,
     loras: Sequence[tuple[Path, float]] = (),
     quantization: Mapping[str, Any] | None = None,
+    *,
+    has_all: bool = True,
 ) -> Any:
     """Read a pipeline from the checkpoint of a model.
 
@@ -120,6 +122,7 @@ def read_pipeline(
         dtype: Precision of the weights.
         loras: LoRA files (.safetensors) and their strengths.
         quantization: Options with which transformers are read, of `trackshade.pipelines.quantization`.
+        has_all: Whether all components are read, or transformers alone, for a pipeline that is not called.
 
     Raises:
         ModelError: A component is missing, damaged or of another class; or a file is of another type.
@@ -129,10 +132,11 @@ def read_pipeline(
     cls, index = layout.pipeline_class(), read_json(folder / INDEX)
     taken = inspect.signature(cls.__init__).parameters
     # What no layout names is not read: it is not needed, and its class is not known.
-    unknown = {name for name, value in index.items() if isinstance(value, list)} - layout.known().keys()
+    known = layout.known().keys() if has_all else set(_TRANSFORMERS)
+    unknown = {name for name, value in index.items() if isinstance(value, list)} - known
     options: dict[str, Any] = dict.fromkeys(name for name in unknown if name in taken)
     try:
-        for name in _ENCODERS:
+        for name in _ENCODERS if has_all else ():
             if name in layout.components and component_class_name(index, name) is not None:
                 options[name] = _read_encoder(folder / name, str(component_class_name(index, name)), dtype)
         if file is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config.model_spec import ModelSpec
-from ..loading import Progress, load_pipeline, load_with
+from ..loading import Progress, load_pipeline, load_with, read_transformer
 from .family import ModelFamily
 from .layout import read_pipeline
 
@@ -39,6 +39,34 @@ def load_model(spec: ModelSpec, device: str | None = None, *, compiles: bool = F
     if compiles:
         model.compile_blocks()
     return model
+
+
+def load_transformers(
+    spec: ModelSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    loras: Sequence[tuple[Path, float]] = (),
+    quantize: str = "none",
+) -> dict[str, Any]:
+    """Read the transformers of a model alone, into main memory; return them by their names.
+
+    Args:
+        spec: Registry entry.
+        device: Device on which they will run.
+        dtype: Precision.
+        loras: LoRA files (.safetensors) and their strengths.
+        quantize: How weights of transformers are stored.
+
+    Raises:
+        ModelError: if weights are missing, damaged or wrong.
+    """
+    from ..memory import transformers_of
+    from ..quantization import quantization_options
+
+    layout, options = family_class(spec).layout, quantization_options(quantize, dtype, device)
+    if layout is None:
+        return {"transformer": read_transformer(spec, dtype, options)}
+    return transformers_of(read_pipeline(spec, layout, dtype, loras, options, has_all=False))
 
 
 def load_layout(

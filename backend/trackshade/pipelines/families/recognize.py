@@ -39,6 +39,12 @@ def check_checkpoint(path: Path, like: str = "") -> dict[str, Any]:
         raise ModelError("missing-weights", f"There is no folder {path}.", "Choose another one.")
     index = read_json(path / INDEX) if (path / INDEX).is_file() else {}
     name = component_class_name(index, "transformer")
+    if name is None and (path / INDEX).is_file() and not like:
+        raise ModelError(
+            "wrong-weights",
+            f"{path / INDEX} names no transformer, which every video model has.",
+            "Choose the folder of a video model; `trackshade models` lists which are known.",
+        )
     spec = registry.spec(like) if like else _recognize(path, index, name)
     layout = None if spec is None else family_class(spec).layout
     if spec is None or layout is None:

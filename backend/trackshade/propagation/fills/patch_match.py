@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, minimum_filter, uniform_filter
+from scipy.sparse import coo_array, diags_array
+from scipy.sparse.linalg import cg
 
 from trackshade.control.compiling import kernel
 
@@ -30,6 +32,7 @@ MIN_SOURCES = 20  # known patches, below which there is nothing to choose from
 _SMALLEST = 40  # texels along the shorter side of the coarsest level
 _FADE = 1.15  # factor by which the weight of an unknown texel in a patch falls for each texel to the known
 _MIN_WEIGHT = 0.1
+_SCREEN = 1e-3  # weight of the copied colors beside the differences between neighbors, when these are blended
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,66 @@ def _solve(
         _vote(image, hole, place, match, cost, source, r)
     out = source[r:-r, r:-r] - r
     return np.where(source[r:-r, r:-r] >= 0, out, -1).astype(np.int32)
+
+
+def blend_sources(
+    image: np.ndarray,  # [h, w, 3] float32
+    known: np.ndarray,  # [h, w] bool
+    source: np.ndarray,  # [h, w, 2] int32
+) -> np.ndarray:
+    """Copy known texels to unknown ones without steps between texels that come from different places.
+
+    The result has the differences between neighbors that the sources have, and about their colors (a screened Poisson
+    equation, as in Darabi et al. 2012, "Image Melding"). It suits soft textures, such as clouds.
+
+    Args:
+        image: the image.
+        known: its known texels.
+        source: what `patch_sources` returns.
+
+    Returns:
+        The image [h, w, 3] float32 with the unknown texels that have a source.
+    """
+    found = ~known & (source[..., 0] >= 0)
+    places = np.where(known[..., None], np.moveaxis(np.indices(known.shape), 0, -1), source)
+    used = known | found
+    out = np.where(used[..., None], image[tuple(np.moveaxis(np.maximum(places, 0), -1, 0))], 0).astype(np.float64)
+    number = np.full(known.shape, -1)
+    number[found] = np.arange(found.sum())
+    right_side, diagonal = _SCREEN * out[found], np.full(found.sum(), _SCREEN)
+    rows, columns = [], []
+    for step in ((0, 1), (1, 0)):
+        first = (slice(0, known.shape[0] - step[0]), slice(0, known.shape[1] - step[1]))
+        second = (slice(step[0], None), slice(step[1], None))
+        pair = used[first] & used[second] & (found[first] | found[second])
+        one, other = number[first][pair], number[second][pair]
+        total, count = np.zeros((len(one), 3)), np.zeros((len(one), 1))
+        for at, sign in ((places[first][pair], 1), (places[second][pair], -1)):
+            beside = at + sign * np.array(step)
+            has = (beside >= 0).all(axis=1) & (beside < known.shape).all(axis=1)
+            has[has] = known[tuple(beside[has].T)]
+            total[has] += sign * (image[tuple(beside[has].T)] - image[tuple(at[has].T)])
+            count += has[:, None]
+        slope = total / np.maximum(count, 1)
+        for own, neighbor, values in (
+            (one, other, out[second][pair] - slope),
+            (other, one, out[first][pair] + slope),
+        ):
+            free, both = own >= 0, (own >= 0) & (neighbor >= 0)
+            np.add.at(diagonal, own[free], 1.0)
+            fixed = free & (neighbor < 0)
+            np.add.at(right_side, own[fixed], values[fixed])
+            sign = -1.0 if own is one else 1.0
+            np.add.at(right_side, own[both], sign * slope[both])
+            rows.append(own[both])
+            columns.append(neighbor[both])
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    matrix = diags_array(diagonal).tocsr() - coo_array(
+        (np.ones(len(row)), (row, column)), shape=(len(diagonal), len(diagonal))
+    )
+    solved = [cg(matrix, right_side[:, k], x0=out[found][:, k], rtol=1e-4, maxiter=400)[0] for k in range(3)]
+    out[found] = np.stack(solved, axis=1)
+    return out.astype(np.float32)
 
 
 def _halved(level: _Level) -> _Level:

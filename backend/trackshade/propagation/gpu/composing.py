@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trackshade.propagation.composing import CHANGED, TRUSTED
+from trackshade.propagation.composing import BLENDED, CHANGED, TRUSTED
 from trackshade.propagation.gpu.pictures import Places, light_at, light_change, mix
 from trackshade.propagation.gpu.surface import Points, Scene, sum_samples
 
@@ -104,17 +105,64 @@ def _fill(scene: Scene, points: Points, pixel: Tensor, s: Tensor) -> tuple[Tenso
     corners = vertex_start[n, None] + scene.triangles[scene.starts[mesh[n]] + face[n]].long()
     color[n] = _weigh(weights[n, :, None], fills.vertices[corners])
     n = torch.nonzero(number >= 0)[:, 0]
-    u, v = (_weigh(weights[n], fills.uv[at[n], :, axis]) - 0.5 for axis in (0, 1))
-    first, height, width = fills.table[number[n]].unbind(1)
-    u, v = (torch.minimum(x.clamp(min=0.0), length.double() - 1.001) for x, length in ((u, width), (v, height)))
-    i, j = v.long(), u.long()
-    fx, fy, above = u - j, v - i, first + i * width + j
+    spread = _spread(scene, points, pixel[n], s[n], number[n])
+    color[n], better[n], then[n] = _read(fills, number[n], *_texel(fills, at[n], weights[n]), spread)
+    return color, better, then
+
+
+def _texel(fills: Any, at: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the places of surface points on their coarsest canvases, texels."""
+    return _weigh(weights, fills.uv[at, :, 0]), _weigh(weights, fills.uv[at, :, 1])
+
+
+def _spread(scene: Scene, points: Points, pixel: Tensor, s: Tensor, number: Tensor) -> Tensor:
+    """Return the sides of pixels in texels of samples' coarsest canvases [N]; see `composing.fill_color`."""
+    count, fills = scene.samples, scene.fills
+    spread = torch.zeros(len(pixel), dtype=torch.float64, device=pixel.device)
+    n = torch.nonzero(fills.insets[number, 0] >= 0)[:, 0]
+    if count < 2 or not len(n):
+        return spread
+    pixel, s, number = pixel[n], s[n], number[n]
+
+    def place(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mesh = points.mesh[pixel, s]
+        start = fills.start[mesh.clamp(min=0)]
+        has = (mesh >= 0) & (start >= 0)
+        at = torch.where(has, start + points.faces[points.triangle[pixel, s]], 0)
+        return has & (fills.canvas[at] == number), *_texel(fills, at, points.weights[pixel, s])
+
+    row, column = s // count, s % count
+    _, u, v = place(s)
+    is_beside, x, y = place(row * count + torch.where(column + 1 < count, column + 1, column - 1))
+    is_below, z, w = place(torch.where(row + 1 < count, row + 1, row - 1) * count + column)
+    area = torch.abs((x - u) * (w - v) - (y - v) * (z - u))
+    spread[n] = count * torch.sqrt(torch.where(is_beside & is_below, area, 0.0))
+    return spread
+
+
+def _read(fills: Any, number: Tensor, u: Tensor, v: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what canvases or their insets have at places: colors [N, 3], how much better they are, and the light."""
+    first, height, width = fills.table[number].unbind(1)
+    x, y = (torch.minimum((k - 0.5).clamp(min=0.0), side.double() - 1.001) for k, side in ((u, width), (v, height)))
+    i, j = y.long(), x.long()
+    fx, fy, above = x - j, y - i, first + i * width + j
     below = above + width
     corners = [fills.texels[k, :4].double() for k in (above, above + 1, below, below + 1)]
     mixed = mix(corners, fx[:, None], fy[:, None])
-    nearest = torch.where(fy < 0.5, above, below) + (fx >= 0.5)
-    color[n], better[n], then[n] = mixed[:, :3], mixed[:, 3], fills.texels[nearest, 4].double()
-    return color, better, then
+    light = fills.texels[torch.where(fy < 0.5, above, below) + (fx >= 0.5), 4].double()
+    finer, factor, left, top = fills.insets[number].unbind(1)
+    x, y = u * factor + left, v * factor + top
+    inset = fills.table[finer.long().clamp(min=0)]
+    is_inside = (x >= 0.5) & (x <= inset[:, 2] - 0.5) & (y >= 0.5) & (y <= inset[:, 1] - 0.5)
+    n = torch.nonzero((finer >= 0) & (spread < BLENDED[1]) & is_inside)[:, 0]
+    if len(n):
+        part = ((BLENDED[1] - spread[n]) / (BLENDED[1] - BLENDED[0])).clamp(max=1.0)
+        deeper = torch.where(part < 1.0, math.inf, spread[n] * factor[n])  # a mixture of two canvases, not of three
+        color, better, then = _read(fills, finer[n].long(), x[n], y[n], deeper)
+        fine = torch.cat([color, better[:, None]], dim=1)
+        mixed[n] = torch.where(part[:, None] < 1.0, fine * part[:, None] + mixed[n] * (1.0 - part[:, None]), fine)
+        light[n] = torch.where(part >= 0.5, then, light[n])
+    return mixed[:, :3], mixed[:, 3], light
 
 
 def _panorama(scene: Scene, x: Tensor, y: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from trackshade.propagation.poses import resize_shot
 from trackshade.results.cells.views import Views, draw_views
 from trackshade.results.frames import read_frame
 from trackshade.shot import Shot
-from trackshade.shot.cameras import camera_file_names, unroll_cameras
+from trackshade.shot.cameras import stored_camera_names, unroll_cameras
 
 _KEPT = 3  # columns that are kept
 _SUFFIXES = (".png", ".exr", ".jpg", ".jpeg")
@@ -159,7 +159,8 @@ def cell_files(shot: Shot, folder: Path) -> list[Path | None]:
     Raises:
         ShotError: the folder holds no picture of a cell.
     """
-    names, count = camera_file_names(shot.cameras), len(shot.frame_numbers)
+    names = stored_camera_names(shot.cameras, lambda name: (folder / name).is_dir())
+    count = len(shot.frame_numbers)
     found: dict[tuple[int, int], Path] = {}
     for view, name in enumerate(names):
         frames = folder / name / "frames"  # of a result
