@@ -19,9 +19,7 @@ from trackshade.shot import Shot
 
 RIM = 4  # pixels of the panorama beside meshes, where a picture's outlines may lie on the background
 HIGHEST = 720  # rows, from straight up to straight down
-DETAIL = (
-    0.015  # deviation from its surroundings, sRGB-coded, from which on the background has a texture, such as clouds
-)
+DETAIL = 0.015  # deviation from what is around it, sRGB-coded, from which on the background has a texture
 _SURROUNDINGS = 0.02  # of the panorama's height
 _DARK = 1e-3
 _GUIDE = 0.1  # see `patch_sources`
@@ -112,11 +110,11 @@ def _draw_patches(panorama: np.ndarray, known: np.ndarray, wanted: np.ndarray, s
     mean = colors.mean(axis=1, keepdims=True) + _DARK  # gradients from up to down are not to be copied
     coded, is_known = np.sqrt(colors / mean)[rows, columns], is_known[rows, columns]
     source = patch_sources(coded, is_known, used[rows, columns], coded, seed=seed, guide=_GUIDE)
-    if source is not None:
-        found = source[..., 0] >= 0
-        low, high = coded[is_known].min(axis=0), coded[is_known].max(axis=0)
-        blended = np.square(np.clip(blend_sources(coded, is_known, source), low, high)) * mean[rows]
-        colors[rows, columns][found] = blended[found]
+    if source is None or not (found := source[..., 0] >= 0).any():
+        return
+    low, high = coded[is_known].min(axis=0), coded[is_known].max(axis=0)
+    blended = np.square(np.clip(blend_sources(coded, is_known, source), low, high)) * mean[rows]
+    colors[rows, columns][found] = blended[found]
     panorama[:] = np.roll(colors, -turn, axis=1)
 
 
