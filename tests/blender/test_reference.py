@@ -20,6 +20,8 @@ from trackshade_addon.synthetic import build_held_out
 from trackshade_addon.synthetic.held_out import KINDS
 from trackshade_addon.synthetic.reference import true_samples
 
+pytestmark = pytest.mark.once
+
 SIZE, FRAMES = (48, 32), 5
 
 

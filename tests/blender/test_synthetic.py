@@ -19,6 +19,8 @@ from trackshade_addon.synthetic.materials import build_material
 from trackshade_lab.scenes import Scene
 from trackshade_lab.scenes.blender import sample_description, write_description
 
+pytestmark = pytest.mark.once
+
 FRAMES, SIZE = 5, (48, 32)
 PATTERNS = ("plain", "striped", "checked", "mottled", "two-tone", "spotted", "shaded", "tiled", "marbled", "ringed")
 

@@ -20,7 +20,7 @@ from trackshade.results.texture.bake import BakedTexture, bake_texture
 from trackshade.shot import Shot
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "texture_scene.py"
-FRAMES, SIZE = 12, "360x240"
+FRAMES, SIZE = 8, "360x240"
 TEXELS = 256
 
 
