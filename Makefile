@@ -71,13 +71,13 @@ demo: setup
 TRAINING := $(wildcard tests/integration/test_trainer*.py tests/integration/test_training*.py tests/integration/test_evaluation*.py)
 SERVER := $(wildcard tests/integration/test_server*.py)
 
-# Kernels are compiled first, so that suites do not compile the same ones, while the other environments are made. Then all
-# suites at once, which fills two processors, since tests wait for other processes; each one's output in one piece; all
+# Kernels are compiled first, so that suites do not compile the same ones, while the other environments are made. Then five
+# suites at a time, which fills two processors, since tests wait for other processes; each one's output in one piece; all
 # of them run even where one fails.
 test: setup
 	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
-	@echo "Running the tests, all suites at once; each tells at its end."
-	@$(MAKE) -k -j7 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),-m "not once")' \
+	@echo "Running the tests, five suites at a time; each tells at its end."
+	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),-m "not once")' \
 	test-bpy-5.3 test-bpy test-unit test-server test-integration test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source.
