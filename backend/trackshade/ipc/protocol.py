@@ -113,9 +113,7 @@ def require_job_id(body: Mapping[str, Any], name: str = "job") -> str:
     """Return a job id; see `is_job_id`."""
     value = require(body, name, str)
     if not is_job_id(value):
-        raise ProtocolError(
-            "malformed-message", f"{value[:80]!r} is not a job id.", "Take one from the list of jobs."
-        )
+        raise ProtocolError("malformed-message", f"{value[:80]!r} is not a job id.", "Take one from the list of jobs.")
     return value
 
 
