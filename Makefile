@@ -19,7 +19,7 @@ TORCH ?= torch==2.13.0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start hundreds of processes, which should not compile the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
-pip_install = PYTHONWARNINGS=ignore $(1)/bin/pip install -q
+pip_install = PYTHONWARNINGS=ignore $(1)/bin/pip install -q --no-compile
 
 # A Python of this version that can make virtual environments: the one on the path, else one of pyenv's.
 comma := ,

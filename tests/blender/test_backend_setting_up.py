@@ -72,7 +72,7 @@ def set_up(plan: Plan, report: installer.Report, task: CancellableTask) -> Envir
 def quick_pip() -> Iterator[None]:
     """pip leaves it to the first import to compile a module, which takes most of its time otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIP_NO_COMPILE", "1")
+        patch.setenv("PIP_NO_COMPILE", "0")  # which pip reads as the value of its option "compile"
         yield
 
 
