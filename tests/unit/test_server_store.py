@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -48,6 +49,38 @@ def test_a_clock_that_is_set_deletes_nothing(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift * 86400)
         clean(store, StoreLimits(chunk_days=7, result_days=30))
     assert {job.id for job in store.jobs()} == {"job40", "job-40"}
+
+
+def test_a_clock_that_is_wrong_at_a_start_makes_nothing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, limits = time.time, StoreLimits(chunk_days=7, result_days=3)
+    store = JobStore(tmp_path)
+    store.add("a", MANIFEST, {})
+    store.record_event("a", {"state": states.FAILED})
+    # Days that the clock is wrong by at each start: an empty battery, a year too late, right, right but a month later.
+    for shift, is_kept in ((-9000, True), (365, True), (0, True), (30, True), (30.9, True), (31.8, False)):
+        store.close()
+        monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift * 86400)
+        store = JobStore(tmp_path)
+        clean(store, limits)
+        assert bool(store.jobs()) is is_kept, shift
+    store.close()
+
+
+def test_a_damaged_clock_begins_again(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    store.add("a", MANIFEST, {})
+    store.record_event("a", {"state": states.FAILED})
+    for passed, looked in (("x", 1.0), (float("inf"), 1.0), (1e9, b"x")):
+        store.close()
+        database = sqlite3.connect(tmp_path / "jobs.sqlite3")
+        database.execute("INSERT OR REPLACE INTO clock VALUES (0, ?, ?)", (passed, looked))
+        database.execute("INSERT OR REPLACE INTO noticed VALUES ('a', 'ended', 'x')")
+        database.commit()
+        database.close()
+        store = JobStore(tmp_path)
+        clean(store, StoreLimits(chunk_days=7, result_days=0.001))
+        assert store.jobs()
+    store.close()
 
 
 def test_a_submit_is_idempotent(tmp_path: Path) -> None:

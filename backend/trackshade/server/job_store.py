@@ -28,6 +28,7 @@ from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
 from trackshade.ipc.protocol import ACTIVE_STATES, CANCELLED, DONE, FAILED, FINAL_STATES, QUEUED, is_job_id
+from trackshade.server import store_clock
 from trackshade.server.chunk_store import ChunkStore, storage_error
 from trackshade.server.database import Database
 
@@ -100,13 +101,19 @@ class JobStore:
         try:
             self.chunks = ChunkStore(folder / "chunks")
             self.token = _read_or_create_token(folder / "token")
-            self._database = Database(folder / "jobs.sqlite3", _TABLES)
+            self._database = Database(folder / "jobs.sqlite3", _TABLES + store_clock.TABLES)
+            self.clock = store_clock.StoreClock(self._database)
         except OSError as error:
             self._lock.release()
             raise storage_error(error, folder) from error
         except OutputError:
             self._lock.release()
             raise
+
+    @property
+    def fixed_files(self) -> tuple[Path, Path]:
+        """The files that stay the same while the store is open: its lock and its database."""
+        return self.folder / "lock", self.folder / "jobs.sqlite3"
 
     def close(self) -> None:
         """Close the database and release the lock."""
@@ -273,20 +280,17 @@ class JobStore:
                     self._database.rows("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
                 self.record_event(job.id, {"state": QUEUED, "message": "The backend was restarted."})
 
-    def finished(self) -> list[tuple[str, float]]:
-        """Return the jobs that have ended, the oldest first, and when each ended (seconds since 1970)."""
-        query = (
-            "SELECT id, coalesce((SELECT max(time) FROM events WHERE job = id), created) FROM jobs "
-            f"WHERE state IN ({','.join('?' * len(FINAL_STATES))}) ORDER BY position"
-        )
-        found = self._database.rows(query, FINAL_STATES)
-        return [(job, ended) for job, ended in found if is_job_id(str(job)) and isinstance(ended, float)]
+    def finished(self) -> list[str]:
+        """Return the jobs that have ended, the oldest first."""
+        query = f"SELECT id FROM jobs WHERE state IN ({','.join('?' * len(FINAL_STATES))}) ORDER BY position"
+        return [job for (job,) in self._database.rows(query, FINAL_STATES) if is_job_id(str(job))]
 
     def delete(self, job: str) -> None:
         """Delete a job and its result."""
         with self._database.writing():
             self._database.rows("DELETE FROM events WHERE job = ?", (job,))
             self._database.rows("DELETE FROM jobs WHERE id = ?", (job,))
+            self.clock.forget(job)
         shutil.rmtree(self.result(job), ignore_errors=True)
 
     def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -78,7 +79,8 @@ class RouterSocket:
         """Close the socket and remove its file."""
         self.socket.close()
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # removed by libzmq, or with its folder
+                self._path.unlink()
 
 
 def endpoint_taken(endpoint: str, error: OSError | zmq.ZMQError) -> UsageError:
