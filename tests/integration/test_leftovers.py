@@ -20,6 +20,7 @@ from trackshade.client import Client, start_private
 from trackshade.client.output_folder import OutputFolder
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import JobError
 from trackshade.ipc import Manifest
 from trackshade.ipc import protocol as states
 from trackshade.ipc.leftovers import LOCK, temporary_folder
@@ -103,6 +104,14 @@ def test_a_partial_result_of_a_killed_client_is_deleted(done: Client, tmp_path: 
         assert (used / LOCK).exists()
     OutputFolder.reserve(results, "next", registry.spec("mini"))
     assert sorted(os.listdir(results)) == [".new.partial-00000004", "next", "out"]
+
+
+def test_a_result_that_somebody_deleted_is_told(done: Client, tmp_path: Path) -> None:
+    (tmp_path / "store" / "results" / "done" / "job.json").unlink()
+    with pytest.raises(JobError) as caught:
+        done.fetch("done", tmp_path / "out")
+    assert caught.value.code == "result-gone"
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_temporary_folder_of_a_killed_owner_is_deleted(tmp_path: Path) -> None:

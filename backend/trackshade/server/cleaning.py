@@ -17,7 +17,9 @@ from trackshade.server.job_store import JobStore
 from trackshade.server.store_clock import StoreClock
 
 DAY = 86400.0  # seconds
-FETCH_TIME = 3600.0  # seconds after its end was noticed in which a result is kept whatever its size, so that it can be fetched
+FETCH_TIME = (
+    3600.0  # seconds after its end was noticed in which a result is kept whatever its size, so that it can be fetched
+)
 
 _ENDED = "ended"  # mark of a job whose age counts from its end
 
@@ -34,7 +36,7 @@ class StoreLimits:
 
 def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
     """Delete what exceeds the limits, in short steps, between which the broker does other work. Raise OutputError."""
-    total = 0
+    total, failure = 0, None
     for number, job in enumerate(reversed(store.finished())):
         age = store.clock.age(job, _ENDED)
         is_old = limits.result_days is not None and age > limits.result_days * DAY
@@ -42,7 +44,10 @@ def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
             total += _size(store.result(job))
         is_large = limits.result_bytes is not None and total > limits.result_bytes and age > FETCH_TIME
         if is_old or is_large or (limits.keep is not None and number >= limits.keep):
-            store.delete(job)
+            try:
+                store.delete(job)
+            except OutputError as error:  # a full disk: chunks are deleted nevertheless, which makes room
+                failure = error
         yield
     needed: set[bytes] = set()
     for waiting in store.jobs((QUEUED, *ACTIVE_STATES)):
@@ -50,6 +55,8 @@ def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
             needed.update(store.request(waiting.id)[0].chunk_sizes())
         yield
     yield from store.chunks.clean(limits.chunk_days * DAY, needed)
+    if failure is not None:
+        raise failure
 
 
 def delete_unused_stores(folders: Iterator[Path], days: float, clock: StoreClock) -> None:

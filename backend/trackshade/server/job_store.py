@@ -8,7 +8,6 @@ Everything is in the database before a client hears of it, so a broker that is k
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -24,6 +23,7 @@ import msgpack
 from trackshade.core.atomic_files import write_bytes
 from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.core.file_systems import network_file_system
+from trackshade.core.json_files import read_object
 from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
@@ -225,6 +225,13 @@ class JobStore:
         """Return the folder of a job's result, which exists only once it is complete."""
         return self.folder / "results" / job
 
+    def summary(self, job: str) -> dict[str, Any]:
+        """Return the record of a job's result; nothing if it cannot be read."""
+        try:
+            return read_object(self.result(job) / "job.json")
+        except (OSError, ValueError):
+            return {}
+
     def partial(self, job: str) -> Path:
         """Return the path of a folder for a worker to write; it is renamed to `result` when it is complete.
 
@@ -265,7 +272,7 @@ class JobStore:
     def _recover_jobs(self) -> None:
         for job in self.jobs(ACTIVE_STATES):
             if self.result(job.id).is_dir():
-                self.record_event(job.id, {"state": DONE, "summary": _summary(self.result(job.id))})
+                self.record_event(job.id, {"state": DONE, "summary": self.summary(job.id)})
             elif job.cancel:
                 self.record_event(job.id, {"state": CANCELLED})
             elif job.restarts >= MAX_RESTARTS:
@@ -362,8 +369,13 @@ def _modified(path: Path) -> float:
 
 
 def _read_or_create_token(path: Path) -> str:
-    """Read or create the token, which stays the same, so that clients find a restarted backend again."""
+    """Read or create the token, which stays the same, so that clients find a restarted backend again.
+
+    One that others may read, as after a copy of the folder, is made private.
+    """
     try:
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            path.chmod(0o600)
         token = path.read_bytes()[:1024].decode("ascii").strip()
     except FileNotFoundError:
         token = ""
@@ -376,11 +388,3 @@ def _read_or_create_token(path: Path) -> str:
         token = secrets.token_urlsafe(32)
         write_bytes(path, token.encode(), private=True)
     return token
-
-
-def _summary(result: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((result / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

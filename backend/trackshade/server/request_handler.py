@@ -15,7 +15,7 @@ from typing import Any
 
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ProtocolError, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, JobError, ProtocolError, ShotError, TrackshadeError
 from trackshade.core.text import format_size
 from trackshade.ipc import CHUNK_BYTES, Manifest, Message
 from trackshade.ipc.messages import with_buffers
@@ -146,7 +146,10 @@ class RequestHandler:
         job = require_job_id(message.body)
         state = self._store.job(job).state
         if state == DONE:
-            return self._store.result(job)
+            folder = self._store.result(job)
+            if not (folder / "job.json").is_file():
+                raise JobError("result-gone", f"The backend has no result of job {job} any more.", "Shade it again.")
+            return folder
         error = self._store.last_event(job).body.get("error")
         if error:
             raise TrackshadeError.from_dict(error)

@@ -171,7 +171,7 @@ class Scheduler:
         if death.was_cancelled:
             self._finish(job, {"state": CANCELLED})
         elif self._store.result(job).is_dir():
-            self._finish(job, {"state": DONE, "summary": {}})
+            self._finish(job, {"state": DONE, "summary": self._store.summary(job)})
         elif not death.is_lost and self._count_death(job) > 1:
             self._finish(job, error)
         else:
