@@ -106,6 +106,13 @@ def test_a_partial_result_of_a_killed_client_is_deleted(done: Client, tmp_path: 
     assert sorted(os.listdir(results)) == [".new.partial-00000004", "next", "out"]
 
 
+def test_a_result_with_foreign_files_can_be_fetched(done: Client, tmp_path: Path) -> None:
+    for name in (".DS_Store", "notes!.txt"):
+        (tmp_path / "store" / "results" / "done" / name).touch()
+    done.fetch("done", tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["job.json"]
+
+
 def test_a_result_that_somebody_deleted_is_told(done: Client, tmp_path: Path) -> None:
     (tmp_path / "store" / "results" / "done" / "job.json").unlink()
     with pytest.raises(JobError) as caught:

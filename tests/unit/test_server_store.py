@@ -147,8 +147,10 @@ def test_what_an_attempt_left_is_there_for_the_next_one_only(tmp_path: Path) -> 
         store.partial(job).mkdir()
     left = next((tmp_path / "results").glob(".partial-a-????????"))
     (left / "frame").write_text("made")
+    (left / ".frame.01234567.png").write_text("begun by a worker that was killed")
     again = store.partial("a")
     assert (again / "frame").read_text() == "made"
+    assert [path.name for path in again.iterdir()] == ["frame"]
     assert not left.exists()
     assert again != left
     store.remove_partial("a")

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack
 
-from trackshade.core.atomic_files import write_bytes
+from trackshade.core.atomic_files import delete_temporaries, write_bytes
 from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.core.file_systems import network_file_system
 from trackshade.core.json_files import read_object
@@ -236,7 +236,7 @@ class JobStore:
         """Return the path of a folder for a worker to write; it is renamed to `result` when it is complete.
 
         What an earlier attempt left is moved there, so that its frames are used, and a worker of that attempt that is
-        still ending can write no more. Raise OutputError.
+        still ending can write no more. Files that it had only begun are deleted. Raise OutputError.
         """
         path = self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
         try:
@@ -244,6 +244,7 @@ class JobStore:
             for left in self._partials(job):
                 if not path.exists():
                     os.rename(left, path)
+                    delete_temporaries(path)
                 else:
                     shutil.rmtree(left, ignore_errors=True)
         except OSError as error:

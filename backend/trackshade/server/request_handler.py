@@ -25,6 +25,7 @@ from trackshade.ipc.protocol import (
     FINAL_STATES,
     MAX_LOOKUPS,
     QUEUED,
+    is_file_name,
     require,
     require_count,
     require_digests,
@@ -122,12 +123,12 @@ class RequestHandler:
         return {"state": self._scheduler.cancel(require_job_id(message.body))}
 
     def _handle_result(self, session: Session, message: Message) -> Answer:
-        folder = self._result_folder(message)
-        files = [
-            {"name": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        ]
+        """Return the files of a result. Others that the system or a user has put there are left out."""
+        folder, files = self._result_folder(message), []
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if is_file_name(name) and path.is_file() and not path.is_symlink():
+                files.append({"name": name, "size": path.stat().st_size})
         return {"files": files}
 
     def _handle_read(self, session: Session, message: Message) -> Answer:
