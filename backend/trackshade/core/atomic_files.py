@@ -127,7 +127,7 @@ def atomic_folder(
 
 
 def delete_temporaries(folder: Path) -> None:
-    """Delete what killed processes have begun to write in a folder and below, while nobody writes there. Raise OSError."""
+    """Delete what killed processes have begun to write in a folder and below. Nobody may write there. Raise OSError."""
     for parent, folders, files in os.walk(folder):
         for name in files:
             if _TEMPORARY_FILE.fullmatch(name):
