@@ -151,15 +151,16 @@ def on_save_pre(file: str = "", *_: object) -> None:
     """Have each scene keep the results that are listed of it and were made under another name of the file."""
     if not file:  # the startup file
         return
-    _saving[:] = [job for job in current().jobs if job.scene.find() is not None]
+    found = [(job, scene) for job in current().jobs if (scene := job.scene.find()) is not None]
+    _saving[:] = [job for job, _ in found]
     _before.clear()
     for scene in bpy.data.scenes:
         if scene.library is not None:
             continue
-        listed = [job.out for job in _saving if job.scene.find() == scene and _is_of_another(job, file)]
-        known = [folder for folder in _folders_of(scene) if folder not in map(str, listed)]
-        folders = [*known, *map(str, listed)][-MOST:]
-        if folders != known:
+        listed = [str(job.out) for job, own in found if own == scene and _is_of_another(job, file)]
+        before = _folders_of(scene)
+        folders = [*(folder for folder in before if folder not in listed), *listed][-MOST:]
+        if folders != before:
             _before.append((scene, scene.get(_KEY)))
             scene[_KEY] = json.dumps(folders)
 
