@@ -10,11 +10,15 @@ import bpy
 import pytest
 
 from trackshade.client import PrivateBackend
+from trackshade.client.output_folder import OutputFolder
 from trackshade.config.settings import ShadeSettings
 from trackshade_addon import commands
 from trackshade_addon.capture.request import ShotRequest
-from trackshade_addon.jobs.history import find_results, list_results
+from trackshade_addon.jobs.history import earlier_results, find_results, list_results
+from trackshade_addon.jobs.job import Job
+from trackshade_addon.jobs.pending import PendingRecord, claim_pending
 from trackshade_addon.jobs.session import current
+from trackshade_addon.properties.placement_options import PlacementOptions
 from trackshade_addon.ui.jobs_list import active_job, update_list
 
 pytestmark = [pytest.mark.usefixtures("registered"), pytest.mark.once]
@@ -82,6 +86,56 @@ def test_a_file_that_was_moved_keeps_its_results(shaded: Path, tmp_path: Path) -
     assert find_results(shaded, str(moved)) == []  # a copy: the file that they were made from is still there
     (tmp_path / "demo.blend").unlink()
     assert [item.result.out.name for item in find_results(shaded, str(moved))] == ["a", "b"]
+
+
+def record_result(folder: Path, file: str) -> None:
+    """Write the record of a result that was made from a file."""
+    folder.mkdir(parents=True)
+    source = {"file": file, "scene": "Scene", "request": ShotRequest().to_dict()}
+    record = {"shot": {"source": source}, "settings": ShadeSettings().to_dict()}
+    (folder / "job.json").write_text(json.dumps(record))
+
+
+def test_results_follow_a_file_that_is_saved_under_another_name(tmp_path: Path) -> None:
+    bpy.ops.wm.read_factory_settings()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "demo.blend"))
+    for name in ("a", "b"):
+        record_result(tmp_path / "results" / name, str(tmp_path / "demo.blend"))
+    found = find_results(tmp_path / "results", str(tmp_path / "demo.blend"))
+    list_results(found, str(tmp_path / "demo.blend"))
+    job, copy, new = current().jobs[0], tmp_path / "backup.blend", tmp_path / "elsewhere" / "new.blend"
+    new.parent.mkdir()
+    before = dict(bpy.context.scene.items())
+    bpy.ops.wm.save_as_mainfile(filepath=str(copy), copy=True)
+    assert dict(bpy.context.scene.items()) == before
+    assert job.scene.file == str(tmp_path / "demo.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=str(new))
+    assert job.scene.file == str(new)
+    assert not job.scene.is_elsewhere
+    for saved in (copy, new):
+        bpy.ops.wm.open_mainfile(filepath=str(saved))
+        found = find_results(tmp_path / "nowhere", str(saved), earlier=earlier_results())
+        assert [(item.result.out.name, item.scene) for item in found] == [("a", "Scene"), ("b", "Scene")]
+    assert not job.scene.is_elsewhere
+    current().remove(*current().jobs)
+    bpy.ops.wm.save_mainfile()  # although they are not listed
+    bpy.ops.wm.open_mainfile(filepath=str(new))
+    assert len(earlier_results()) == 2
+    bpy.context.scene["trackshade_results"] = "[1, "
+    assert earlier_results() == {}
+
+
+def test_the_record_of_a_running_job_follows_its_file(
+    demo: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
+    job = Job(demo, ShotRequest(), ShadeSettings(), PlacementOptions(), OutputFolder(tmp_path / "out"))
+    current().jobs.append(job)
+    job._record = PendingRecord.write(job._as_pending())
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "first.blend"))
+    assert job._record is not None
+    job._record.release()
+    assert [pending.file for pending, _ in claim_pending(lambda _: True)] == [str(tmp_path / "first.blend")]
 
 
 def test_a_request_keeps_what_it_captures() -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import bpy
 import numpy as np
 import pytest
 
+from tests.campaigns.mutants import damaged_value
 from tests.helpers.place_results import (
     add_camera,
     levels,
@@ -26,6 +29,8 @@ from trackshade.core.fitting import fit_size
 from trackshade_addon.capture.scene_settings import plan_scene
 from trackshade_addon.placement import place, prepare, remove
 from trackshade_addon.placement.color import SAMPLE, changed_fraction, inverse_space, read_levels, take_sample
+from trackshade_addon.placement.result_folder import camera_folder, read_surfaces
+from trackshade_addon.render.rendered_sequence import find_latest_result
 
 pytestmark = pytest.mark.smoke
 
@@ -361,6 +366,20 @@ def test_bad_input_is_a_sentence_and_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be read"):
         place(good, scene)
     assert names() == before
+
+
+def test_records_that_were_edited_are_a_result_or_a_sentence(tmp_path: Path) -> None:
+    folder, rng = make_result(tmp_path / "job", numbered(2), [1, 2]), random.Random(1)
+    record = json.loads((folder / "job.json").read_text())
+    record["settings"] = {"output": "video"}
+    record["shot"]["source"] = {"file": "a.blend", "scene": "Scene"}
+    damaged = [damaged_value(damaged_value(record, rng), rng) for _ in range(200)]
+    for text in ("[" * 100_000, *(json.dumps(value, default=str, skipkeys=True) for value in damaged)):
+        (folder / "job.json").write_text(text)
+        find_latest_result(tmp_path, "a.blend", "Scene", "ViewLayer")
+        camera_folder(folder, "Camera")
+        with contextlib.suppress(OutputError):
+            read_surfaces(folder)
 
 
 def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

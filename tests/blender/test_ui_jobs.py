@@ -57,7 +57,7 @@ def test_registering_twice_leaves_nothing() -> None:
         assert hasattr(bpy.context.scene, "trackshade")
         added = {name for name, found in now["handlers"].items() if found != before["handlers"][name]}
         renders = {f"render_{name}" for name in ("init", "pre", "post", "write", "complete", "cancel")}
-        assert added == {*renders, "load_post"}
+        assert added == {*renders, "load_post", "save_pre", "save_post"}
         assert not now["timer"]  # none without a window
         trackshade_addon.unregister()
         assert traces() == before

@@ -23,6 +23,8 @@ from trackshade.server.job_store import JobStore
 
 SERVED = 20  # every which store is served, too
 COLUMNS = {
+    "clock": ("passed", "looked"),
+    "noticed": ("mark", "passed"),
     "jobs": ("id", "created", "state", "digest", "settings", "manifest", "deaths", "restarts", "cancel"),
     "events": ("seq", "time", "body", "preview"),
 }
@@ -35,8 +37,7 @@ def databases(folder: Path, count: int, seed: int) -> Row:
     _make_store(whole)
     for number in range(count):
         store = folder / "damaged"
-        shutil.rmtree(store, ignore_errors=True)
-        shutil.copytree(whole, store)
+        _replace_files(store, whole)
         if rng.randrange(3):
             _damage_values(store / "jobs.sqlite3", rng)
         else:
@@ -57,12 +58,24 @@ def _make_store(folder: Path) -> None:
         store.record_event(job, {"state": states.RUNNING, "step": 1, "steps": 2}, b"preview")
         if number % 2:
             store.record_event(job, {"state": states.DONE, "summary": {}})
+            store.clock.age(job, "ended")
     store.close()
+
+
+def _replace_files(store: Path, whole: Path) -> None:
+    """Give a store the files of another one. Its folders, of which none holds anything, stay: there are hundreds."""
+    store.mkdir(exist_ok=True)
+    for path in store.iterdir():
+        if not path.is_dir():
+            path.unlink()
+    for path in whole.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, store / path.name)
 
 
 def _damage_values(path: Path, rng: random.Random) -> None:
     database = sqlite3.connect(path)
-    table = rng.choice(("jobs", "events"))
+    table = rng.choice(("jobs", "events", "events", "clock", "noticed"))
     column = rng.choice(COLUMNS[table])
     found = rng.choice(database.execute(f"SELECT rowid, {column} FROM jobs").fetchall()) if table == "jobs" else None
     value = rng.choice([v for v in HOSTILE_VALUES if isinstance(v, str | bytes | int | float) and not _is_huge(v)])

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.campaigns.databases import databases  # pyright: ignore[reportMissingImports]
 from tests.campaigns.files import pictures, shots  # pyright: ignore[reportMissingImports]
 from tests.campaigns.live import floods, kills, messages  # pyright: ignore[reportMissingImports]
+from tests.campaigns.results import results  # pyright: ignore[reportMissingImports]
 from tests.campaigns.table import Row, format_table  # pyright: ignore[reportMissingImports]
 
 CAMPAIGNS: dict[str, Callable[[Path, float, int], Row]] = {
@@ -27,6 +28,7 @@ CAMPAIGNS: dict[str, Callable[[Path, float, int], Row]] = {
     "messages": lambda folder, scale, seed: messages(folder, round(20_000 * scale), seed),
     "databases": lambda folder, scale, seed: databases(folder, round(1_000 * scale), seed),
     "kills": lambda folder, scale, seed: kills(folder, round(50 * scale), seed),
+    "results": lambda folder, scale, seed: results(folder, round(20 * scale), seed),
     "floods": lambda folder, scale, _: floods(folder, 10 * scale),
 }
 

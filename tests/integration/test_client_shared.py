@@ -94,6 +94,19 @@ def test_a_killed_backend_is_started_again_until_that_fails_three_times(folder: 
         assert caught.value.code == "backend-gave-up"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be removed there")
+def test_a_folder_that_was_removed_is_made_again(folder: Path) -> None:
+    backend = start_shared(sys.executable, folder=folder, options=["--workers", "0"])
+    with Client(backend.address, PATIENCE, backend) as client:
+        first = pid_of(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        until(lambda: not is_process_alive(first))
+        shutil.rmtree(folder, ignore_errors=True)  # what it wrote meanwhile
+        client.check()
+        assert pid_of(folder) != first
+        assert count_owners(folder / "owners") == 1
+
+
 def test_a_python_without_the_backend_is_given_up_with_its_own_words(folder: Path, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(

@@ -20,6 +20,7 @@ from trackshade.client import Client, start_private
 from trackshade.client.output_folder import OutputFolder
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
+from trackshade.core.errors import JobError
 from trackshade.ipc import Manifest
 from trackshade.ipc import protocol as states
 from trackshade.ipc.leftovers import LOCK, temporary_folder
@@ -65,6 +66,14 @@ def started(code: str, *arguments: str, home: Path | None = None) -> Iterator[tu
         process.communicate()
 
 
+def make_older(store: Path, name: str, mark: str, days: float) -> None:
+    """Have the clock of a closed store say that something was noticed some days ago."""
+    database = sqlite3.connect(store / "jobs.sqlite3")
+    database.execute("INSERT OR REPLACE INTO noticed VALUES (?, ?, ?)", (name, mark, -days * DAY))
+    database.commit()
+    database.close()
+
+
 @pytest.fixture
 def done(tmp_path: Path) -> Iterator[Client]:
     """A client of a backend that has a finished job."""
@@ -97,6 +106,21 @@ def test_a_partial_result_of_a_killed_client_is_deleted(done: Client, tmp_path: 
     assert sorted(os.listdir(results)) == [".new.partial-00000004", "next", "out"]
 
 
+def test_a_result_with_foreign_files_can_be_fetched(done: Client, tmp_path: Path) -> None:
+    for name in (".DS_Store", "notes!.txt"):
+        (tmp_path / "store" / "results" / "done" / name).touch()
+    done.fetch("done", tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["job.json"]
+
+
+def test_a_result_that_somebody_deleted_is_told(done: Client, tmp_path: Path) -> None:
+    (tmp_path / "store" / "results" / "done" / "job.json").unlink()
+    with pytest.raises(JobError) as caught:
+        done.fetch("done", tmp_path / "out")
+    assert caught.value.code == "result-gone"
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_temporary_folder_of_a_killed_owner_is_deleted(tmp_path: Path) -> None:
     with started(OWNER, home=tmp_path / "a") as (_, (pid, folder)), started(OWNER, home=tmp_path / "b") as (_, other):
         assert Path(folder).parent == Path(tempfile.gettempdir())
@@ -116,10 +140,7 @@ def test_a_job_that_nobody_claims_is_cancelled_in_the_end(tmp_path: Path) -> Non
     for job in ("old", "new"):
         store.add(job, Manifest({}, ()), ShadeSettings().to_dict())
     store.close()
-    database = sqlite3.connect(tmp_path / "s" / "jobs.sqlite3")
-    database.execute("UPDATE jobs SET created = ? WHERE id = 'old'", (time.time() - 8 * DAY,))
-    database.commit()
-    database.close()
+    make_older(tmp_path / "s", "old", "unclaimed", 8)
     options = ["--workers", "0"]
     with start_private(store=tmp_path / "s", options=options) as private, Client(private.address, 20) as client:
         until(lambda: {job["id"]: job["state"] for job in client.jobs()} == {"old": "cancelled", "new": "queued"})
@@ -128,14 +149,16 @@ def test_a_job_that_nobody_claims_is_cancelled_in_the_end(tmp_path: Path) -> Non
 
 def test_old_stores_of_private_backends_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path))
+    JobStore(tmp_path / "jobs").close()
     for number in (2, 3, 4):
         JobStore(tmp_path / f"jobs-{number}").close()
+    (tmp_path / "jobs-5").mkdir()  # a backend begins to make it
     held = JobStore(tmp_path / "jobs-4")
     for number in (3, 4):
-        for path in (tmp_path / f"jobs-{number}").glob("jobs.sqlite3*"):
-            os.utime(path, (time.time() - 31 * DAY, time.time() - 31 * DAY))
+        latest = max(path.stat().st_mtime for path in (tmp_path / f"jobs-{number}").glob("jobs.sqlite3*"))
+        make_older(tmp_path / "jobs", f"store jobs-{number}", repr(latest), 31)
     with start_private(options=["--workers", "0"]):
-        assert sorted(path.name for path in tmp_path.glob("jobs*")) == ["jobs", "jobs-2", "jobs-4"]
+        assert sorted(path.name for path in tmp_path.glob("jobs*")) == ["jobs", "jobs-2", "jobs-4", "jobs-5"]
     held.close()
 
 
@@ -152,10 +175,7 @@ def store(tmp_path: Path) -> Path:
         opened.result(job).mkdir()
         (opened.result(job) / "video").write_bytes(bytes(1000))
         opened.record_event(job, {"state": states.DONE})
-        database = sqlite3.connect(tmp_path / "store" / "jobs.sqlite3")
-        database.execute("UPDATE events SET time = time - ? WHERE job = ?", (days * DAY, job))
-        database.commit()
-        database.close()
+        make_older(opened.folder, job, "ended", days)
     opened.close()
     return opened.folder
 

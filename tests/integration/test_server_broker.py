@@ -339,6 +339,14 @@ def test_an_open_address_needs_keys(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+def test_a_file_in_the_place_of_a_socket_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    ended = serve("--workers", "0", "--store", str(tmp_path / "s"), "--endpoint", f"ipc://{tmp_path / 'notes.txt'}")
+    assert ended.returncode == 2
+    assert "there is a file of that name" in ended.stderr
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
     ended = serve("--device", "abacus", "--workers", "1", "--store", str(tmp_path / "s"))
     assert ended.returncode == 2

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from tests.helpers.backends import Backend, Raw, grid_shot, limited_file_size, until
+from tests.helpers.backends import LONG, Backend, Raw, grid_shot, limited_file_size, until
 from trackshade.client import Client, job_run
 from trackshade.client.output_folder import OutputFolder
 from trackshade.config.settings import ShadeSettings
@@ -155,6 +155,23 @@ def test_deleted_folders_are_made_again(tmp_path: Path) -> None:
             client.wait(client.submit(grid_shot(count=2), SETTINGS))
         assert caught.value.code == "no-input-render"  # what the worker says about the job itself
         assert client.status()["pid"] == backend.pid
+
+
+@pytest.mark.parametrize("lost", ["store", "jobs.sqlite3", "workers.ipc"])
+def test_a_backend_whose_files_are_removed_ends_with_a_sentence(tmp_path: Path, lost: str) -> None:
+    """It could not be reached any more, and would lose the jobs that it accepts."""
+    with Backend(tmp_path / "store", "--workers", "0") as backend:
+        if lost == "store":
+            backend.store.rename(tmp_path / "elsewhere")
+            backend.store.write_text("a file")
+        else:
+            (backend.store / lost).unlink()
+        assert backend.process is not None
+        assert backend.process.wait(LONG) == OutputError.default_exit_code
+        said = (tmp_path / "store.log").read_text()
+        assert "was removed, moved or replaced while" in said
+        assert "Traceback" not in said
+        assert not backend.file.exists()
 
 
 def test_logs_that_cannot_be_written_do_not_stop_workers(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from trackshade.core import atomic_files
-from trackshade.core.atomic_files import atomic_file, atomic_folder, write_bytes, write_json
+from trackshade.core.atomic_files import atomic_file, atomic_folder, delete_temporaries, write_bytes, write_json
 from trackshade.core.errors import OutputError
 
 
@@ -37,6 +38,22 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_processes_have_begun_is_deleted(tmp_path: Path) -> None:
+    kept = {"frames/0001.png", ".kept/job", ".0a.png", ".hidden"}
+    begun = {"frames/.0002.0123abcd.png", ".kept/.x.89abcdef.npy", ".a.partial-01234567/b", "c/.d.old-01234567/e"}
+    for name in kept | begun:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    code = (
+        "import os, sys; from pathlib import Path; from trackshade.core.atomic_files import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as path: path.touch(); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "frames" / "0003.png")], check=False)
+    assert len(list((tmp_path / "frames").iterdir())) == 3
+    delete_temporaries(tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
 def fill(folder: Path, word: str) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.helpers.result_shots import at, paint, shot, texture
-from trackshade.client.job_result import name_files
+from trackshade.client.job_result import JobResult, name_files
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import OutputError
@@ -43,6 +43,21 @@ def test_cameras_of_a_result_keep_their_names(tmp_path: Path) -> None:
         "Camera.001": "Camera.001", "Camera.002": "Camera.002", "sheet": "sheet", "sheet.png": "sheet.png",
         "tracking_video": "tracking.mp4",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", "[" * 100_000, '{"warnings": 1}', '{"warnings": [1]}', '{"files": "x"}', '{"files": ["../x"]}']
+)
+def test_a_record_that_was_edited_is_a_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.json").write_text(text)
+    with pytest.raises(OutputError) as caught:
+        JobResult.load("job", tmp_path, 0.0)
+    assert caught.value.code == "damaged-result"
+
+
+def test_parts_of_a_record_that_were_edited_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"model": 1, "shot": {"size_fit": [], "source": {"light": "x"}}}')
+    assert JobResult.load("job", tmp_path, 0.0).to_dict()["model"] is None
 
 
 def arguments(size: tuple[int, int] = (96, 64), **changed: Any) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
 from trackshade.ipc import protocol as states
 from trackshade.ipc.chunks import raw_bytes
-from trackshade.server.chunk_store import ChunkStore
+from trackshade.server.chunk_store import ChunkStore, storage_error
 from trackshade.server.cleaning import StoreLimits, clean_store
 from trackshade.server.job_store import MAX_RESTARTS, JobStore
 
@@ -48,6 +50,38 @@ def test_a_clock_that_is_set_deletes_nothing(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift * 86400)
         clean(store, StoreLimits(chunk_days=7, result_days=30))
     assert {job.id for job in store.jobs()} == {"job40", "job-40"}
+
+
+def test_a_clock_that_is_wrong_at_a_start_makes_nothing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, limits = time.time, StoreLimits(chunk_days=7, result_days=3)
+    store = JobStore(tmp_path)
+    store.add("a", MANIFEST, {})
+    store.record_event("a", {"state": states.FAILED})
+    # Days that the clock is wrong by at each start: an empty battery, a year too late, right, right but a month later.
+    for shift, is_kept in ((-9000, True), (365, True), (0, True), (30, True), (30.9, True), (31.8, False)):
+        store.close()
+        monkeypatch.setattr(time, "time", lambda shift=shift: real() + shift * 86400)
+        store = JobStore(tmp_path)
+        clean(store, limits)
+        assert bool(store.jobs()) is is_kept, shift
+    store.close()
+
+
+def test_a_damaged_clock_begins_again(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    store.add("a", MANIFEST, {})
+    store.record_event("a", {"state": states.FAILED})
+    for passed, looked in (("x", 1.0), (float("inf"), 1.0), (1e9, b"x")):
+        store.close()
+        database = sqlite3.connect(tmp_path / "jobs.sqlite3")
+        database.execute("INSERT OR REPLACE INTO clock VALUES (0, ?, ?)", (passed, looked))
+        database.execute("INSERT OR REPLACE INTO noticed VALUES ('a', 'ended', 'x')")
+        database.commit()
+        database.close()
+        store = JobStore(tmp_path)
+        clean(store, StoreLimits(chunk_days=7, result_days=0.001))
+        assert store.jobs()
+    store.close()
 
 
 def test_a_submit_is_idempotent(tmp_path: Path) -> None:
@@ -113,8 +147,10 @@ def test_what_an_attempt_left_is_there_for_the_next_one_only(tmp_path: Path) -> 
         store.partial(job).mkdir()
     left = next((tmp_path / "results").glob(".partial-a-????????"))
     (left / "frame").write_text("made")
+    (left / ".frame.01234567.png").write_text("begun by a worker that was killed")
     again = store.partial("a")
     assert (again / "frame").read_text() == "made"
+    assert [path.name for path in again.iterdir()] == ["frame"]
     assert not left.exists()
     assert again != left
     store.remove_partial("a")
@@ -157,6 +193,28 @@ def test_a_store_that_cannot_be_made(tmp_path: Path, place: str) -> None:
         JobStore(tmp_path / place)
     assert caught.value.code == "store-unwritable"
     assert place in caught.value.message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no mode there")
+def test_a_token_that_others_may_read_is_made_private(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    store.close()
+    (tmp_path / "token").chmod(0o644)
+    again = JobStore(tmp_path)
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert again.token == store.token
+    again.close()
+
+
+def test_what_to_do_about_a_store_goes_by_what_is_wrong(tmp_path: Path) -> None:
+    for error, fix in (
+        (OSError(errno.ENOSPC, "No space left on device"), "Free some space"),
+        (OSError(errno.EBUSY, "database is locked"), "End the program"),
+        (OSError(errno.EISDIR, "Is a directory", str(tmp_path / "token")), "Make it a folder that can be written"),
+    ):
+        made = storage_error(error, tmp_path)
+        assert fix in str(made.fix)
+        assert str(error.filename or tmp_path) in made.message
 
 
 def test_a_damaged_job_list_is_named(tmp_path: Path) -> None:
@@ -246,6 +304,23 @@ def test_cleaning_takes_old_unneeded_chunks_only(tmp_path: Path) -> None:
     store.chunks.missing(asked.chunks)
     clean(store, StoreLimits(chunk_days=7))
     assert store.chunks.missing(e.chunks[0] for e in (old, needed, asked, new)) == list(old.chunks)
+
+
+def test_chunks_are_deleted_though_the_job_list_cannot_be_written(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    for job in "ab":
+        store.add(job, MANIFEST, {})
+        store.record_event(job, {"state": states.DONE})
+    store.chunks.write(digest_of(b"old"), b"old")
+    assert store.chunks.verify(digest_of(b"old"))
+    os.utime(store.chunks.path(digest_of(b"old")), (0, 0))
+    other = sqlite3.connect(tmp_path / "jobs.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OutputError):
+        clean(store, StoreLimits(chunk_days=7, keep=1))
+    other.close()
+    assert not store.chunks.path(digest_of(b"old")).exists()
+    assert [job.id for job in store.jobs()] == ["a", "b"]
 
 
 def test_cleaning_keeps_the_newest_jobs(tmp_path: Path) -> None:

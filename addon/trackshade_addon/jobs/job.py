@@ -279,6 +279,12 @@ class Job:
             self._record = None
         self._out.release()
 
+    def follow_file(self, file: str) -> None:
+        """Follow the scene's file to the name under which it was saved."""
+        self.scene.file = file
+        if self._record is not None:
+            self._record.update(self._as_pending())
+
     def _capture(self, client: Future[Client]) -> Generator[Progress, None, CapturedShot]:
         if self._capture_step is not None:
             captured = yield from self._capture_step(client)
@@ -286,11 +292,12 @@ class Job:
             captured = yield from capture_scene(self.request, self.scene.find_or_raise(), client, self._free_scene)
             width, height = captured.shot.size
             self._pixels = len(captured.shot.frame_numbers) * len(captured.shot.cameras) * width * height
-        parts = self.request, self.settings, self.placement
-        self._record = PendingRecord.write(
-            PendingJob(self._backend_job, self.out, self.scene.file, self.scene.name, *parts)
-        )
+        self._record = PendingRecord.write(self._as_pending())
         return captured
+
+    def _as_pending(self) -> PendingJob:
+        parts = self.request, self.settings, self.placement
+        return PendingJob(self._backend_job, self.out, self.scene.file, self.scene.name, *parts)
 
     def _placement_step(self, scene_is_held: Callable[[], bool]) -> PlacementStep | None:
         """Return what places the result of the job; None if it is not placed."""

@@ -84,6 +84,12 @@ class PendingRecord:
             return None
         return record
 
+    def update(self, job: PendingJob) -> None:
+        """Write the record anew, as after the job's file was saved under another name."""
+        if self._path is not None:
+            with contextlib.suppress(TrackshadeError):  # the disk cannot be written: the earlier record stays
+                write_json(self._path, job.to_dict())
+
     def remove(self) -> None:
         """Delete the record: the job is over. Calling it again does nothing."""
         path, self._path = self._path, None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ import numpy as np
 from trackshade.config.settings import SHOWN_FRAMES
 from trackshade.core.errors import OutputError, ShotError
 from trackshade.core.fitting import SizeFit
+from trackshade.core.json_files import read_object
 from trackshade.shot import CameraTrack
 
 FORMAT = 1
@@ -67,7 +67,7 @@ def find_result_folder(path: Path) -> Path:
 def camera_folders(folder: Path) -> list[Path]:
     """Return the folders of a result's cameras if it has several; none if it has one, or is no result."""
     try:
-        record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        record = read_object(folder / "job.json")
         names = [str(item["folder"]) for item in record.get("cameras", ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
@@ -97,7 +97,7 @@ def read_surfaces(folder: Path) -> ResultFolder:
 
 def _camera_name(folder: Path) -> str | None:
     try:
-        return json.loads((folder / "job.json").read_text(encoding="utf-8"))["shot"]["camera"]["name"]
+        return read_object(folder / "job.json")["shot"]["camera"]["name"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -111,14 +111,14 @@ def read_result(folder: Path) -> ResultFolder:
     folder = folder.resolve()
     path = folder / "job.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_object(path)
     except FileNotFoundError as error:
         raise OutputError(
             "no-result", f"There is no result in {folder}: job.json is missing.", "Choose the folder of a finished job."
         ) from error
     except (OSError, ValueError) as error:
         raise _damaged(folder, f"job.json cannot be read ({error})") from error
-    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+    if not isinstance(record.get("format"), int):
         raise _damaged(folder, "job.json names no format")
     if record["format"] > FORMAT:
         raise OutputError(
@@ -145,7 +145,7 @@ def read_result(folder: Path) -> ResultFolder:
         camera = _read_camera(shot["camera"])
         view_layer = str(shot["view_layer"])
         nearest = float(math.inf if shot.get("nearest") is None else shot["nearest"])
-    except (KeyError, TypeError, ValueError, IndexError, ShotError, np.linalg.LinAlgError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ShotError, np.linalg.LinAlgError) as error:
         raise _damaged(folder, f"job.json does not say how its frames lie in the scene ({error!r})") from error
     if not samples or len(camera.sources) != len(samples) or not all(map(math.isfinite, samples)):
         raise _damaged(folder, "job.json does not say which frames it shows")

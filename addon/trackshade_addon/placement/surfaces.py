@@ -24,6 +24,7 @@ import numpy as np
 
 from trackshade.client import later
 from trackshade.core.errors import OutputError, ShotError, UsageError
+from trackshade.core.json_files import read_object
 from trackshade.shot import Geometry, Shot
 
 from ..backend.prefs import current_prefs
@@ -277,7 +278,7 @@ def _edges(geometry: Geometry) -> np.ndarray:
 def _read_texture_record(result: ResultFolder) -> dict[str, Any]:
     path = result.folder / "texture" / "texture.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_object(path)
         known = record["format"] <= FORMAT and isinstance(record["warnings"], list)
         files = [result.folder / "texture" / entry[kind] for entry in record["meshes"] for kind in _KINDS]
         if not known or not all(isinstance(entry["name"], str) for entry in record["meshes"]):

@@ -8,7 +8,6 @@ transforms Blender has one as a color space; looks, curves and white balance are
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import OutputError
 from trackshade.core.images import write_png
+from trackshade.core.json_files import read_object
 from trackshade.core.resampling import crop_to_frame, crop_to_frame_nearest, frame_coverage
 
 from ..placement.cameras import active_camera
@@ -54,10 +54,10 @@ def find_latest_result(folder: Path, file: str, scene: str, layer: str) -> Path 
     for path in records:
         try:
             finished = path.stat().st_mtime
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_object(path)
             if _is_of(record, file, scene, layer) and (file or finished >= _BLENDER_STARTED):
                 found.append((finished, path.parent))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # it is being written, or is not a result
     return max(found)[1] if found else None
 

@@ -338,6 +338,8 @@ def place_result(
 def attach() -> None:
     """Update the list whenever the session or the file changes."""
     bpy.app.handlers.load_post.append(_on_load)
+    bpy.app.handlers.save_pre.append(history.on_save_pre)
+    bpy.app.handlers.save_post.append(history.on_save_post)
     current().listeners.append(_on_change)
     bpy.app.timers.register(history.restore, first_interval=0.1)  # the file may be open already
 
@@ -347,5 +349,7 @@ def detach() -> None:
     current().listeners.remove(_on_change)
     if bpy.app.timers.is_registered(history.restore):
         bpy.app.timers.unregister(history.restore)
+    bpy.app.handlers.save_post.remove(history.on_save_post)
+    bpy.app.handlers.save_pre.remove(history.on_save_pre)
     bpy.app.handlers.load_post.remove(_on_load)
     thumbnails.close()

@@ -162,16 +162,16 @@ class SharedBackend:
         self._is_closed = False
         self._failures = FailureCounter()
         self._lock = threading.Lock()
-        try:
-            self._owner = OwnerLock(folder / "owners")
-        except OSError as error:
-            raise _unwritable(folder, error) from error
+        self._owner = _own(folder)
 
     def address(self) -> Address:
         """Return where to connect; start the backend if it does not run. Raise ProtocolError if it cannot run."""
         with self._lock:
             if self._is_closed:
                 raise ProtocolError("backend-ended", "The backend is not wanted any more.")
+            if not self._owner.is_in_place():  # the folder was removed, and a new backend would have no owner
+                self._owner.release()
+                self._owner = _own(self.folder)
             info = self._find() or self._start()
             self._has_run = True
             return Address(info.endpoint, info.token)
@@ -338,6 +338,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], file: Path, log: Path, l
 def _find_running(folder: Path) -> ConnectionInfo | None:
     with contextlib.suppress(ProtocolError):  # a damaged file, which the next start replaces
         return connection_files.find_running(folder / "backend.json")
+
+
+def _own(folder: Path) -> OwnerLock:
+    """Become an owner of the shared backend in a folder. Raise ProtocolError("unwritable")."""
+    try:
+        return OwnerLock(folder / "owners")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def _unwritable(folder: Path, error: OSError) -> ProtocolError:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trackshade.core.errors import OutputError
+from trackshade.core.json_files import read_object
+from trackshade.ipc.protocol import is_file_name
 
 _FILE_KEYS = {"tracking.mp4": "tracking_video", "job.json": "record"}  # the others have the key of their stem
 
@@ -44,7 +45,7 @@ class JobResult:
     def load(job: str, folder: Path, seconds: float) -> JobResult:
         """Read a fetched result. Raise OutputError("damaged-result") if its record cannot be read."""
         try:
-            record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+            record = _checked(read_object(folder / "job.json"))
         except (OSError, ValueError) as error:
             raise OutputError(
                 "damaged-result", f"The record of the result in {folder} cannot be read: {error}."
@@ -60,19 +61,36 @@ class JobResult:
         files = name_files(self.out, self.record.get("files", ()))
         if self.scene_file is not None:
             files["scene"] = str(self.scene_file)
-        shot = self.record.get("shot", {})
+        shot = _part(self.record, "shot")
         # How the range, the frame and a given first frame were fitted, and what the light is.
-        parts = {key: shot.get(key) or {} for key in ("frame_map", "size_fit")}
-        source = shot.get("source", {})
-        parts |= {key: source[key] for key in ("first_frame", "light") if "statement" in (source.get(key) or {})}
+        parts = {key: _part(shot, key) for key in ("frame_map", "size_fit")}
+        source = _part(shot, "source")
+        parts |= {key: _part(source, key) for key in ("first_frame", "light") if "statement" in _part(source, key)}
         return {
             "job": self.job,
             "out": str(self.out),
             "files": files,
             "fit": {key: part.get("statement") for key, part in parts.items()},
-            "model": self.record.get("model", {}).get("name"),
+            "model": _part(self.record, "model").get("name"),
             "seed": self.record.get("seed"),
             "consistency": self.record.get("consistency"),
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 2),
         }
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record; raise ValueError if its lists have another form, as after an edit."""
+    for key in ("warnings", "files"):
+        names = record.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"its {key} are no list of texts")
+    if any(not is_file_name(name) for name in record.get("files", ())):
+        raise ValueError("it names files elsewhere")
+    return record
+
+
+def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a record inside a record; an empty one where there is something else."""
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from typing import Any
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.text import join_or
 
+# Names that `atomic_file` and `atomic_folder` give.
+_TEMPORARY_FILE = re.compile(r"\..*\.[0-9a-f]{8}(\.[^.]*)?")
+_TEMPORARY_FOLDER = re.compile(r"\..*\.(partial|old)-[0-9a-f]{8}")
 FIX_FOLDER = "Choose a folder that can be written and has space."
 
 
@@ -120,6 +124,17 @@ def atomic_folder(
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def delete_temporaries(folder: Path) -> None:
+    """Delete what killed processes have begun to write in a folder and below. Nobody may write there. Raise OSError."""
+    for parent, folders, files in os.walk(folder):
+        for name in files:
+            if _TEMPORARY_FILE.fullmatch(name):
+                Path(parent, name).unlink(missing_ok=True)
+        for name in [name for name in folders if _TEMPORARY_FOLDER.fullmatch(name)]:
+            shutil.rmtree(os.path.join(parent, name))
+            folders.remove(name)
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:

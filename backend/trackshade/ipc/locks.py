@@ -85,6 +85,10 @@ class OwnerLock:
                 return
             self._lock.release()
 
+    def is_in_place(self) -> bool:
+        """Return whether those who count the owners see this one: somebody may have removed the folder."""
+        return self._lock is not None and self._path.exists()
+
     def release(self) -> None:
         """Give up ownership. Calling it again does nothing."""
         lock, self._lock = self._lock, None

@@ -11,7 +11,6 @@ texture.json                 the textures, by mesh, and what was left out; writt
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from PIL import Image
 from trackshade.core.atomic_files import atomic_folder
 from trackshade.core.errors import CancelledError, OutputError, ShotError, TrackshadeError, UsageError
 from trackshade.core.file_names import file_name
+from trackshade.core.json_files import read_object
 from trackshade.results.cells.views import Views, render_views
 from trackshade.results.frames import read_frame
 from trackshade.results.record import format_json, shot_digest
@@ -141,7 +141,7 @@ def bake_result(
 def _read_shot(folder: Path, other: Path | None) -> Shot:
     """Return the shot that a result was made from: its own, or that of the file `other` if it is the same one."""
     try:
-        record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        record = read_object(folder / "job.json")
         digest = record["shot"]["digest"]
     except FileNotFoundError as error:
         fix = "Choose the folder of a finished job."

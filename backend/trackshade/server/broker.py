@@ -27,6 +27,7 @@ from trackshade.server.cleaning import StoreLimits, clean_store
 from trackshade.server.job_store import JobStore, StoredEvent, event_body
 from trackshade.server.memory import MemoryMonitor
 from trackshade.server.options import ServeOptions
+from trackshade.server.own_files import OwnFiles
 from trackshade.server.request_handler import RequestHandler
 from trackshade.server.router_socket import RouterSocket
 from trackshade.server.scheduler import Scheduler
@@ -47,12 +48,19 @@ class Broker:
     """Serves until `stop` is set. The store, the sockets and the self-pipe are closed by the caller."""
 
     def __init__(
-        self, store: JobStore, clients: RouterSocket, workers: Workers, wake: SelfPipe, options: ServeOptions
+        self,
+        store: JobStore,
+        clients: RouterSocket,
+        workers: Workers,
+        wake: SelfPipe,
+        own_files: OwnFiles,
+        options: ServeOptions,
     ) -> None:
         self.stop = False
         self._store = store
         self._clients = clients
         self._wake = wake
+        self._own_files = own_files
         self._options = options
         self._sessions = Sessions(store.token)
         self._workers = workers
@@ -64,7 +72,11 @@ class Broker:
         self._cleaning: Iterator[None] = iter(())
 
     def run(self) -> None:
-        """Serve until `stop` is set or nobody has needed the backend for `idle_exit` seconds."""
+        """Serve until `stop` is set or nobody has needed the backend for `idle_exit` seconds.
+
+        Raises:
+            OutputError: "store-removed".
+        """
         poller = zmq.Poller()
         for source in (self._clients.socket, self._workers.source, self._wake):
             poller.register(source, zmq.POLLIN)
@@ -78,6 +90,7 @@ class Broker:
             if self._has_messages(ready):
                 self._guarded(lambda: self._workers.receive(self._scheduler.take_message))
             if time.monotonic() - self._last_check > TICK:
+                self._own_files.check()
                 self._guarded(self._check)
             self._guarded(self._scheduler.run_queued)
 

@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import queue
@@ -26,6 +27,8 @@ from trackshade.ipc import CHUNK_BYTES, ArrayEntry, Manifest, digest_of
 from trackshade.server.clock import age_time
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+# Numbers of errors that free space ends; Windows has no quotas with one of its own.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 VERIFY_AFTER = 0.25  # seconds without a new chunk after which verification begins
 
 
@@ -253,8 +256,12 @@ def _missing_chunk_error() -> JobError:
 
 def storage_error(error: OSError, folder: Path) -> OutputError:
     """Make the error for a store that cannot be written."""
-    return OutputError(
-        "store-unwritable",
-        f"The backend cannot write to its job store {folder}: {error.strerror or error}.",
-        "Free some space there, or start the backend with another store folder.",
-    )
+    where, fix = folder, "Make it a folder that can be written, or start the backend with another store folder."
+    if error.errno in _FULL:
+        fix = "Free some space there, or start the backend with another store folder."
+    elif error.errno == errno.EBUSY:
+        fix = "End the program that uses it, such as a backup or a viewer of databases."
+    elif error.filename is not None:
+        where = error.filename
+    reason = error.strerror or error
+    return OutputError("store-unwritable", f"The backend cannot write to its job store {where}: {reason}.", fix)

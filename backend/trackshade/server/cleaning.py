@@ -10,14 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trackshade.core.errors import TrackshadeError
+from trackshade.core.errors import OutputError, TrackshadeError
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.protocol import ACTIVE_STATES, QUEUED
-from trackshade.server.clock import age_time
 from trackshade.server.job_store import JobStore
+from trackshade.server.store_clock import StoreClock
 
 DAY = 86400.0  # seconds
-FETCH_TIME = 3600.0  # seconds after its end in which a result is kept whatever its size, so that it can be fetched
+FETCH_TIME = (
+    3600.0  # seconds after its end was noticed in which a result is kept whatever its size, so that it can be fetched
+)
+
+_ENDED = "ended"  # mark of a job whose age counts from its end
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,18 @@ class StoreLimits:
 
 def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
     """Delete what exceeds the limits, in short steps, between which the broker does other work. Raise OutputError."""
-    now, total = age_time(), 0
-    for number, (job, ended) in enumerate(reversed(store.finished())):
-        is_old = limits.result_days is not None and now - ended > limits.result_days * DAY
+    total, failure = 0, None
+    for number, job in enumerate(reversed(store.finished())):
+        age = store.clock.age(job, _ENDED)
+        is_old = limits.result_days is not None and age > limits.result_days * DAY
         if limits.result_bytes is not None:
             total += _size(store.result(job))
-        is_large = limits.result_bytes is not None and total > limits.result_bytes and now - ended > FETCH_TIME
+        is_large = limits.result_bytes is not None and total > limits.result_bytes and age > FETCH_TIME
         if is_old or is_large or (limits.keep is not None and number >= limits.keep):
-            store.delete(job)
+            try:
+                store.delete(job)
+            except OutputError as error:  # a full disk: chunks are deleted nevertheless, which makes room
+                failure = error
         yield
     needed: set[bytes] = set()
     for waiting in store.jobs((QUEUED, *ACTIVE_STATES)):
@@ -47,18 +55,29 @@ def clean_store(store: JobStore, limits: StoreLimits) -> Iterator[None]:
             needed.update(store.request(waiting.id)[0].chunk_sizes())
         yield
     yield from store.chunks.clean(limits.chunk_days * DAY, needed)
+    if failure is not None:
+        raise failure
 
 
-def delete_unused_stores(folders: Iterator[Path], days: float) -> None:
-    """Delete job stores that no backend has, and in which nothing was recorded for some days."""
+def delete_unused_stores(folders: Iterator[Path], days: float, clock: StoreClock) -> None:
+    """Delete job stores that no backend has, and in which nothing was recorded for some days.
+
+    Args:
+        folders: Folders of job stores.
+        days: Days of the clock.
+        clock: Clock of the store that is in use.
+    """
     for folder in folders:
-        with contextlib.suppress(OSError):  # in use, or not a store
-            latest = max(path.stat().st_mtime for path in folder.glob("jobs.sqlite3*"))
-            if age_time() - latest < days * DAY:
+        with contextlib.suppress(OSError, OutputError):  # in use, or deleted meanwhile
+            latest = max((path.stat().st_mtime for path in folder.glob("jobs.sqlite3*")), default=None)
+            if latest is None:  # another backend is creating it, or it is no store
+                continue
+            if clock.age(f"store {folder.name}", repr(latest)) < days * DAY:
                 continue
             lock = FileLock(folder / "lock")
             try:
                 shutil.rmtree(folder, ignore_errors=True)
+                clock.forget(f"store {folder.name}")
             finally:
                 lock.release()
 

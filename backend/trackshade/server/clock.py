@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The time by which a backend tells how old something is, whatever the computer's clock is set to meanwhile."""
+"""The time by which a backend tells how old a file is, whatever the computer's clock is set to meanwhile."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,17 @@ from trackshade.server.chunk_store import storage_error
 
 LOCK_TIME = 0.25  # seconds to wait for another program that locks the database: the broker answers nobody meanwhile
 OPEN_LOCK_TIME = 5.0  # seconds to wait for it at the start
-# Primary result codes (https://www.sqlite.org/rescode.html) of a disk or lock that may work again.
+# Primary result codes (https://www.sqlite.org/rescode.html) of a disk or lock that may work again, as system errors.
 _PASSING = {
-    sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM,
-}  # fmt: skip
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_LOCKED: errno.EBUSY,
+    sqlite3.SQLITE_IOERR: errno.ENOSPC,  # of a disk that is full as well
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_NOMEM: errno.ENOSPC,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
 
 
 class Database:
@@ -77,6 +84,6 @@ class Database:
     def _error(self, error: Exception) -> OutputError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _PASSING:
-            return storage_error(OSError(0, str(error)), self._folder)
+            return storage_error(OSError(_PASSING[code], str(error)), self._folder)
         fix = "Move that folder away, or start the backend with another store folder."
         return OutputError("store-damaged", f"The job list in {self._folder} cannot be read: {error}.", fix)

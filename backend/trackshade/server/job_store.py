@@ -8,7 +8,6 @@ Everything is in the database before a client hears of it, so a broker that is k
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -21,13 +20,15 @@ from typing import Any
 
 import msgpack
 
-from trackshade.core.atomic_files import write_bytes
+from trackshade.core.atomic_files import delete_temporaries, write_bytes
 from trackshade.core.errors import JobError, OutputError, ProtocolError
 from trackshade.core.file_systems import network_file_system
+from trackshade.core.json_files import read_object
 from trackshade.ipc import Manifest, digest_of
 from trackshade.ipc.locks import FileLock
 from trackshade.ipc.messages import pack
 from trackshade.ipc.protocol import ACTIVE_STATES, CANCELLED, DONE, FAILED, FINAL_STATES, QUEUED, is_job_id
+from trackshade.server import store_clock
 from trackshade.server.chunk_store import ChunkStore, storage_error
 from trackshade.server.database import Database
 
@@ -100,13 +101,19 @@ class JobStore:
         try:
             self.chunks = ChunkStore(folder / "chunks")
             self.token = _read_or_create_token(folder / "token")
-            self._database = Database(folder / "jobs.sqlite3", _TABLES)
+            self._database = Database(folder / "jobs.sqlite3", _TABLES + store_clock.TABLES)
+            self.clock = store_clock.StoreClock(self._database)
         except OSError as error:
             self._lock.release()
             raise storage_error(error, folder) from error
         except OutputError:
             self._lock.release()
             raise
+
+    @property
+    def fixed_files(self) -> tuple[Path, Path]:
+        """The files that stay the same while the store is open: its lock and its database."""
+        return self.folder / "lock", self.folder / "jobs.sqlite3"
 
     def close(self) -> None:
         """Close the database and release the lock."""
@@ -218,11 +225,18 @@ class JobStore:
         """Return the folder of a job's result, which exists only once it is complete."""
         return self.folder / "results" / job
 
+    def summary(self, job: str) -> dict[str, Any]:
+        """Return the record of a job's result; nothing if it cannot be read."""
+        try:
+            return read_object(self.result(job) / "job.json")
+        except (OSError, ValueError):
+            return {}
+
     def partial(self, job: str) -> Path:
         """Return the path of a folder for a worker to write; it is renamed to `result` when it is complete.
 
         What an earlier attempt left is moved there, so that its frames are used, and a worker of that attempt that is
-        still ending can write no more. Raise OutputError.
+        still ending can write no more. Files that it had only begun are deleted. Raise OutputError.
         """
         path = self.folder / "results" / f".partial-{job}-{secrets.token_hex(4)}"
         try:
@@ -230,6 +244,7 @@ class JobStore:
             for left in self._partials(job):
                 if not path.exists():
                     os.rename(left, path)
+                    delete_temporaries(path)
                 else:
                     shutil.rmtree(left, ignore_errors=True)
         except OSError as error:
@@ -258,7 +273,7 @@ class JobStore:
     def _recover_jobs(self) -> None:
         for job in self.jobs(ACTIVE_STATES):
             if self.result(job.id).is_dir():
-                self.record_event(job.id, {"state": DONE, "summary": _summary(self.result(job.id))})
+                self.record_event(job.id, {"state": DONE, "summary": self.summary(job.id)})
             elif job.cancel:
                 self.record_event(job.id, {"state": CANCELLED})
             elif job.restarts >= MAX_RESTARTS:
@@ -273,20 +288,17 @@ class JobStore:
                     self._database.rows("UPDATE jobs SET restarts = restarts + 1 WHERE id = ?", (job.id,))
                 self.record_event(job.id, {"state": QUEUED, "message": "The backend was restarted."})
 
-    def finished(self) -> list[tuple[str, float]]:
-        """Return the jobs that have ended, the oldest first, and when each ended (seconds since 1970)."""
-        query = (
-            "SELECT id, coalesce((SELECT max(time) FROM events WHERE job = id), created) FROM jobs "
-            f"WHERE state IN ({','.join('?' * len(FINAL_STATES))}) ORDER BY position"
-        )
-        found = self._database.rows(query, FINAL_STATES)
-        return [(job, ended) for job, ended in found if is_job_id(str(job)) and isinstance(ended, float)]
+    def finished(self) -> list[str]:
+        """Return the jobs that have ended, the oldest first."""
+        query = f"SELECT id FROM jobs WHERE state IN ({','.join('?' * len(FINAL_STATES))}) ORDER BY position"
+        return [job for (job,) in self._database.rows(query, FINAL_STATES) if is_job_id(str(job))]
 
     def delete(self, job: str) -> None:
         """Delete a job and its result."""
         with self._database.writing():
             self._database.rows("DELETE FROM events WHERE job = ?", (job,))
             self._database.rows("DELETE FROM jobs WHERE id = ?", (job,))
+            self.clock.forget(job)
         shutil.rmtree(self.result(job), ignore_errors=True)
 
     def _add_event(self, job: str, body: Mapping[str, Any], preview: bytes | None) -> StoredEvent:
@@ -358,8 +370,13 @@ def _modified(path: Path) -> float:
 
 
 def _read_or_create_token(path: Path) -> str:
-    """Read or create the token, which stays the same, so that clients find a restarted backend again."""
+    """Read or create the token, which stays the same, so that clients find a restarted backend again.
+
+    One that others may read, as after a copy of the folder, is made private.
+    """
     try:
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            path.chmod(0o600)
         token = path.read_bytes()[:1024].decode("ascii").strip()
     except FileNotFoundError:
         token = ""
@@ -372,11 +389,3 @@ def _read_or_create_token(path: Path) -> str:
         token = secrets.token_urlsafe(32)
         write_bytes(path, token.encode(), private=True)
     return token
-
-
-def _summary(result: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((result / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from trackshade.config import registry
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, ProtocolError, ShotError, TrackshadeError
+from trackshade.core.errors import CancelledError, JobError, ProtocolError, ShotError, TrackshadeError
 from trackshade.core.text import format_size
 from trackshade.ipc import CHUNK_BYTES, Manifest, Message
 from trackshade.ipc.messages import with_buffers
@@ -25,6 +25,7 @@ from trackshade.ipc.protocol import (
     FINAL_STATES,
     MAX_LOOKUPS,
     QUEUED,
+    is_file_name,
     require,
     require_count,
     require_digests,
@@ -122,12 +123,12 @@ class RequestHandler:
         return {"state": self._scheduler.cancel(require_job_id(message.body))}
 
     def _handle_result(self, session: Session, message: Message) -> Answer:
-        folder = self._result_folder(message)
-        files = [
-            {"name": path.relative_to(folder).as_posix(), "size": path.stat().st_size}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        ]
+        """Return the files of a result. Others that the system or a user has put there are left out."""
+        folder, files = self._result_folder(message), []
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if is_file_name(name) and path.is_file() and not path.is_symlink():
+                files.append({"name": name, "size": path.stat().st_size})
         return {"files": files}
 
     def _handle_read(self, session: Session, message: Message) -> Answer:
@@ -146,7 +147,10 @@ class RequestHandler:
         job = require_job_id(message.body)
         state = self._store.job(job).state
         if state == DONE:
-            return self._store.result(job)
+            folder = self._store.result(job)
+            if not (folder / "job.json").is_file():
+                raise JobError("result-gone", f"The backend has no result of job {job} any more.", "Shade it again.")
+            return folder
         error = self._store.last_event(job).body.get("error")
         if error:
             raise TrackshadeError.from_dict(error)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -78,7 +79,8 @@ class RouterSocket:
         """Close the socket and remove its file."""
         self.socket.close()
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # removed by libzmq, or with its folder
+                self._path.unlink()
 
 
 def endpoint_taken(endpoint: str, error: OSError | zmq.ZMQError) -> UsageError:
@@ -89,9 +91,15 @@ def endpoint_taken(endpoint: str, error: OSError | zmq.ZMQError) -> UsageError:
 
 
 def check_free(path: Path) -> None:
-    """Create the folder of an ipc socket. Raise OSError if a process listens there, which libzmq does not notice."""
+    """Create the folder of an ipc socket.
+
+    Raises:
+        OSError: A process listens there, or the file is none of a socket. libzmq would replace either.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists():
+    if os.path.lexists(path):
+        if not path.is_socket():
+            raise FileExistsError(errno.EEXIST, "there is a file of that name")
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(os.fspath(path)) == 0:
                 raise FileExistsError(errno.EADDRINUSE, "another process listens there")

@@ -14,7 +14,6 @@ from trackshade.core.errors import JobError, OutputError, TrackshadeError
 from trackshade.ipc import Manifest, Message
 from trackshade.ipc.protocol import CANCELLED, DONE, FAILED, FINAL_STATES, LOADING, QUEUED
 from trackshade.server.chunk_store import ChunkVerifier
-from trackshade.server.clock import age_time
 from trackshade.server.job_store import JobStore, StoredEvent, StoredJob
 from trackshade.server.worker_pool import WorkerDeath
 from trackshade.server.workers import Workers
@@ -100,7 +99,7 @@ class Scheduler:
     def drop_unclaimed(self, days: float) -> None:
         """Cancel the jobs of earlier programs for which nobody has asked in some days."""
         for job in list(self._deferred):
-            if age_time() - self._store.job(job).created > 86400 * days:
+            if self._store.clock.age(job, "unclaimed") > 86400 * days:
                 self._finish(job, {"state": CANCELLED, "message": "No program asked for it."})
 
     # The broker's loop.
@@ -172,7 +171,7 @@ class Scheduler:
         if death.was_cancelled:
             self._finish(job, {"state": CANCELLED})
         elif self._store.result(job).is_dir():
-            self._finish(job, {"state": DONE, "summary": {}})
+            self._finish(job, {"state": DONE, "summary": self._store.summary(job)})
         elif not death.is_lost and self._count_death(job) > 1:
             self._finish(job, error)
         else:

@@ -35,6 +35,7 @@ from trackshade.server.cleaning import delete_unused_stores
 from trackshade.server.gate import Gate
 from trackshade.server.job_store import JobStore
 from trackshade.server.options import ServeOptions
+from trackshade.server.own_files import OwnFiles, socket_files
 from trackshade.server.router_socket import CURVE_DOMAIN, RouterSocket
 from trackshade.server.sessions import is_hello
 from trackshade.server.worker_pool import WorkerPool
@@ -55,7 +56,8 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
     Raises:
         UsageError: The endpoint cannot be used ("open-endpoint" without CURVE keys), keys are missing, or a device
             is unknown.
-        OutputError: The store or the connection file cannot be written, or another backend has the store.
+        OutputError: The store or the connection file cannot be written, another backend has the store, or the store
+            was removed or replaced meanwhile.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     os.umask(0o077)  # only this user may access sockets, results and logs
@@ -83,7 +85,9 @@ def serve(options: ServeOptions, on_ready: Callable[[ConnectionInfo], None] | No
         workers = _workers(options, store, context, stack)
         wake = SelfPipe()
         stack.callback(wake.close)
-        broker = Broker(store, clients, workers, wake, options)
+        endpoints = [gate.endpoint, clients.endpoint, *([workers.endpoint] if isinstance(workers, WorkerPool) else [])]
+        own_files = OwnFiles([*store.fixed_files, *socket_files(endpoints)])
+        broker = Broker(store, clients, workers, wake, own_files, options)
         stack.callback(broker.close)
         _install_exits(broker, wake, options, ended)
         info = ConnectionInfo(gate.endpoint, store.token, os.getpid(), __version__, PROTOCOL, keys is not None)
@@ -139,7 +143,7 @@ def _open_store(options: ServeOptions) -> JobStore:
             if error.code != "store-in-use":
                 raise
         else:
-            delete_unused_stores(default.parent.glob(f"{default.name}-*"), options.result_days)
+            delete_unused_stores(default.parent.glob(f"{default.name}-*"), options.result_days, store.clock)
             return store
     return JobStore(default.with_name(f"{default.name}-{MAX_PRIVATE_STORES}"))
 

@@ -82,6 +82,11 @@ class WorkerPool:
         """What the broker polls for messages of workers."""
         return self._socket.socket
 
+    @property
+    def endpoint(self) -> str:
+        """The address to which workers connect."""
+        return self._socket.endpoint
+
     def find_idle(self) -> WorkerSlot | None:
         """Return a worker that is ready and has no job."""
         return next((s for s in self._slots if s.identity is not None and s.job is None), None)

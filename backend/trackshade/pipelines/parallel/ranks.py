@@ -24,7 +24,7 @@ from .arguments import broadcast, join_group, pack
 from .sequence import split_sequence
 
 _END_TIME = 5.0  # seconds that a process may take to end
-_NOTICE_TIME = 2.0  # seconds in which the end of a process is noticed
+_NOTICE_TIME = 0.2  # seconds in which it is noticed that a process begins to end
 
 
 class Ranks:
@@ -42,6 +42,9 @@ class Ranks:
         """
         self._device = torch.device(devices[0])
         self._is_closing = False
+        self._is_ending = (
+            threading.Event()
+        )  # whether one of the processes begins to end: it says why, or closes its pipe
         if sys.platform == "linux":  # all ranks are on this machine
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(name, "lo")
@@ -110,7 +113,9 @@ class Ranks:
     def _watch(self, process: subprocess.Popen[bytes], device: str) -> None:
         """End this process if another rank ends by itself."""
         assert process.stdout is not None
-        said = process.stdout.read().decode(errors="replace").strip()
+        first = process.stdout.read(1)
+        self._is_ending.set()
+        said = (first + process.stdout.read()).decode(errors="replace").strip()
         code = process.wait()
         if self._is_closing:
             return
@@ -119,8 +124,13 @@ class Ranks:
         os._exit(1)
 
     def _wait_for_watchers(self) -> None:
-        """If something failed because another process has ended, wait for its watcher to end this one."""
-        patience = time.monotonic() + _NOTICE_TIME
+        """If something failed because another process is ending, wait for its watcher to end this one.
+
+        A process closes its pipe, or has said why it ends, before it closes its connections to the others.
+        """
+        if not self._is_ending.wait(_NOTICE_TIME):
+            return
+        patience = time.monotonic() + _END_TIME
         while time.monotonic() < patience:
             if any(process.poll() is not None for process in self._processes):
                 threading.Event().wait()
