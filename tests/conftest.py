@@ -62,6 +62,7 @@ _REAPER = pytest.StashKey[subprocess.Popen[bytes]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Have a process end what this run leaves behind, even when it is killed."""
     config.stash[_REAPER] = start_reaper()
+    config.pluginmanager.register(_backends)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -71,27 +72,46 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     reaper.stdin.close()
 
 
-_backends: dict[pytest.FixtureDef[Any], Backend | PrivateBackend] = {}  # those that fixtures hold
+class _Backends:
+    """The backends that fixtures hold. A plugin, since hooks of a conftest.py do not see fixtures of the session."""
+
+    def __init__(self) -> None:
+        self.running: dict[pytest.FixtureDef[Any], Backend | PrivateBackend] = {}
+
+    def of(self, test: pytest.Item) -> list[Backend | PrivateBackend]:
+        """Return those that a test uses."""
+        names = getattr(test, "fixturenames", ())
+        return [backend for fixture, backend in self.running.items() if fixture.argname in names]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        """Note a backend that a fixture starts."""
+        value = yield
+        if isinstance(value, (Backend, PrivateBackend)):
+            self.running[fixturedef] = value
+        return value
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """Forget a backend that its fixture has ended."""
+        self.running.pop(fixturedef, None)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show the end of the log of each backend that a failed test uses."""
+        report = yield
+        if report.failed:
+            for backend in self.of(item):
+                if isinstance(backend, Backend):
+                    report.sections.append((f"Log of the backend {backend.store}", backend.log_tail()))
+        return report
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
-    """Note the backends that fixtures start."""
-    value = yield
-    if isinstance(value, (Backend, PrivateBackend)):
-        _backends[fixturedef] = value
-    return value
-
-
-def pytest_fixture_post_finalizer(fixturedef: pytest.FixtureDef[Any]) -> None:
-    """Forget a backend that its fixture has ended."""
-    _backends.pop(fixturedef, None)
+_backends = _Backends()
 
 
 @pytest.fixture(autouse=True)
 def no_jobs_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Cancel what a test leaves running in a backend that it shares, so that the next test does not wait for it."""
     yield
-    for fixture, backend in list(_backends.items()):
-        if fixture.argname in request.fixturenames:
-            cancel_jobs(backend)
+    for backend in _backends.of(request.node):
+        cancel_jobs(backend)

@@ -37,6 +37,7 @@ class Backend:
     def __init__(self, store: Path, *options: str) -> None:
         self.store = store
         self.file = store.with_name(f"{store.name}.json")
+        self.log = store.with_name(f"{store.name}.log")
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -45,11 +46,11 @@ class Backend:
         self.file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "trackshade.server", "--store", str(self.store)]
         command += ["--connection-file", str(self.file), *self.options, *more]
-        log = open(self.store.with_name(f"{self.store.name}.log"), "ab")  # noqa: SIM115 - the process keeps it
+        log = open(self.log, "ab")  # noqa: SIM115 - the process keeps it
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         until(lambda: self.file.exists() or self.process is None or self.process.poll() is not None)
-        assert self.process.poll() is None, self.store.with_name(f"{self.store.name}.log").read_text()
+        assert self.process.poll() is None, self.log.read_text()
 
     @property
     def pid(self) -> int:
@@ -83,6 +84,10 @@ class Backend:
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(LONG)
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
     def peak_memory(self) -> int:
         """Bytes of the largest resident set so far."""

@@ -17,7 +17,7 @@ import zmq
 
 from tests.helpers.backends import until
 from trackshade.config.settings import ShadeSettings
-from trackshade.ipc import Manifest
+from trackshade.ipc import ArrayEntry, Manifest
 from trackshade.ipc.protocol import DONE, FINAL_STATES
 from trackshade.server.job_store import JobStore, StoredEvent
 from trackshade.server.parts import Packed, PartDoer, Parts
@@ -83,17 +83,23 @@ class WaitingParts(Parts):
 class WaitingWorker(RayWorker):
     """Its result is when the job ran and on which process; the job's prompt is the number of seconds that it waits.
 
-    With a number of parts before it, as in "20 0.5", each part waits, and the result says which process did it.
+    With a number of parts before it, as in "20 0.5", each part waits, and the result says which process did it. With
+    the prompt "chunk" it asks for a chunk, which it cannot take.
     """
 
     def write_result(self, manifest: Any, settings: Any, chunks: Path, folder: Path) -> dict[str, Any]:
         started = time.time()
+        if settings["prompt"] == "chunk":
+            self._get_chunks(Manifest({}, (ArrayEntry("|u1", (1,), (bytes(32),)),)))
         *count, seconds = settings["prompt"].split()
         parts = WaitingParts(int(count[0]) if count else 1, float(seconds))
         results = [values for values, _ in self.spread(parts)]
         self.check()
         (folder / "job.json").write_text("{}")
         return {"started": started, "ended": time.time(), "pid": os.getpid(), "parts": results}
+
+    def put_chunks(self, chunks: dict[bytes, bytes | None]) -> None:
+        raise RuntimeError("no chunk can be taken")
 
     def _get_runner(self) -> Any:
         return self

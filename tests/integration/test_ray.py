@@ -19,7 +19,7 @@ from trackshade.client import Client
 from trackshade.config.registry import spec
 from trackshade.config.settings import ShadeSettings
 from trackshade.core.errors import ProtocolError, TrackshadeError
-from trackshade.ipc.protocol import CANCELLED
+from trackshade.ipc.protocol import CANCELLED, FAILED
 from trackshade.server.ray_cluster import RayCluster
 
 ray = pytest.importorskip("ray")
@@ -170,6 +170,15 @@ def test_a_node_that_is_killed_costs_its_job_the_time_and_nothing_else(
     assert len(again) == 1
     assert again[0].endswith("The job starts again.")
     assert queue.store.job(lost).deaths == 0  # which would make it fail when another one is lost
+
+
+def test_a_job_whose_worker_cannot_take_chunks_fails_with_the_reason(queue: Queue, nodes: list[Any]) -> None:
+    """Instead of waiting for ever for what will not arrive."""
+    (job,) = queue.submit(1, "chunk")
+    until(lambda: queue.turn() or job in queue.ends)
+    assert queue.ends[job]["state"] == FAILED
+    assert "no chunk can be taken" in str(queue.ends[job]["error"])
+    queue.run(queue.submit(2, "0.1"))  # others run
 
 
 def test_what_stands_in_the_way_of_a_cluster_is_a_sentence() -> None:

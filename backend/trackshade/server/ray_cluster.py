@@ -133,7 +133,7 @@ class RayCluster:
         self._on_cpu = on_cpu
         self._worker = worker
         self._alive: set[str] = set()
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[int, Callable[[], object]] | None] = queue.SimpleQueue()
         self._events: deque[Event] = deque()
         self._actors: dict[int, _Actor] = {}
         self._pending: dict[Any, tuple[_Actor, str]] = {}  # by the reference of a call: whose it is, and which
@@ -157,31 +157,31 @@ class RayCluster:
 
     def start(self, number: int) -> None:
         """Start an actor."""
-        self._commands.put(lambda: self._start(number))
+        self._commands.put((number, lambda: self._start(number)))
 
     def run(self, number: int, job: str, body: Mapping[str, Any]) -> None:
         """Give a job to an actor; `body` is that of `Scheduler`."""
-        self._commands.put(lambda: self._run_job(number, job, body))
+        self._commands.put((number, lambda: self._run_job(number, job, body)))
 
     def load(self, number: int, model: str) -> None:
         """Make an actor load a model."""
-        self._commands.put(lambda: self._call(number, lambda actor: actor.handle.load.remote(model)))
+        self._commands.put((number, lambda: self._call(number, lambda actor: actor.handle.load.remote(model))))
 
     def cancel(self, number: int, job: str) -> None:
         """Ask an actor to cancel a job."""
-        self._commands.put(lambda: self._call(number, lambda actor: actor.handle.cancel.remote(job)))
+        self._commands.put((number, lambda: self._call(number, lambda actor: actor.handle.cancel.remote(job))))
 
     def help(self, number: int, owner: int, ticket: int) -> None:
         """Make an actor do parts of another one's job; `ticket` identifies this help."""
-        self._commands.put(lambda: self._help(number, owner, ticket))
+        self._commands.put((number, lambda: self._help(number, owner, ticket)))
 
     def recall(self, number: int, ticket: int) -> None:
         """Have an actor end a help after its present part."""
-        self._commands.put(lambda: self._call(number, lambda actor: actor.handle.recall.remote(ticket)))
+        self._commands.put((number, lambda: self._call(number, lambda actor: actor.handle.recall.remote(ticket))))
 
     def end(self, number: int) -> None:
         """End an actor, whatever it does."""
-        self._commands.put(lambda: self._end(number))
+        self._commands.put((number, lambda: self._forget(number)))
 
     def close(self) -> None:
         """End all actors and disconnect; a local cluster ends."""
@@ -204,8 +204,7 @@ class RayCluster:
                 log.exception("An error on the way to the Ray cluster:")
                 time.sleep(1.0)
         for number in list(self._actors):
-            with contextlib.suppress(Exception):
-                self._end(number)
+            self._forget(number)
 
     def _do_commands(self) -> bool:
         """Do what the broker wants; return False at the end."""
@@ -216,7 +215,12 @@ class RayCluster:
                 return True
             if command is None:
                 return False
-            command()
+            number, do = command
+            try:
+                do()
+            except Exception as error:  # otherwise the broker would wait for ever for what the command was to begin
+                log.exception("An error on the way to a worker on the Ray cluster:")
+                self._lose(number, error)
 
     def _look_around(self) -> None:
         """Look which nodes and GPUs there are."""
@@ -270,42 +274,40 @@ class RayCluster:
         call = actor.handle.__ray_call__.remote(_help, ticket, source.handle, source.offer, str(number))
         self._pending[call] = actor, "help"
 
-    def _end(self, number: int) -> None:
-        actor = self._actors.pop(number, None)
-        if actor is not None:
-            self._pending = {ref: item for ref, item in self._pending.items() if item[0] is not actor}
-            self._ray.kill(actor.handle)
-
     def _take_answers(self) -> None:
         if not self._pending:
             time.sleep(TURN)
             return
         ready, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=TURN)
         for ref in ready:
+            if ref not in self._pending:
+                continue  # its actor has ended meanwhile
             actor, call = self._pending.pop(ref)
             try:
-                answer = self._ray.get(ref)
-            except Exception as error:  # noqa: BLE001 - those of Ray and of the actor; the event has it
+                self._take_answer(actor, call, self._ray.get(ref))
+            except Exception as error:  # of Ray, of the actor, or because its answer cannot be used
                 if call == "help":  # of an actor that may live; if not, `take` fails, too
                     self._tell(HelpEnd(actor.number, _one_line(error)))
                 else:
-                    self._take_end(actor, error)
-                continue
-            if call == "run":
-                continue  # a message has told of its end
-            if call == "help":
-                self._tell(HelpEnd(actor.number, ""))
-                continue
-            if call == "describe":
-                self._greet(actor, answer)
-            elif answer:
-                self._take_messages(actor, answer)
-            if actor.number in self._actors:
-                self._pending[actor.handle.take.remote(TAKE)] = actor, "take"
+                    log.info("A call of a worker on the Ray cluster failed: %s", call, exc_info=True)
+                    self._lose(actor.number, error)
+
+    def _take_answer(self, actor: _Actor, call: str, answer: Any) -> None:
+        """Take what a call of an actor has returned, and call `take` again."""
+        if call == "help":
+            self._tell(HelpEnd(actor.number, ""))
+        if call not in ("describe", "take"):
+            return  # a message tells of the end of a job
+        if call == "describe":
+            self._greet(actor, answer)
+        elif answer:
+            self._take_messages(actor, answer)
+        if actor.number in self._actors:
+            self._pending[actor.handle.take.remote(TAKE)] = actor, "take"
 
     def _greet(self, actor: _Actor, facts: Mapping[str, Any]) -> None:
         if facts["version"] != __version__:
-            self._end(actor.number)
+            self._forget(actor.number)
             reason = (
                 f"It has Trackshade {facts['version']}, and the broker {__version__}: install the same on all nodes."
             )
@@ -314,15 +316,23 @@ class RayCluster:
         actor.node = str(facts["node"])
         self._tell(ActorReady(actor.number, facts["pid"], actor.node))
 
-    def _take_end(self, actor: _Actor, error: Exception) -> None:
-        if self._actors.pop(actor.number, None) is None:
-            return
-        with contextlib.suppress(Exception):  # it may be alive, but what it does counts no more
-            self._ray.kill(actor.handle)
+    def _lose(self, number: int, error: Exception) -> None:
+        """Give up an actor that has ended or that cannot be spoken with, so that its job starts again elsewhere."""
+        actor = self._forget(number)
         self._next_look = 0.0
-        self._look_around()
-        is_lost = bool(actor.node) and actor.node not in self._alive
-        self._tell(ActorEnd(actor.number, _one_line(error), is_lost))
+        with contextlib.suppress(Exception):
+            self._look_around()
+        is_lost = actor is not None and bool(actor.node) and actor.node not in self._alive
+        self._tell(ActorEnd(number, _one_line(error), is_lost))
+
+    def _forget(self, number: int) -> _Actor | None:
+        """Kill an actor, which may have ended already: what it does counts no more. Return it if it was there."""
+        actor = self._actors.pop(number, None)
+        if actor is not None:
+            self._pending = {ref: item for ref, item in self._pending.items() if item[0] is not actor}
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor.handle)
+        return actor
 
     def _take_messages(self, actor: _Actor, messages: list[Frames]) -> None:
         passed = []
@@ -349,7 +359,7 @@ class RayCluster:
                 found[digest] = path.read_bytes()
             except OSError:
                 found[digest] = None  # the worker says that it is missing
-        actor.calls.append(actor.handle.put_chunks.remote(found))
+        self._pending[actor.handle.put_chunks.remote(found)] = actor, "chunks"
 
     def _write_piece(self, actor: _Actor, message: Message) -> None:
         if message.body.get("job") != actor.job or actor.error is not None:
@@ -416,7 +426,9 @@ def _help(worker: RayWorker, ticket: int, owner: Any, offer: Offer | None, name:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
+    """Return what an error says, without the traceback that Ray adds to those of an actor."""
+    cause = getattr(error, "cause", None) or error
+    return " ".join(line.strip() for line in str(cause).splitlines() if line.strip())[:300] or type(cause).__name__
 
 
 def _check_reachable(address: str) -> None:
