@@ -42,8 +42,11 @@ CASES = {  # family: its model, image size and number of frames of the tests
     "cogvideox-fun": ("cogvideox-fun-5b-control", (48, 32), 9),
     "ltx": ("ltx-2.5-layout", (96, 64), 25),
 }
-FAMILIES = pytest.mark.parametrize("family", CASES)
-CASES |= {"wan2.2-vace": ("wan2.2-vace-fun-14b", (48, 32), 9)}
+FAMILIES = pytest.mark.parametrize("family", tuple(CASES))
+CASES |= {
+    "wan2.2-vace": ("wan2.2-vace-fun-14b", (48, 32), 9),
+    "distilled wan-animate": ("wan-animate-2-14b-distilled", (48, 32), 5),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -323,6 +326,18 @@ def test_a_model_with_a_second_transformer_runs_and_caches_both(models: Models, 
     seer = a_job("wan2.2-vace", tmp_path / "seer", steps=16, cache_method="taylorseer", cache_interval=4)
     models.make_images(seer, picture("wan-vace"), still=False)
     assert [ran.count(0) < whole.count(0), ran.count(1) < whole.count(1)] == [True, True]
+
+
+def test_the_distilled_character_model_runs_without_guidance(make: Make, models: Models) -> None:
+    spec = tiny("distilled wan-animate")
+    write_family(registry.model_folder(spec), "wan-animate")
+    transformer = models.load(spec, Recorder().report).model.pipeline.transformer
+    modes: list[str] = []
+    transformer.register_forward_pre_hook(lambda *call: modes.append(call[2]["kv_cache_mode"]), with_kwargs=True)
+    made = make("distilled wan-animate", steps=3)
+    assert made.shape == (5, 32, 48, 3)
+    assert modes == ["extract", *["cached"] * 3]  # one prediction in each step
+    assert not np.array_equal(made, make("distilled wan-animate", steps=3, first=picture("wan-animate", 5)))
 
 
 def test_every_entry_of_the_registry_is_complete() -> None:
