@@ -2,7 +2,7 @@
 # The classes of diffusers are typed too loosely for these rules.
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportArgumentType=false
 # pyright: reportCallIssue=false
-"""Speed and memory of Diffusion as Shader's transformer: attention backends, compiled blocks, caches of steps.
+"""Speed and memory of Diffusion as Shader's transformer: attention, caches of steps, compiled blocks, 8-bit weights.
 
     python tests/benchmarks/evaluate_speed.py                  a small transformer, on a GPU if there is one
     python tests/benchmarks/evaluate_speed.py --full --compile the published size (8.2 billion parameters), on a GPU
@@ -117,21 +117,19 @@ def main() -> None:
             "--full needs a CUDA device, and PyTorch finds none here. Without it, a small one runs on the CPU."
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = build(options.full, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    model: Any = build(options.full, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters / 1e9:.3f} billion parameters, {options.steps} steps, {device}, torch {torch.__version__}\n")
     print("| | s a step | peak memory, GB | blocks skipped | relative error |\n|---|---|---|---|---|")
     reference: list[torch.Tensor] = []
     runs = [0]  # steps in which the last block was run
-    run_norm = model.transformer_blocks[-1].norm2.forward
 
-    def counted_norm(*arguments: Any, **named: Any) -> Any:
+    def count(*_: Any) -> None:
         runs[0] += 1
-        return run_norm(*arguments, **named)
 
-    model.transformer_blocks[-1].norm2.forward = counted_norm
+    counter = model.transformer_blocks[-1].norm2.register_forward_hook(count)
 
-    def row(name: str, prepare: Callable[[], Any] = lambda: None) -> None:
+    def row(name: str, prepare: Callable[[], Any] = lambda: None, is_counted: bool = True) -> None:
         try:
             prepare()
             if device.type == "cuda":
@@ -143,7 +141,7 @@ def main() -> None:
             return
         reference.append(latents)
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}" if device.type == "cuda" else ""
-        skipped = f"{options.steps - runs[0]} of {options.steps}" if runs[0] < options.steps else ""
+        skipped = f"{options.steps - runs[0]} of {options.steps}" if is_counted and runs[0] < options.steps else ""
         error = float((latents - reference[0]).abs().mean() / reference[0].abs().mean())
         print(f"| {name} | {seconds:.4f} | {memory} | {skipped} | {error:.2g} |", flush=True)
 
@@ -155,12 +153,20 @@ def main() -> None:
         row(f"cache: threshold {threshold:g}")
     model.block_cache = None
     for interval, order in SERIES:
-        set_hooks(model, StepCache("taylorseer", interval=interval, order=order))
+        set_hooks([model], StepCache("taylorseer", interval=interval, order=order))
         row(f"TaylorSeer: every {interval} steps, order {order}")
-    set_hooks(model, StepCache())
-    model.transformer_blocks[-1].norm2.forward = run_norm
+    set_hooks([model], StepCache())
+    counter.remove()
     if options.compile:
-        row("compiled blocks", lambda: model.compile_repeated_blocks(fullgraph=True))
+        row("compiled blocks", lambda: model.compile_repeated_blocks(fullgraph=True), is_counted=False)
+    dtype = model.dtype
+    del model
+    model = build(options.full, device, dtype)
+    row(
+        "weights in 8 bits, layer by layer",
+        lambda: model.enable_layerwise_casting(torch.float8_e4m3fn, dtype),
+        is_counted=False,
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def test_columns_are_options_and_paths_are_beside_the_list(folder: Path) -> None
     assert first.values["key"] == [f"{frame}={folder / 'paint.png'}" for frame in (5, 9)]
     assert (second.line, second.command, second.name) == (5, "shade", "Two-words")
     assert (second.values["prompt"], second.values["steps"], second.values["alpha"]) == ("day", 3, False)
+
+
+def test_names_keep_the_letters_of_every_script(folder: Path) -> None:
+    names = {
+        "पहला दृश्य": "पहला-दृश्य",  # vowel signs and the virama are marks of their own
+        "क्\u200dष": "क्ष",  # a joiner is not seen
+        "سَلام": "سَلام",
+        "שָׁלוֹם!": unicodedata.normalize("NFC", "שָׁלוֹם"),
+        "Cafe\u0301 #2": "Café-2",
+        "shot_010+B": "shot_010-B",
+        "NUL": "_NUL",
+        "???": "",
+    }
+    text = "scene,name,seed\n" + "".join(f'b.blend,"{name}",{seed}\n' for seed, name in enumerate(names))
+    assert [row.name for row in rows_of(folder, text)] == list(names.values())
+    long = rows_of(folder, f"scene,name\nb.blend,{'दृश्य' * 40}\n")[0].name
+    assert len(long.encode()) <= 120
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])

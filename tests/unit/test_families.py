@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.helpers.result_shots import at
 from tests.helpers.result_shots import shot as moving_shot
-from tests.helpers.tiny_families import PROMPT, write_family
+from tests.helpers.tiny_families import PROMPT, write_family, write_lora
 from trackshade.config import registry
 from trackshade.config.memory_presets import GIB, choose_preset, next_preset
 from trackshade.config.model_spec import CONTROL_CLIPS, INPUTS, ModelSpec
@@ -42,7 +42,11 @@ CASES = {  # family: its model, image size and number of frames of the tests
     "cogvideox-fun": ("cogvideox-fun-5b-control", (48, 32), 9),
     "ltx": ("ltx-2.5-layout", (96, 64), 25),
 }
-FAMILIES = pytest.mark.parametrize("family", CASES)
+FAMILIES = pytest.mark.parametrize("family", tuple(CASES))
+CASES |= {
+    "wan2.2-vace": ("wan2.2-vace-fun-14b", (48, 32), 9),
+    "distilled wan-animate": ("wan-animate-2-14b-distilled", (48, 32), 5),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -210,7 +214,7 @@ def test_a_clip_that_a_model_does_not_follow_and_other_steps_are_refused(make: M
     with pytest.raises(UsageError, match="it follows layout"):
         make("ltx", control_clip="depth")
     with pytest.raises(UsageError, match="8 steps"):
-        make("ltx", steps=20)
+        make("ltx", steps=16)
     assert not np.array_equal(make("wan-vace", control_clip="layout"), make("wan-vace", control_clip="depth"))
 
 
@@ -273,19 +277,67 @@ def test_another_worker_makes_the_same_frames(family: str, models: Models, tmp_p
     assert result[0]["digests"] == digests
 
 
-def test_two_devices_make_the_frames_of_one_and_cannot_skip_steps(models: Models, tmp_path: Path) -> None:
-    alone, _ = models.make_images(a_job("wan-vace", tmp_path / "alone"), None, still=False)
-    both, job = Models("cpu+cpu"), a_job("wan-vace", tmp_path / "both")
-    together, _ = both.make_images(job, None, still=False)
-    assert job.memory["devices"] == ["cpu", "cpu"]
-    assert np.abs(together.astype(int) - alone).max() <= 1
-    with pytest.raises(ModelError, match="shared by several devices, which cannot skip"):
-        both.make_images(a_job("wan-vace", tmp_path / "cache", cache_method="taylorseer"), None, still=False)
+def test_two_devices_make_the_frames_of_one(models: Models, tmp_path: Path) -> None:
+    """They skip the same steps, and have the same LoRAs."""
+    family, seer = "wan-move", {"steps": 6, "cache_method": "taylorseer", "cache_interval": 3}
+    both = Models("cpu+cpu")
+    write_family(registry.model_folder(tiny(family)), family)
+    transformer = models.load(tiny(family), Recorder().report).model.pipeline.transformer
+    seer["video_loras"] = (str(write_lora(tmp_path / "style.safetensors", transformer)),)
+    folders = itertools.count()
+
+    def made(models: Models, strength: float = 1.0, **settings: Any) -> np.ndarray:
+        job = a_job(family, tmp_path / str(next(folders)), **seer | settings)
+        loaded = models.load(job.spec, job.reporter.report, settings=job.settings)
+        loaded.model.pipeline.set_adapters(["lora0"], [strength])
+        frames, _ = models.make_images(job, picture(family), still=False)
+        assert job.memory.get("devices") == (["cpu", "cpu"] if models is both else None)
+        return frames.astype(int)
+
+    skipping = made(models)
+    assert np.abs(made(both) - skipping).max() <= 1
+    assert np.abs(made(both, cache_interval=1) - skipping).max() > 1
+    plain = made(models, strength=0.0)
+    assert np.abs(plain - skipping).max() > 1
+    assert np.abs(made(both, strength=0.0) - plain).max() <= 1
+    with pytest.raises(ModelError, match="would skip different steps by first-block"):
+        made(both, cache_method="first-block", cache=0.1)
     with pytest.raises(ModelError, match="cannot be compiled"):
-        both.make_images(a_job("wan-vace", tmp_path / "compile", compile=True), None, still=False)
+        made(both, compile=True)
     reporter = Recorder()
     both.make_images(a_job("wan-animate", tmp_path / "other", reporter=reporter), picture("wan-animate"), still=False)
     assert "wan-animate-2-14b cannot be split between devices and runs on cpu alone" in reporter.messages
+
+
+def test_a_model_with_a_second_transformer_runs_and_caches_both(models: Models, tmp_path: Path) -> None:
+    spec = tiny("wan2.2-vace")
+    write_family(registry.model_folder(spec), "wan-vace", second=True)
+    plain = a_job("wan2.2-vace", tmp_path / "plain", steps=16)
+    pipeline = models.load(spec, plain.reporter.report, settings=plain.settings).model.pipeline
+    ran: list[int] = []
+    for number, transformer in enumerate((pipeline.transformer, pipeline.transformer_2)):
+        transformer.blocks[1].norm1.register_forward_hook(lambda *_, number=number: ran.append(number))
+    frames, _ = models.make_images(plain, picture("wan-vace"), still=False)
+    whole = list(ran)
+    assert frames.shape == (9, 32, 48, 3)
+    assert whole == sorted(whole)
+    assert set(whole) == {0, 1}
+    ran.clear()
+    seer = a_job("wan2.2-vace", tmp_path / "seer", steps=16, cache_method="taylorseer", cache_interval=4)
+    models.make_images(seer, picture("wan-vace"), still=False)
+    assert [ran.count(0) < whole.count(0), ran.count(1) < whole.count(1)] == [True, True]
+
+
+def test_the_distilled_character_model_runs_without_guidance(make: Make, models: Models) -> None:
+    spec = tiny("distilled wan-animate")
+    write_family(registry.model_folder(spec), "wan-animate")
+    transformer = models.load(spec, Recorder().report).model.pipeline.transformer
+    modes: list[str] = []
+    transformer.register_forward_pre_hook(lambda *call: modes.append(call[2]["kv_cache_mode"]), with_kwargs=True)
+    made = make("distilled wan-animate", steps=3)
+    assert made.shape == (5, 32, 48, 3)
+    assert modes == ["extract", *["cached"] * 3]  # one prediction in each step
+    assert not np.array_equal(made, make("distilled wan-animate", steps=3, first=picture("wan-animate", 5)))
 
 
 def test_every_entry_of_the_registry_is_complete() -> None:

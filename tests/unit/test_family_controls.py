@@ -34,6 +34,7 @@ from trackshade.pipelines.families.recognize import check_checkpoint
 from trackshade.pipelines.families.wan_animate import mirrored_frames, plan_segments
 from trackshade.pipelines.families.wan_move import copy_along_tracks, track_cells
 from trackshade.pipelines.families.wan_vace import control_arrays
+from trackshade.pipelines.parallel.arguments import pack
 from trackshade.shot.fitting import resize_shot
 
 pytestmark = pytest.mark.slow
@@ -129,6 +130,8 @@ def test_ltx_denoises_by_the_distilled_schedule_as_it_is(folder: Path) -> None:
 
     clip = np.random.default_rng(0).integers(0, 255, (9, 128, 192, 3), np.uint8)
     steps: list[int] = []
+    given: list[dict[str, Any]] = []
+    model.pipeline.transformer.register_forward_pre_hook(lambda *call: given.append(call[2]), with_kwargs=True)
     frames = model.sample(
         ModelInputs((192, 128), 9, 24.0, clip, "layout", pictures={0: clip[0]}),
         SamplingOptions.of(spec, ShadeSettings(model=spec.name, prompt="a red box")),
@@ -138,6 +141,14 @@ def test_ltx_denoises_by_the_distilled_schedule_as_it_is(folder: Path) -> None:
     assert frames.shape == clip.shape
     assert steps == list(range(12))  # eight steps at half the size, three to refine
     assert model.pipeline.get_active_adapters() == ["in-context"]
+    assert len(given) == 11
+    for arguments in given:  # what several devices would split: all is given, of all tokens, and can be sent
+        pack(arguments, [])
+        count = arguments["hidden_states"].shape[1]
+        assert arguments["timestep"].shape == (1, count)
+        assert arguments["video_coords"].shape == (1, 3, count, 2)
+        assert arguments["audio_timestep"].shape == (1,)
+        assert arguments["video_self_attention_mask"] is None
 
 
 def test_previews_show_what_the_output_of_a_model_means() -> None:

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXTransformer3DModel, WanTransformer3DModel, WanVACETransformer3DModel
+from diffusers import (
+    CogVideoXTransformer3DModel,
+    LTX2VideoTransformer3DModel,
+    WanTransformer3DModel,
+    WanVACETransformer3DModel,
+)
 
 from trackshade.core.errors import UsageError
 from trackshade.models.das import TrackingTransformer3DModel
@@ -32,6 +37,12 @@ COGVIDEOX: dict[str, Any] = {
     "num_attention_heads": 3, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "time_embed_dim": 8,
     "text_embed_dim": 8, "num_layers": 3, "sample_width": 6, "sample_height": 10, "sample_frames": 9,
     "max_text_seq_length": 7, "use_rotary_positional_embeddings": True,
+}  # fmt: skip
+LTX: dict[str, Any] = {
+    "in_channels": 4, "out_channels": 4, "num_attention_heads": 3, "attention_head_dim": 12, "cross_attention_dim": 36,
+    "audio_in_channels": 4, "audio_out_channels": 4, "audio_num_attention_heads": 3, "audio_attention_head_dim": 4,
+    "audio_cross_attention_dim": 12, "num_layers": 2, "caption_channels": 8, "rope_double_precision": False,
+    "gated_attn": True, "audio_gated_attn": True,
 }  # fmt: skip
 TOKENS = 3 * 5 * 3  # of the video; neither these nor the 7 of a text nor the 3 heads can be halved
 
@@ -65,11 +76,30 @@ def das() -> tuple[Any, dict[str, Any]]:
     return model, {**inputs, "tracking_maps": video().transpose(1, 2)}
 
 
+def ltx(rope_type: str) -> tuple[Any, dict[str, Any]]:
+    model = LTX2VideoTransformer3DModel(**LTX, rope_type=rope_type)
+    model.scale_shift_table.data *= 0.3
+    coords = torch.rand(1, 3, TOKENS, 2).mul(9).sort(-1).values
+    return model, {
+        "hidden_states": torch.randn(1, TOKENS, 4),
+        "audio_hidden_states": torch.randn(1, 5, 4),
+        "audio_encoder_hidden_states": torch.randn(1, 7, 8),
+        "encoder_attention_mask": torch.tensor([[1] * 5 + [0] * 2]),
+        "timestep": torch.randint(1, 1000, (1, TOKENS)),  # some tokens are of pictures, which are clean
+        "audio_timestep": torch.tensor([700]),
+        "sigma": torch.tensor([700]),
+        "video_coords": coords,
+        "audio_coords": torch.rand(1, 1, 5, 2).sort(-1).values,
+    }
+
+
 CASES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "Wan": wan,
     "VACE": vace,
     "CogVideoX": lambda: cogvideox(CogVideoXTransformer3DModel(**COGVIDEOX)),
     "Diffusion as Shader": das,
+    "LTX": lambda: ltx("split"),
+    "LTX, interleaved": lambda: ltx("interleaved"),
 }
 
 
@@ -89,8 +119,8 @@ def run_rank(rank: int, folder: Path) -> None:
         seen: list[int] = []
         model.proj_out.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].shape[1]))
         with torch.no_grad():
-            output = model(**inputs)[0]
-        np.savez(folder / f"{case} {rank}.npz", output=output.numpy(), seen=seen)
+            outputs = model(**inputs)
+        np.savez(folder / f"{case} {rank}.npz", *(output.numpy() for output in outputs), seen=seen)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process with torch is forked")
@@ -107,12 +137,13 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest
     for case in CASES:
         model, inputs = run(case)
         with torch.no_grad():
-            wanted = model(**inputs)[0].numpy()
+            wanted = [output.numpy() for output in model(**inputs)]
         found = [np.load(tmp_path / f"{case} {rank}.npz") for rank in range(2)]
         assert sum(part["seen"][0] for part in found) == TOKENS
-        assert wanted.std() > 0.05
-        for part in found:
-            np.testing.assert_allclose(part["output"], wanted, atol=2e-5, err_msg=case)
+        for number, output in enumerate(wanted):  # LTX has a second one, the sound
+            assert output.std() > 0.05
+            for part in found:
+                np.testing.assert_allclose(part[f"arr_{number}"], output, atol=2e-5, err_msg=case)
 
 
 def test_a_transformer_with_other_connections_is_not_split() -> None:

@@ -12,12 +12,13 @@ _MAX_BYTES = 120  # of UTF-8; some encrypted file systems allow 143 with the suf
 _MAX_PART = 100  # characters of a part of a path that is accepted
 
 
-def file_name(text: str, fallback: str) -> str:
-    """Return a text as the name of a file: its letters, digits, `-` and `.`, with `_` for what is between them.
+def file_name(text: str, fallback: str, gap: str = "_") -> str:
+    """Return a text as the name of a file: its letters, digits, `-`, `_` and `.`, and a gap for other characters.
 
     Args:
         text: Any text, such as the name of an object.
         fallback: The name if nothing is left of the text, and the beginning of a name that Windows reserves.
+        gap: What stands for any number of other characters: `_`, of which there is never more than one then, or `-`.
 
     Returns:
         Normalized text (Unicode's form C) of up to 60 characters and 120 bytes of UTF-8.
@@ -26,10 +27,11 @@ def file_name(text: str, fallback: str) -> str:
     for character in unicodedata.normalize("NFC", text):
         kind = unicodedata.category(character)
         has_base = bool(kept) and kept[-1] not in "_.-"
-        if kind[0] in "LN" or character in ".-" or (kind[0] == "M" and has_base):
+        is_kept = character in ".-" or character == "_" != gap
+        if kind[0] in "LN" or is_kept or (kind[0] == "M" and has_base):
             kept.append(character)
-        elif kind[0] != "M" and kind != "Cf" and kept[-1:] != ["_"]:  # marks without a letter and joiners are left out
-            kept.append("_")
+        elif kind[0] != "M" and kind != "Cf" and kept[-1:] != [gap]:  # marks without a letter and joiners are left out
+            kept.append(gap)
     name = unicodedata.normalize("NFC", "".join(kept)).strip("._-")[:_MAX_CHARACTERS]
     name = name.encode()[:_MAX_BYTES].decode(errors="ignore").strip("._-") or fallback
     return f"{fallback}_{name}" if is_reserved(name) else name

@@ -162,7 +162,7 @@ class Models:
         report(states.LOADING, f"Splitting {name} between {join_and(self._shared)}")
         self._ranks = Ranks(self._shared)
         self._ranks.share(model.pipeline, name, options.get("loras", ()), settings.quantize)
-        model.is_split = True
+        model.ranks = self._ranks
 
     def _drop(self) -> None:
         """Forget the video model and the image model, and end what other devices have of them."""
@@ -286,7 +286,7 @@ class Models:
     def _load(self, run: ModelRun, memory: str) -> LoadedModel:
         loaded = self.load(run.spec, run.reporter.report, memory, run.settings)
         run.memory["preset"] = loaded.preset.name
-        if loaded.model.is_split:
+        if loaded.model.ranks is not None:
             run.memory["devices"] = self._shared
         if loaded.preset.name != "full":
             run.reporter.report(states.LOADING, memory_sentence(loaded.preset))

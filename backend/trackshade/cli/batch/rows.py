@@ -21,6 +21,7 @@ from trackshade.config import options, parsing, registry
 from trackshade.config.options import Option
 from trackshade.core.camera_motion import parse_camera_moves
 from trackshade.core.errors import ShotError, TrackshadeError, UsageError
+from trackshade.core.file_names import file_name
 
 SCENE_SUFFIXES = re.compile(r"\.(blend|glb|gltf|usd[acz]?|abc|fbx|obj|ply|stl)")
 SHOT_SUFFIX = ".shot"
@@ -200,8 +201,8 @@ def _row(line: int, cells: Mapping[str, str], base: Path, shared: Mapping[str, A
     _check(values)
     return Row(
         line=line,
-        name=_file_name(cells.get("name", "")),
-        stem=_file_name(source.stem) or "shot",
+        name=file_name(cells.get("name", ""), "", "-"),
+        stem=file_name(source.stem, "shot", "-"),
         source=source,
         command=command,
         values=values,
@@ -231,8 +232,3 @@ def _check(values: Mapping[str, Any]) -> None:
     for key, path in input_paths(values):
         if not path.exists():
             raise _RowError(f"there is no file {path} ({key})")
-
-
-def _file_name(text: str) -> str:
-    """Return a text as the name of a folder on any system."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip(".-")[:80]

@@ -125,7 +125,11 @@ class _Runs:
                         start_new_session=os.name != "nt",  # Ctrl-C reaches this process only, which passes it on
                     )
                 except OSError as error:
-                    return JobError("row-not-started", f"The row cannot be started: {error.strerror or error}.")
+                    return JobError(
+                        "row-not-started",
+                        f"The row cannot be started: {error.strerror or error}.",
+                        "Run fewer rows at a time.",
+                    )
                 self._processes.add(process)
             try:
                 return self._follow(process, row, log)
@@ -149,7 +153,11 @@ class _Runs:
                 return CancelledError()
             log.seek(0)
             tail = " ".join(line.strip() for line in log.read().splitlines()[-_TAIL:])
-            return JobError("row-ended", f"The command ended without a result (code {code}). {tail}".strip()[:600])
+            return JobError(
+                "row-ended",
+                f"The command ended without a result (code {code}). {tail}".strip()[:600],
+                "Run the row alone, by 'trackshade render' or 'trackshade shade', to see all that it prints.",
+            )
         return TrackshadeError.from_dict(final["error"]) if final.get("event") == "error" else None
 
     def cancel(self) -> None:

@@ -19,7 +19,10 @@ from trackshade.config.chunks import values_of_chunk
 from trackshade.core.errors import UsageError
 
 _OF_SHADING = {"model", "size", "frame_rule"}  # options of a capture that are left to the shading
-_NOT_ON_A_FARM = ("input_render", "stills")
+_NOT_ON_A_FARM = {  # why, and what to do
+    "input_render": "Leave it out: shot files do not carry renders of all frames.",
+    "stills": "Leave it out: nobody chooses a still on a farm.",
+}
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ def tasks_of(row: Row, name: str, root: Path, marks: Placeholders, chunked: bool
         UsageError: "farm-option" for an option that cannot be carried from a capture to another machine.
     """
     values = row.values
-    for key in _NOT_ON_A_FARM:
+    for key, fix in _NOT_ON_A_FARM.items():
         if values.get(key):
-            raise UsageError("farm-option", f"{name}: {key} cannot be used on a farm.", "Leave it out.")
+            raise UsageError("farm-option", f"{name}: the option {key} cannot be used on a farm.", fix)
     if row.command == "render" and values["light"] == "render":
         fix = "Choose clay or none."
         raise UsageError("farm-option", f"{name}: light cannot be 'render' on a farm.", fix)

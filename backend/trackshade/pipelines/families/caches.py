@@ -14,6 +14,7 @@ and there are none for these models.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,14 @@ class StepCache:
         return self.interval > 1 if self.method == "taylorseer" else self.threshold > 0
 
 
-def set_hooks(transformer: Any, cache: StepCache) -> None:
-    """Let the hooks of diffusers skip blocks of a transformer.
+def set_hooks(transformers: Collection[Any], cache: StepCache) -> None:
+    """Let the hooks of diffusers skip blocks of transformers, each of which counts its own steps.
 
     They are made anew, since they would compare the first step with the last one of an earlier video otherwise.
     """
-    if transformer.is_cache_enabled:
-        transformer.disable_cache()
+    for transformer in transformers:
+        if transformer.is_cache_enabled:
+            transformer.disable_cache()
     if not cache.is_on:
         return
     import torch  # here, because checking a folder imports this module
@@ -75,4 +77,5 @@ def set_hooks(transformer: Any, cache: StepCache) -> None:
         )
     else:
         config = FirstBlockCacheConfig(threshold=cache.threshold)
-    transformer.enable_cache(config)
+    for transformer in transformers:
+        transformer.enable_cache(config)

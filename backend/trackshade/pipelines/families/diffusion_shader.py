@@ -39,7 +39,7 @@ class DiffusionShader(ModelFamily):
         """Set the cache; the first-block cache counts the tracking branch in."""
         is_own = cache.method == "first-block"
         self.transformer.block_cache = BlockCache(cache.threshold) if is_own and cache.is_on else None
-        set_hooks(self.transformer, StepCache() if is_own else cache)
+        set_hooks([self.transformer], StepCache() if is_own else cache)
 
     @property
     def transformer(self) -> Any:

@@ -23,6 +23,7 @@ from ...core.text import join_or
 from .caches import StepCache, set_hooks
 
 if TYPE_CHECKING:
+    from ..parallel.ranks import Ranks
     from .layout import Layout
 
 
@@ -120,7 +121,7 @@ class ModelFamily(ABC):
         caches: Those of `trackshade.config.settings.CACHES` that are right for its transformer.
         spec: Registry entry.
         pipeline: The loaded pipeline.
-        is_split: Whether several devices run its transformers together; see `trackshade.pipelines.parallel`.
+        ranks: What runs its transformers on several devices together; None if one device does.
     """
 
     layout: ClassVar[Layout | None] = None
@@ -129,7 +130,7 @@ class ModelFamily(ABC):
     def __init__(self, spec: ModelSpec, pipeline: Any) -> None:
         self.spec = spec
         self.pipeline = pipeline
-        self.is_split = False
+        self.ranks: Ranks | None = None
 
     @property
     def memory_preset(self) -> MemoryPreset:
@@ -150,18 +151,23 @@ class ModelFamily(ABC):
             raise ModelError(
                 "not-cached", f"The model {self.spec.name} cannot skip parts of its steps by {cache.method}.", others
             )
-        if cache.is_on and self.is_split:
+        if cache.is_on and self.ranks is not None and cache.method != "taylorseer":
             raise ModelError(
                 "not-cached",
-                f"The model {self.spec.name} is shared by several devices, which cannot skip parts of its steps.",
-                "Leave out the cache, or run the backend with one device for each worker.",
+                f"The model {self.spec.name} is shared by several devices, each of which has a part of the tokens: "
+                f"they would skip different steps by {cache.method}.",
+                "Leave out the cache, use taylorseer, or run the backend with one device for each worker.",
             )
         self.apply_cache(cache)
+        if self.ranks is not None:
+            self.ranks.set_cache(cache)
 
     def apply_cache(self, cache: StepCache) -> None:
         """Set a cache that the family has, or none."""
+        from ..memory import transformers_of  # here, because checking a folder imports this module
+
         if self.caches:
-            set_hooks(self.pipeline.transformer, cache)
+            set_hooks(transformers_of(self.pipeline).values(), cache)
 
     def compile_blocks(self, **options: Any) -> None:
         """Have torch compile the repeated blocks of the transformers when they are first run.

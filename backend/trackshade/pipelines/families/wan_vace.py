@@ -12,7 +12,6 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from .caches import StepCache, set_hooks
 from .calls import call_pipeline, report_to
 from .family import Keep, ModelFamily, ModelInputs, OnStep, SamplingOptions
 from .layout import Layout
@@ -37,12 +36,6 @@ class WanVace(ModelFamily):
         optional=("transformer_2",),
         float32=("vae",),
     )
-
-    def apply_cache(self, cache: StepCache) -> None:
-        """Set the cache of both transformers."""
-        for transformer in (self.pipeline.transformer, self.pipeline.transformer_2):
-            if transformer is not None:
-                set_hooks(transformer, cache)
 
     def sample(self, inputs: ModelInputs, options: SamplingOptions, on_step: OnStep, keep: Keep) -> np.ndarray:
         """Run the pipeline; see `ModelFamily.sample`. `options.control_scale` is how strongly the clip is followed."""

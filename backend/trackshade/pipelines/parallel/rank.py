@@ -52,6 +52,7 @@ def _follow(start: dict[str, Any], orders: queue.Queue[dict[str, Any]]) -> None:
 
     from trackshade.config import registry
     from trackshade.config.memory_presets import PRESETS
+    from trackshade.pipelines.families.caches import StepCache, set_hooks
     from trackshade.pipelines.families.loading import load_transformers
     from trackshade.pipelines.memory import prepare_transformers
     from trackshade.pipelines.parallel.arguments import broadcast, join_group, unpack
@@ -70,11 +71,17 @@ def _follow(start: dict[str, Any], orders: queue.Queue[dict[str, Any]]) -> None:
         split_sequence(transformer, device)
     while True:
         order = orders.get()
-        tensors: list[torch.Tensor] = []
-        arguments = unpack(order["arguments"], tensors, device)
-        broadcast(tensors, device)
-        with torch.no_grad():
-            transformers[order["run"]](*arguments["args"], **arguments["kwargs"])
+        if "cache" in order:
+            set_hooks(transformers.values(), StepCache(**order["cache"]))
+        elif "adapt" in order:
+            transformers[order["adapt"]].set_adapters(order["adapters"], order["weights"])
+        else:
+            tensors: list[torch.Tensor] = []
+            arguments = unpack(order["arguments"], tensors, device)
+            broadcast(tensors, device)
+            transformer = transformers[order["run"]]
+            with torch.no_grad(), transformer.cache_context(order["context"]):
+                transformer(*arguments["args"], **arguments["kwargs"])
 
 
 if __name__ == "__main__":

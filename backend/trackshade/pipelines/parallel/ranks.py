@@ -11,7 +11,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from ...core.processes import end_process, this_python
+from ..families.caches import StepCache
 from ..memory import transformers_of
 from .arguments import broadcast, join_group, pack
 from .sequence import split_sequence
@@ -42,9 +45,9 @@ class Ranks:
         """
         self._device = torch.device(devices[0])
         self._is_closing = False
-        self._is_ending = (
-            threading.Event()
-        )  # whether one of the processes begins to end: it says why, or closes its pipe
+        # Whether one of the processes begins to end: it says why, or closes its pipe.
+        self._is_ending = threading.Event()
+        self._contexts: dict[str, str] = {}  # what the caches of each transformer call the present call
         if sys.platform == "linux":  # all ranks are on this machine
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(name, "lo")
@@ -78,6 +81,16 @@ class Ranks:
         for name, transformer in transformers.items():
             split_sequence(transformer, self._device)
             transformer.forward = self._shared(name, transformer.forward)
+            transformer.set_adapters = self._shared_adapters(name, transformer.set_adapters)
+            transformer.cache_context = self._shared_context(name, transformer.cache_context)
+
+    def set_cache(self, cache: StepCache) -> None:
+        """Have the other ranks skip the steps that this one skips.
+
+        Args:
+            cache: One that decides by the number of the step alone, as each rank sees a part of the tokens.
+        """
+        self._send({"cache": asdict(cache)})
 
     def close(self) -> None:
         """End the processes and leave the group. The pipeline cannot be called any more."""
@@ -93,8 +106,8 @@ class Ranks:
         @functools.wraps(forward)
         def shared_forward(*args: Any, **kwargs: Any) -> Any:
             tensors: list[torch.Tensor] = []
-            order = {"run": name, "arguments": pack({"args": args, "kwargs": kwargs}, tensors)}
-            self._send(order)
+            packed = pack({"args": args, "kwargs": kwargs}, tensors)
+            self._send({"run": name, "context": self._contexts.get(name, ""), "arguments": packed})
             try:
                 broadcast(tensors, self._device)
                 return forward(*args, **kwargs)
@@ -103,6 +116,27 @@ class Ranks:
                 raise
 
         return shared_forward
+
+    def _shared_adapters(self, name: str, set_adapters: Any) -> Any:
+        """Return a function that sets the strengths of LoRAs in all ranks."""
+
+        @functools.wraps(set_adapters)
+        def shared_set_adapters(adapters: list[str] | str, weights: Any = None) -> None:
+            self._send({"adapt": name, "adapters": adapters, "weights": weights})
+            set_adapters(adapters, weights)
+
+        return shared_set_adapters
+
+    def _shared_context(self, name: str, cache_context: Any) -> Any:
+        """Return a context manager of diffusers that tells the other ranks its name with each call."""
+
+        @contextmanager
+        def shared_cache_context(context: str, **options: Any) -> Iterator[None]:
+            self._contexts[name] = context
+            with cache_context(context, **options):
+                yield
+
+        return shared_cache_context
 
     def _start(self, device: str) -> subprocess.Popen[bytes]:
         start = this_python("-m", "trackshade.pipelines.parallel.rank")

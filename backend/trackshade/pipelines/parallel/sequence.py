@@ -32,9 +32,8 @@ _COGVIDEOX: dict[str, Any] = {
 }
 # Where the inputs of a transformer are split, by its class. The output of its `proj_out` is gathered. There is none
 # for
-# - WanAnimate2Transformer3DModel, for which diffusers has none either,
-# - LTX2VideoTransformer3DModel: the plan of diffusers leaves the rotary embedding between video and sound and the
-#   timesteps of single tokens whole, and masks for all heads do not fit the heads of one rank,
+# - WanAnimate2Transformer3DModel: its attention to kept keys and values needs all tokens of a frame in their order,
+#   and a compiled kernel; diffusers has no plan for it either,
 # - the classes of the models that ship, which are small.
 _PLANS: dict[str, dict[str, Any]] = {
     "WanTransformer3DModel": {  # as in diffusers
@@ -54,6 +53,22 @@ _PLANS: dict[str, dict[str, Any]] = {
         "transformer_blocks_copy.0": {"hidden_states": _TOKENS},  # the text that it reads is split already
         "transformer_blocks_copy.*": {"image_rotary_emb": [_ROPE, _ROPE]},
     },
+    # The tokens of the video are split before anything is made of them, those of the sound, which are few, only where
+    # they attend to the video. Diffusers' own plan leaves the rotary embedding between the two whole.
+    "LTX2VideoTransformer3DModel": {
+        "": {
+            "hidden_states": _TOKENS,
+            "timestep": ContextParallelInput(split_dim=1, expected_dims=2),
+            "video_coords": ContextParallelInput(split_dim=2, expected_dims=4),
+        },
+    },
+}
+# Attention for which tokens are exchanged, where it is not all that can be: the rest has queries of the video, and
+# keys of something that all ranks have.
+_EXCHANGED: dict[str, tuple[str, ...]] = {"LTX2VideoTransformer3DModel": ("attn1", "video_to_audio_attn")}
+_LTX_ROPE = {  # of the sound, by its type
+    "interleaved": ContextParallelInput(split_dim=1, expected_dims=3),
+    "split": ContextParallelInput(split_dim=2, expected_dims=4),
 }
 
 
@@ -76,15 +91,28 @@ def split_sequence(transformer: Any, device: torch.device) -> None:
     context = ContextParallelConfig(ulysses_degree=size, ulysses_anything=True, mesh=mesh)
     config = ParallelConfig(context_parallel_config=context)
     config.setup(dist.get_rank(), size, device, mesh=mesh)
-    plan = _PLANS[type(transformer).__name__]
-    if "transformer_blocks.0" in plan:
+    name = type(transformer).__name__
+    plan, exchanged = _PLANS[name], _EXCHANGED.get(name)
+    gathered = [transformer.proj_out]
+    if name == "LTX2VideoTransformer3DModel":
+        rope = _LTX_ROPE[transformer.config.rope_type]
+        of_sound = {"hidden_states": _TOKENS, "query_rotary_emb": [rope, rope]}
+        plan = {**plan, "transformer_blocks.*.video_to_audio_attn": of_sound}
+        gathered += [block.video_to_audio_attn for block in transformer.transformer_blocks]
+    elif "transformer_blocks.0" in plan:
         transformer.set_attn_processor(JointAttentionProcessor())
-    for module in transformer.modules():
+    for path, module in transformer.named_modules():
         processor: Any = getattr(module, "processor", None)
-        if hasattr(processor, "_parallel_config"):
+        is_exchanged = exchanged is None or path.rpartition(".")[2] in exchanged
+        if is_exchanged and hasattr(processor, "_parallel_config"):
             processor._parallel_config = config
     apply_context_parallel(transformer, context, plan)
-    transformer.proj_out.register_forward_hook(lambda _module, _inputs, output: gather_tokens(output))
+    for module in gathered:
+        module.register_forward_hook(_gather_output)
+
+
+def _gather_output(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    return gather_tokens(output)
 
 
 def gather_tokens(
