@@ -141,7 +141,7 @@ def find_symmetries(
         share = 0.0
         for some in (pick[:_FEW], pick):
             share = float(np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean())
-            if not MIN_SHARE - 0.05 <= share < 1:
+            if not MIN_SHARE - 0.05 <= share < 0.99:
                 break
         if share < MIN_SHARE:
             continue
@@ -155,7 +155,8 @@ def find_symmetries(
             if hit.any():
                 error = float(np.square(values[index[best][hit]] - colors[some][hit]).sum(axis=1).mean())
                 explained = 1 - error / max(2 * variance, 1e-12)
-            if overlap > 0.5 and explained < MIN_EXPLAINED - 0.3 and np.sqrt(error / 3) > 2 * FLAT * mean:
+            is_other = explained < MIN_EXPLAINED - 0.3 and np.sqrt(error / 3) > 2 * FLAT * mean
+            if not hit.any() or (is_other and hit.sum() >= _FEW / 5):
                 break
         if overlap < MIN_OVERLAP:
             if is_mirror and share >= MIN_SHAPE:
