@@ -73,6 +73,7 @@ def fill_canvas(
     heal: bool = True,
     light: np.ndarray | None = None,  # [h, w, 3] float32
     doubtful: np.ndarray | None = None,  # [h, w] bool
+    viewed: np.ndarray | None = None,  # [h, w] bool
 ) -> FilledCanvas:
     """Fill the unknown texels of a canvas.
 
@@ -89,6 +90,7 @@ def fill_canvas(
         method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
         heal: whether known texels that disagree with a repeating pattern may be replaced.
         doubtful: unknown texels in narrow bands between known ones, which are filled smoothly where no lattice tells.
+        viewed: texels that are looked at; the others of a plane are filled smoothly. All of them if None.
         light: light that the colors were divided by. In its shadows, disagreement is believed to be left-over light.
 
     Raises:
@@ -131,7 +133,10 @@ def fill_canvas(
             done |= rest & doubtful
             rest &= ~doubtful
         if method in ("auto", "patch-match") and rest.any():
-            drawn = inside if kind == "plane" else _known_charts(done, inside)
+            if kind == "atlas":
+                drawn = _known_charts(done, inside)
+            else:
+                drawn = inside if viewed is None else inside & (viewed | done)
             source = patch_sources(
                 _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind],
                 progress=lambda part: progress(0.3 + 0.7 * part),

@@ -32,6 +32,7 @@ MIN_SOURCES = 20  # known patches, below which there is nothing to choose from
 _SMALLEST = 40  # texels along the shorter side of the coarsest level
 _FADE = 1.15  # factor by which the weight of an unknown texel in a patch falls for each texel to the known
 _MIN_WEIGHT = 0.1
+_REACH = 8  # texels around a match within which better ones are looked for, from the second level on
 _SCREEN = 1e-3  # weight of the copied colors beside the differences between neighbors, when these are blended
 
 
@@ -138,7 +139,7 @@ def _solve(
         guess = np.where(fits[:, None], guess, 0)
         fits &= valid[guess[:, 0], guess[:, 1]]
         match[fits] = guess[fits]
-    reach = max(height, width) if coarser is None else max(8, max(height, width) // 16)
+    reach = max(height, width) if coarser is None else _REACH
     total = np.empty(len(targets), np.float32)
     _add_weights(weight, targets, total, r)
     cost = np.empty(len(targets), np.float32)
