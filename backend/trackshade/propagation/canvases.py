@@ -295,9 +295,7 @@ class CanvasMaker:
         doubtful, viewed = inside & ~known & (share > 0), inside
         if canvas.kind == "plane":
             viewed = inside & viewed_texels(self._shot, canvas.mesh, canvas.faces, canvas.uv, canvas.size)
-        return replace(
-            canvas, color=color, known=known, doubtful=doubtful, inside=inside, viewed=viewed, light=light
-        )
+        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, viewed=viewed, light=light)
 
     def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the colors [h, w, 3] that pictures show on a canvas, how far they show them, and what it covers."""
