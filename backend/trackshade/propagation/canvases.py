@@ -38,6 +38,7 @@ LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side, if it is a squar
 LONGEST = 4096  # texels along a side
 COARSE = 1.5  # pixels of a frame along the side of a texel, from which on an inset is made
 MOST_INSETS = 4  # of a canvas, one in the other
+LEAST_INSET = 0.05  # share of a canvas's unseen pixels that need the inset
 LEAST_SHRINKING = 0.6  # share of a canvas's area that its inset may have
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
@@ -216,11 +217,9 @@ class CanvasMaker:
         hidden, density = ~found.shown[part.points], found.density[part.points]
         is_lit = kind == "plane" and len(points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
         lowest, highest = corners.reshape(-1, 2).min(axis=0), corners.reshape(-1, 2).max(axis=0)
-        chosen = np.ones(len(points), np.bool_)
+        chosen, least = np.ones(len(points), np.bool_), 0.0
         canvases: list[Canvas] = []
-        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() * found.pixels >= (
-            LEAST_PIXELS if canvases else 0
-        ):
+        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() >= least:
             wanted = float(np.percentile(density[hidden & chosen], 75 if part.plane else 95)) * scale
             low, high = lowest, highest
             if part.plane or canvases:
@@ -238,6 +237,9 @@ class CanvasMaker:
             width, height = (max(SMALLEST, int(np.ceil(side * used))) for side in extent)
             uv = (corners - low) * used
             canvases.append(Canvas(part.mesh, kind, part.faces, uv, (width, height), used, low, is_lit=is_lit))
+            least = max(LEAST_PIXELS / found.pixels, LEAST_INSET * (hidden & chosen).sum())
+            if used >= wanted:
+                break
             chosen &= density * scale > COARSE * used
         return canvases
 
