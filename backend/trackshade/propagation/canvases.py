@@ -38,7 +38,7 @@ LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side, if it is a squar
 LONGEST = 4096  # texels along a side
 COARSE = 1.5  # pixels of a frame along the side of a texel, from which on an inset is made
 MOST_INSETS = 4  # of a canvas, one in the other
-LEAST_INSET = 0.05  # share of a canvas's unseen pixels that need the inset
+LEAST_INSET = 0.04  # share of a canvas's unseen pixels that need an inset
 LEAST_SHRINKING = 0.6  # share of a canvas's area that its inset may have
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
@@ -238,8 +238,6 @@ class CanvasMaker:
             uv = (corners - low) * used
             canvases.append(Canvas(part.mesh, kind, part.faces, uv, (width, height), used, low, is_lit=is_lit))
             least = max(LEAST_PIXELS / found.pixels, LEAST_INSET * (hidden & chosen).sum())
-            if used >= wanted:
-                break
             chosen &= density * scale > COARSE * used
         return canvases
 
