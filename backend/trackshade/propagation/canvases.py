@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import map_coordinates, uniform_filter
 
+from trackshade.control.compiling import kernel
 from trackshade.control.texels import draw_triangles
 from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.fills import Method, SurfacePoints, fill_canvas
@@ -27,6 +28,7 @@ from trackshade.propagation.layout import Plane, face_normals, find_planes, unwr
 from trackshade.propagation.poses import NOWHERE, PoseTable
 from trackshade.propagation.surface import Points, ShownPoints, pull, shown_points
 from trackshade.propagation.survey import Picture, Survey
+from trackshade.propagation.views import viewed_texels
 from trackshade.shot import Geometry
 
 LEAST_PIXELS = 60.0  # of a frame that a part must leave unseen to get a canvas
@@ -36,7 +38,7 @@ LARGEST = {"plane": 1024, "atlas": 640}  # texels along a side, if it is a squar
 LONGEST = 4096  # texels along a side
 COARSE = 1.5  # pixels of a frame along the side of a texel, from which on an inset is made
 MOST_INSETS = 4  # of a canvas, one in the other
-LEAST_INSET = 0.1  # share of a surface's unseen pixels that need the inset
+LEAST_INSET = 0.04  # share of a canvas's unseen pixels that need an inset
 LEAST_SHRINKING = 0.6  # share of a canvas's area that its inset may have
 MOST_TEXELS = 12_000_000
 MOST_CANVASES = 400
@@ -64,6 +66,7 @@ class Canvas:
         known: [h, w] bool, texels that a picture shows.
         doubtful: [h, w] bool, texels of a plane that are shown, but at rims of light; see `light.doubt_light_rims`.
         inside: [h, w] bool, texels that belong to the surface.
+        viewed: [h, w] bool, texels that some frame may look at.
         light: [h, w, 3] float32, light that the colors were divided by, or None.
         is_lit: whether it is a plane so large that outlines of shadows would be seen on it; see
             `light.doubt_light_rims`.
@@ -80,6 +83,7 @@ class Canvas:
     known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     doubtful: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    viewed: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     light: np.ndarray | None = None
     is_lit: bool = False
 
@@ -213,11 +217,9 @@ class CanvasMaker:
         hidden, density = ~found.shown[part.points], found.density[part.points]
         is_lit = kind == "plane" and len(points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
         lowest, highest = corners.reshape(-1, 2).min(axis=0), corners.reshape(-1, 2).max(axis=0)
-        chosen = np.ones(len(points), np.bool_)
+        chosen, least = np.ones(len(points), np.bool_), 0.0
         canvases: list[Canvas] = []
-        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() * found.pixels >= (
-            LEAST_PIXELS if canvases else 0
-        ):
+        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() >= least:
             wanted = float(np.percentile(density[hidden & chosen], 75 if part.plane else 95)) * scale
             low, high = lowest, highest
             if part.plane or canvases:
@@ -235,6 +237,7 @@ class CanvasMaker:
             width, height = (max(SMALLEST, int(np.ceil(side * used))) for side in extent)
             uv = (corners - low) * used
             canvases.append(Canvas(part.mesh, kind, part.faces, uv, (width, height), used, low, is_lit=is_lit))
+            least = max(LEAST_PIXELS / found.pixels, LEAST_INSET * (hidden & chosen).sum())
             chosen &= density * scale > COARSE * used
         return canvases
 
@@ -284,13 +287,15 @@ class CanvasMaker:
             if light is not None:
                 light[added] = self._read(canvas, self._soft_shades)[0][added]
         if inset is not None:
-            rows, columns, reduced = _reduced(inset, canvas)
-            color[rows, columns], known[rows, columns] = reduced, inside[rows, columns]
+            rows, columns, reduced, filled = _reduced(inset, canvas)
+            color[rows, columns], known[rows, columns] = reduced, inside[rows, columns] & filled
             if light is not None:  # what the inset invents is taken to be in ordinary light
                 dark = known & ~(light.max(axis=2) > 0)
                 light[dark] = np.median(light[known & ~dark], axis=0) if (known & ~dark).any() else 1.0
-        doubtful = inside & ~known & (share > 0)
-        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, light=light)
+        doubtful, viewed = inside & ~known & (share > 0), inside
+        if canvas.kind == "plane":
+            viewed = inside & viewed_texels(self._shot, canvas.mesh, canvas.faces, canvas.uv, canvas.size)
+        return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, viewed=viewed, light=light)
 
     def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the colors [h, w, 3] that pictures show on a canvas, how far they show them, and what it covers."""
@@ -327,8 +332,8 @@ class CanvasMaker:
                 method = "symmetry"
         filled = fill_canvas(
             canvas.color, canvas.known, canvas.inside, kind=canvas.kind, seed=self._seed, progress=progress,
-            method=method, light=canvas.light, doubtful=canvas.doubtful, positions=positions, normals=normals,
-            others=others,
+            method=method, light=canvas.light, doubtful=canvas.doubtful, viewed=canvas.viewed, positions=positions,
+            normals=normals, others=others,
         )  # fmt: skip
         return filled.color, filled.healed
 
@@ -381,8 +386,13 @@ class CanvasMaker:
         return positions, normals
 
 
-def _reduced(inset: Canvas, canvas: Canvas) -> tuple[slice, slice, np.ndarray]:
-    """Return the rows and columns of a canvas's texels that its inset covers, and their mean colors [h, w, 3]."""
+def _reduced(inset: Canvas, canvas: Canvas) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+    """Return what a canvas takes from its inset.
+
+    Returns:
+        The rows and columns of the texels that the inset covers, their mean colors [h, w, 3], and which of them it has
+        more than a smooth fill of, [h, w] bool.
+    """
     factor, offset = inset.from_coarser(canvas)
     sides = []
     for start, length, whole in zip(offset, inset.size, canvas.size, strict=True):  # columns, then rows
@@ -399,7 +409,8 @@ def _reduced(inset: Canvas, canvas: Canvas) -> tuple[slice, slice, np.ndarray]:
         map_coordinates(uniform_filter(inset.color[..., k], side, mode="nearest"), places, order=1, mode="nearest")
         for k in range(3)
     ]
-    return rows, columns, np.stack(mean, axis=-1)
+    filled = (inset.known | inset.viewed)[np.ix_(y.astype(int), x.astype(int))]
+    return rows, columns, np.stack(mean, axis=-1), filled
 
 
 def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -430,15 +441,32 @@ def _blocks(values: np.ndarray) -> np.ndarray:
 
 def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return colors [h, w, 3], and how far pictures show them [h, w], from what `pull` has added up."""
-    s = _SAMPLES
-    blocks = out.reshape(out.shape[0] // s, s, out.shape[1] // s, s, 5)
-    first = blocks[:, 0, :, 0]
-    share = blocks[..., 4].max(axis=(1, 3))
-    has = (blocks[..., 4] > 0) & (blocks[..., 4] >= np.minimum(share, KNOWN_SHARE)[:, None, :, None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        one = first[..., :3] / first[..., 3:4]
-        each = np.where(has[..., None], blocks[..., :3] / blocks[..., 3:4], 0).sum(axis=(1, 3))
-        mean = each / has.sum(axis=(1, 3))[..., None]
-    share = np.where(whole, first[..., 4], share)
-    color = np.where(whole[..., None], one, mean)
-    return np.where((share > 0)[..., None], color, 0).astype(np.float32), share
+    color, share = np.zeros((*whole.shape, 3), np.float32), np.zeros(whole.shape, np.float32)
+    _average(out, whole, KNOWN_SHARE, color, share)
+    return color, share
+
+
+@kernel
+def _average(out, whole, least, color, share):
+    height, width = whole.shape
+    for i in range(height):
+        for j in range(width):
+            top, left = _SAMPLES * i, _SAMPLES * j
+            if whole[i, j]:  # the first sample stands for all
+                share[i, j] = out[top, left, 4]
+                if share[i, j] > 0.0:
+                    for c in range(3):
+                        color[i, j, c] = out[top, left, c] / out[top, left, 3]
+                continue
+            for p in range(top, top + _SAMPLES):
+                for q in range(left, left + _SAMPLES):
+                    share[i, j] = max(share[i, j], out[p, q, 4])
+            count = 0
+            for p in range(top, top + _SAMPLES):
+                for q in range(left, left + _SAMPLES):
+                    if out[p, q, 4] > 0.0 and out[p, q, 4] >= min(share[i, j], least):
+                        count += 1
+                        for c in range(3):
+                            color[i, j, c] += out[p, q, c] / out[p, q, 3]
+            for c in range(3):
+                color[i, j, c] /= max(count, 1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,7 @@ class Propagation:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads)
         self.device = device
+        self._each = partial(_each, self._pool)  # no method: a cycle would keep pictures and canvases in memory
         self._drawer = make_drawer(self._table, samples, self._each, find_device(device))
         self._exposure, self._exponents = 1.0, (1.0, 1.0, 1.0)
         self.light_match: LightMatch | None = None
@@ -294,17 +296,6 @@ class Propagation:
             image = given.image.astype(np.float32) / np.float32(255 if given.image.dtype == np.uint8 else 1)
         return PropagatedFrame(image, alpha, shown)
 
-    def _each(self, work: Callable[[int], Any], items: range) -> Iterator[Any]:
-        """Yield the results of work on all items, done on all threads; ending early stops those that have not begun."""
-        futures = [self._pool.submit(work, item) for item in items]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
-
     def _key_pose(self, key: _Key, t: int) -> Pose:
         if not self._table.has_changes:
             return key.pose
@@ -354,6 +345,18 @@ class Propagation:
         finally:
             with self._lock:
                 self._rasters.append(raster)
+
+
+def _each(pool: ThreadPoolExecutor, work: Callable[[int], Any], items: range) -> Iterator[Any]:
+    """Yield the results of work on all items, done on all threads; ending early stops those that have not begun."""
+    futures = [pool.submit(work, item) for item in items]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def _shades(keys: Sequence[_Key]) -> list[tuple[SurfacePicture, Pose]]:

@@ -36,6 +36,7 @@ UNSEEN_COLOR = 0.18  # of a canvas of which nothing is known
 DRAWN_SHARE = 0.1  # of a chart that must be known for PatchMatch to draw the rest of it
 LEVEL, MOST_GAIN = 0.06, 1.5  # squares whose mean colors are matched, of the longer side; largest factor
 GUTTER = 4  # texels around the surface that take the colors of its rim
+GRID = 3  # texels between those of an atlas whose smooth fill is looked for in space
 _GUIDE = {"plane": 0.1, "atlas": 4.0}  # how closely PatchMatch follows the smooth fill
 
 
@@ -72,6 +73,7 @@ def fill_canvas(
     heal: bool = True,
     light: np.ndarray | None = None,  # [h, w, 3] float32
     doubtful: np.ndarray | None = None,  # [h, w] bool
+    viewed: np.ndarray | None = None,  # [h, w] bool
 ) -> FilledCanvas:
     """Fill the unknown texels of a canvas.
 
@@ -88,6 +90,7 @@ def fill_canvas(
         method: the best fill that is allowed. "lattice" and "symmetry" fill the rest smoothly.
         heal: whether known texels that disagree with a repeating pattern may be replaced.
         doubtful: unknown texels in narrow bands between known ones, which are filled smoothly where no lattice tells.
+        viewed: texels that are looked at; the others of a plane are filled smoothly. All of them if None.
         light: light that the colors were divided by. In its shadows, disagreement is believed to be left-over light.
 
     Raises:
@@ -130,7 +133,10 @@ def fill_canvas(
             done |= rest & doubtful
             rest &= ~doubtful
         if method in ("auto", "patch-match") and rest.any():
-            drawn = inside if kind == "plane" else _known_charts(done, inside)
+            if kind == "atlas":
+                drawn = _known_charts(done, inside)
+            else:
+                drawn = inside if viewed is None else inside & (viewed | done)
             source = patch_sources(
                 _coded(out), done, drawn, _coded(smooth), seed=seed, guide=_GUIDE[kind],
                 progress=lambda part: progress(0.3 + 0.7 * part),
@@ -208,8 +214,12 @@ def _smooth(color, known, inside, positions, normals, others) -> np.ndarray:
     """Fill smoothly: across charts by the distance in space where positions are given, else chart by chart."""
     if positions is None:
         return push_pull_charts(color, known, inside)
-    points, colors, has = positions[inside].astype(np.float64), color[inside], known[inside]
-    directions = None if normals is None else normals[inside]
+    unknown = inside & ~known
+    nodes, weights = _nodes(unknown)
+    asked = unknown & ~(weights.sum(axis=-1) > 0)
+    used = known & inside | asked
+    points, colors, has = positions[used].astype(np.float64), color[used], known[used]
+    directions = None if normals is None else normals[used]
     if others is not None and directions is not None:
         points, colors = np.concatenate([points, others.positions]), np.concatenate([colors, others.colors])
         directions = np.concatenate([directions, others.normals])
@@ -217,8 +227,33 @@ def _smooth(color, known, inside, positions, normals, others) -> np.ndarray:
     if directions is not None:
         points = np.concatenate([points, 0.1 * float(np.ptp(points, axis=0).max()) * directions], axis=1)
     out = color.copy()
-    out[inside] = fill_points(points, colors, has)[: inside.sum()]
+    out[used] = fill_points(points, colors, has)[: used.sum()]
+    rest = unknown & ~asked
+    out[rest] = np.einsum("nk,nkc->nc", weights[rest], out.reshape(-1, 3)[nodes[rest]])
     return out
+
+
+def _nodes(unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nodes of a grid between which a smooth fill is interpolated.
+
+    Returns:
+        For each texel the flat indices of the four unknown texels of the grid around it, [h, w, 4], and their weights,
+        [h, w, 4] float32: zero for the texels of the grid, and for those that have no such texel of their chart.
+    """
+    height, width = unknown.shape
+    charts, _ = connected_parts(unknown)
+    rows, columns = (np.arange(side) for side in unknown.shape)
+    nodes, weights = np.zeros((height, width, 4), np.int64), np.zeros((height, width, 4), np.float32)
+    for k in range(4):
+        y, x = (n // GRID * GRID + step * GRID for n, step in ((rows, k // 2), (columns, k % 2)))
+        fy, fx = 1 - np.abs(rows - y) / GRID, 1 - np.abs(columns - x) / GRID
+        at = np.ix_(np.minimum(y, height - 1), np.minimum(x, width - 1))
+        fits = (charts[at] == charts) & np.outer(y < height, x < width)
+        nodes[..., k] = at[0] * width + at[1]
+        weights[..., k] = np.where(fits, np.outer(fy, fx), 0)
+    weights[::GRID, ::GRID] = 0
+    weights /= np.maximum(weights.sum(axis=-1, keepdims=True), 1e-6)
+    return nodes, weights
 
 
 def _match_levels(color: np.ndarray, smooth: np.ndarray, copied: np.ndarray, known: np.ndarray) -> None:

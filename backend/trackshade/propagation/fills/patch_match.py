@@ -32,6 +32,7 @@ MIN_SOURCES = 20  # known patches, below which there is nothing to choose from
 _SMALLEST = 40  # texels along the shorter side of the coarsest level
 _FADE = 1.15  # factor by which the weight of an unknown texel in a patch falls for each texel to the known
 _MIN_WEIGHT = 0.1
+_REACH = 8  # texels around a match within which better ones are looked for, from the second level on
 _SCREEN = 1e-3  # weight of the copied colors beside the differences between neighbors, when these are blended
 
 
@@ -138,7 +139,9 @@ def _solve(
         guess = np.where(fits[:, None], guess, 0)
         fits &= valid[guess[:, 0], guess[:, 1]]
         match[fits] = guess[fits]
-    reach = max(height, width) if coarser is None else max(8, max(height, width) // 16)
+    reach = max(height, width) if coarser is None else _REACH
+    total = np.empty(len(targets), np.float32)
+    _add_weights(weight, targets, total, r)
     cost = np.empty(len(targets), np.float32)
     source = np.full((*hole.shape, 2), -1, np.int32)
     _start(image, smooth, mean, hole, valid, targets, match, source, coarser is None, r)
@@ -149,11 +152,11 @@ def _solve(
         counts = np.zeros(hole.shape, np.float32)
         np.add.at(counts, tuple(match.T), 1)
         usage = 1 + np.float32(REPEAT) * np.minimum(uniform_filter(counts, size) / np.float32(expected), _MOST_REPEATS)
-        _measure(image, weight, smooth, mean, follow, usage, targets, match, cost, r)
+        _measure(image, weight, total, smooth, mean, follow, usage, targets, match, cost, r)
         for sweep in range(sweeps):
             _search(
-                image, weight, smooth, mean, follow, usage, valid, place, targets, match, cost, r, reach, sweep % 2,
-                state,
+                image, weight, total, smooth, mean, follow, usage, valid, place, targets, match, cost, r, reach,
+                sweep % 2, state,
             )  # fmt: skip
         _vote(image, hole, place, match, cost, source, r)
     out = source[r:-r, r:-r] - r
@@ -253,12 +256,19 @@ def _start(image, smooth, mean, hole, valid, targets, match, source, first, r):
 
 
 @kernel
-def _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, limit):
+def _add_weights(weight, targets, total, r):
+    """Write the sum of the weights of each target's patch."""
+    for n in range(len(targets)):
+        i, j = targets[n, 0], targets[n, 1]
+        total[n] = 0.0
+        for a in range(-r, r + 1):
+            for b in range(-r, r + 1):
+                total[n] += weight[i + a, j + b]
+
+
+@kernel
+def _distance(image, weight, sum_weight, smooth, mean, follow, usage, i, j, y, x, r, limit):
     """Weighted mean squared difference of two patches and of their means; anything larger than `limit` if it is so."""
-    total, sum_weight = np.float32(0.0), np.float32(0.0)
-    for a in range(-r, r + 1):
-        for b in range(-r, r + 1):
-            sum_weight += weight[i + a, j + b]
     extra = np.float32(0.0)
     for c in range(3):
         extra += (smooth[i, j, c] - mean[y, x, c]) ** 2
@@ -276,17 +286,17 @@ def _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, limit):
 
 
 @kernel
-def _measure(image, weight, smooth, mean, follow, usage, targets, match, cost, r):
+def _measure(image, weight, total, smooth, mean, follow, usage, targets, match, cost, r):
     for n in range(len(targets)):
         cost[n] = _distance(
-            image, weight, smooth, mean, follow, usage, targets[n, 0], targets[n, 1], match[n, 0], match[n, 1], r,
-            np.float32(1e30),
+            image, weight, total[n], smooth, mean, follow, usage, targets[n, 0], targets[n, 1], match[n, 0],
+            match[n, 1], r, np.float32(1e30),
         )  # fmt: skip
 
 
 @kernel
 def _search(
-    image, weight, smooth, mean, follow, usage, valid, place, targets, match, cost, r, reach, backward, state
+    image, weight, total, smooth, mean, follow, usage, valid, place, targets, match, cost, r, reach, backward, state
 ):  # fmt: skip
     """One sweep: the matches of the neighbors, shifted, and random ones around the present match."""
     height, width = valid.shape
@@ -304,7 +314,7 @@ def _search(
             y, x = match[k, 0] + (i - a), match[k, 1] + (j - b)
             if (y == match[n, 0] and x == match[n, 1]) or not valid[y, x]:
                 continue
-            d = _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, cost[n])
+            d = _distance(image, weight, total[n], smooth, mean, follow, usage, i, j, y, x, r, cost[n])
             if d < cost[n]:
                 cost[n], match[n, 0], match[n, 1] = d, y, x
         radius = reach
@@ -318,7 +328,7 @@ def _search(
             radius //= 2
             if y < 0 or x < 0 or y >= height or x >= width or not valid[y, x]:
                 continue
-            d = _distance(image, weight, smooth, mean, follow, usage, i, j, y, x, r, cost[n])
+            d = _distance(image, weight, total[n], smooth, mean, follow, usage, i, j, y, x, r, cost[n])
             if d < cost[n]:
                 cost[n], match[n, 0], match[n, 1] = d, y, x
     state[0] = random

@@ -25,7 +25,7 @@ MIN_SHARE = 0.8  # the same for mirror images by which much of the known colors 
 LARGE_OVERLAP = 0.3  # fraction of the known points that this takes
 MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
 MIN_COSINE = 0.7  # of the angle between the normals of a mapped point and of the one that it takes
-_TESTED = 2000  # points
+_TESTED, _FEW = 2000, 200  # points
 _TURNS = (2, 3, 4, 5, 6, 8, 12)
 
 
@@ -137,28 +137,34 @@ def find_symmetries(
         ) -> tuple[np.ndarray, np.ndarray | None]:
             return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
 
-        # Most candidates are ruled out by a few points.
+        # A few points decide most cases.
         share = 0.0
-        for some in (pick[:200], pick):
+        for some in (pick[:_FEW], pick):
             share = float(np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean())
-            if share < MIN_SHARE - 0.05:
+            if not MIN_SHARE - 0.05 <= share < 0.99:
                 break
         if share < MIN_SHARE:
             continue
-        distance, index = seen.nearest(*mapped(pick_known), SHAPE * size, 4)
-        best = np.arange(len(index)), distance.argmin(axis=1)
-        distance, index = distance[best], index[best]
-        hit = np.isfinite(distance)
         is_mirror = np.linalg.det(matrix) < 0
-        if hit.mean() < MIN_OVERLAP:
+        overlap = explained = error = 0.0
+        for some in (pick_known[:_FEW], pick_known):
+            distance, index = seen.nearest(*mapped(some), SHAPE * size, 4)
+            best = np.arange(len(index)), distance.argmin(axis=1)
+            hit = np.isfinite(distance[best])
+            overlap = float(hit.mean())
+            if hit.any():
+                error = float(np.square(values[index[best][hit]] - colors[some][hit]).sum(axis=1).mean())
+                explained = 1 - error / max(2 * variance, 1e-12)
+            is_other = explained < MIN_EXPLAINED - 0.3 and np.sqrt(error / 3) > 2 * FLAT * mean
+            if not hit.any() or (is_other and hit.sum() >= _FEW / 5):
+                break
+        if overlap < MIN_OVERLAP:
             if is_mirror and share >= MIN_SHAPE:
                 found.append(Symmetry(matrix, offset, 0.0))
             continue
         # Details may break the symmetry of a shape whose colors show it.
-        if share < MIN_SHAPE and not (is_mirror and hit.mean() >= LARGE_OVERLAP):
+        if share < MIN_SHAPE and not (is_mirror and overlap >= LARGE_OVERLAP):
             continue
-        error = float(np.square(values[index[hit]] - colors[pick_known][hit]).sum(axis=1).mean())
-        explained = 1 - error / max(2 * variance, 1e-12)
         if explained >= MIN_EXPLAINED or np.sqrt(error / 3) <= FLAT * mean:
             found.append(Symmetry(matrix, offset, max(explained, 1e-6)))
     # Of nearly equals, bodies rather have mirror images than turns.
