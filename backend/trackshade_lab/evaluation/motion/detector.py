@@ -22,6 +22,7 @@ from ...motion.training import make_optimizers
 from ...training.checkpoint import Progress, find_checkpoint, load_checkpoint, save_checkpoint
 from ...training.config import MotionConfig
 from ...training.loop import linear_schedule
+from ...training.precision import mixed_precision
 
 STEPS = 3000
 _BATCH = 64
@@ -83,7 +84,7 @@ def prepare_detector(
             for group in optimizer.param_groups:
                 group["lr"] = rates[name] * linear_schedule(step, step / steps, 50)
         frames = _frames(step, batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu", bf16=True):
             loss = detector.loss(_disturbed(frames.target, step), frames)
         detector.zero_grad()
         loss.backward()
