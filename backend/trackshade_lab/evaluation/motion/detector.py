@@ -29,7 +29,7 @@ from ...training.precision import mixed_precision
 STEPS = 300
 _BATCH = 64
 _SEED = 51
-_LEARNING_RATES = {"muon_learning_rate": 0.002, "adamw_learning_rate": 0.001}  # half of those of the encoder
+_LEARNING_RATES = {"muon_learning_rate": 0.001, "adamw_learning_rate": 0.0005}  # a quarter of those of the encoder
 
 
 class JointDetector(nn.Module):

@@ -64,8 +64,8 @@ def _format_pictures(pictures: Mapping[str, Any], detector: Mapping[str, float])
         "## Pictures of the generator",
         "Joints: elbows, wrists, knees and ankles that a detector finds in the result, against those that it finds in "
         f"the true frames. Its own error on unseen true frames is {detector['all']:.2f} px, and "
-        f"{detector['visible']:.2f} px on joints that are not behind the body. Sharpness: gradients on the figure, as a "
-        "share of the autoencoded truth's.",
+        f"{detector['visible']:.2f} px on joints that are not behind the body. Sharpness: gradients on the figure, as "
+        "a share of the autoencoded truth's.",
     ]
     for difference, rows in pictures["rows"].items():
         parts += [f"### {difference}°", format_table(rows, COLUMNS, "driven by")]
