@@ -29,7 +29,7 @@ from ...training.precision import mixed_precision
 STEPS = 300
 _BATCH = 64
 _SEED = 51
-_LEARNING_RATES = {"muon_learning_rate": 0.001, "adamw_learning_rate": 0.0005}  # a quarter of those of the encoder
+_MUON_RATE, _ADAMW_RATE = 0.001, 0.0005  # a quarter of the encoder's
 
 
 class JointDetector(nn.Module):
@@ -79,7 +79,8 @@ def prepare_detector(
         detector.load_state_dict(load_file(path))
         return detector.eval()
     folder = path.with_suffix(".checkpoint")
-    optimizers = make_optimizers({"detector": detector}, MotionConfig(out="", steps=steps, **_LEARNING_RATES))
+    config = MotionConfig(out="", steps=steps, muon_learning_rate=_MUON_RATE, adamw_learning_rate=_ADAMW_RATE)
+    optimizers = make_optimizers({"detector": detector}, config)
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
     weights, progress = detector.state_dict(), Progress()
     if (checkpoint := find_checkpoint(folder)) is not None:
