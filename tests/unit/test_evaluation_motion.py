@@ -14,7 +14,7 @@ from PIL import Image
 from tests.helpers.motion import TINY_TRAINING, tiny_motion_modules
 from trackshade_lab.evaluation.motion import ablations, pictures, said
 from trackshade_lab.evaluation.motion.__main__ import main
-from trackshade_lab.evaluation.motion.detector import JointDetector, prepare_detector
+from trackshade_lab.evaluation.motion.detector import JointDetector, detector_errors, prepare_detector
 from trackshade_lab.evaluation.motion.sources import load_model, source_names
 from trackshade_lab.motion.generator_task import GeneratorModel
 from trackshade_lab.training.checkpoint import export_motion
@@ -72,6 +72,21 @@ def test_angles_between_rotations() -> None:
 def test_retrieval_counts_first_places() -> None:
     similarity = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 1.0]])
     assert said._hits(similarity) == [1.0, 0.0, 1.0]
+
+
+def test_the_detector_starts_from_what_the_encoder_has_learned() -> None:
+    """It finds joints before it is trained on true frames, and all of it is trained."""
+    detector = JointDetector().eval()
+    errors = detector_errors(detector, 150)
+    assert errors["visible"] < errors["all"] < 2.4
+    assert all(parameter.requires_grad for parameter in detector.parameters())
+
+
+def test_errors_are_split_by_what_the_driving_frames_show(model: GeneratorModel) -> None:
+    batches = said.sample(3, 4, azimuth_difference=90, targets=False)
+    shown, hidden = (row["limbs"]["mean"] for row in said._by_visibility(model, batches))
+    every = said.joint_errors(model, "tokens", batches).mean()
+    assert min(shown, hidden) < every < max(shown, hidden)
 
 
 def test_a_stopped_detector_goes_on(tmp_path: Path) -> None:

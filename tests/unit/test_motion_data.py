@@ -11,13 +11,14 @@ import pytest
 
 from trackshade.core.errors import UsageError
 from trackshade.motion.bvh import write_bvh
-from trackshade.motion.framing import LANDMARKS, focal_length, project
+from trackshade.motion.framing import DISTANCE, LANDMARKS, focal_length, project
 from trackshade.motion.pose_fit import fit_rotations
 from trackshade.motion.retargeting import motion_of_rotations
 from trackshade.motion.skeleton import JOINTS, NUM_JOINTS, PARENTS, REST_OFFSETS, orientations, positions
 from trackshade_lab.motion.clips import FRAME_SIZE, HELD_OUT_AZIMUTHS, ClipOptions, Clips, sample_clips
-from trackshade_lab.motion.figures import POINTS, average_figure, sample_figures
+from trackshade_lab.motion.figures import CAPSULE_ENDS, POINTS, average_figure, sample_figures
 from trackshade_lab.motion.motions import FPS, HELD_OUT_MOTIONS, MOTIONS, load_motions, sample_motions
+from trackshade_lab.motion.raster import find_visible
 
 
 def clips(seed: int = 1, count: int = 6, **options) -> Clips:
@@ -137,6 +138,29 @@ def test_the_figure_is_drawn_where_its_landmarks_are() -> None:
         covered.append(made.coverage[clip, frame, y, x])
     assert np.concatenate(covered).mean() > 0.97
     assert 0.03 < made.coverage.mean() < 0.3
+
+
+def test_hidden_landmarks_are_behind_the_body() -> None:
+    """From the left an arm hides nothing of its own, and the right one is behind the body, until it is raised."""
+    figure = average_figure()
+    local = np.broadcast_to(np.eye(3), (1, 2, NUM_JOINTS, 3, 3)).copy()
+    local[0, 1, JOINTS.index("upper_arm_r")] = rotation("x", -90)  # forward
+    points = figure.pose(local)[0]
+    plane, depth = project(points, np.full(2, np.pi / 2), np.zeros(2))
+    focal = focal_length(FRAME_SIZE[1])
+    places = plane * focal + np.array(FRAME_SIZE) / 2
+    names = ("forearm_l", "hand_l", "forearm_r", "hand_r")
+    visible = find_visible(
+        places, depth + DISTANCE, np.full(2, focal), CAPSULE_ENDS, np.repeat(figure.radii, 2, axis=0),
+        np.array([POINTS.index(name) for name in names]), FRAME_SIZE,
+    )  # fmt: skip
+    assert visible[0].tolist() == [True, True, False, False]
+    assert visible[1].tolist() == [True, True, True, True]
+    moved = find_visible(
+        places + 1000, depth + DISTANCE, np.full(2, focal), CAPSULE_ENDS, np.repeat(figure.radii, 2, axis=0),
+        np.arange(len(POINTS)), FRAME_SIZE,
+    )  # fmt: skip
+    assert not moved.any()  # beside the picture
 
 
 def test_azimuths_are_about_the_body_and_to_its_left() -> None:

@@ -20,9 +20,11 @@ from trackshade.core.errors import ModelError
 from trackshade.models.landmark_network import cell_places, layout_loss
 from trackshade.models.motion_encoder import MotionEncoder, rotation_columns, rotation_matrices
 from trackshade.models.motion_transformer import MotionTransformer3DModel, group_frames
-from trackshade.models.puppet import erase_figures, paint_puppets, sample_colors
+from trackshade.models.puppet import NUM_BONES, STOPS, erase_figures, paint_puppets, sample_colors
 from trackshade.models.puppet_guided import fit_framing, make_guidance
 from trackshade.motion.framing import LANDMARKS, NUM_LANDMARKS, focal_length, project
+from trackshade.motion.skeleton import NUM_JOINTS
+from trackshade_lab.motion.figures import POINTS, average_figure
 
 # CogVideoX image-to-video, tiny: latents of the first frame along the channels, rotary positions, four frames in one.
 COGVIDEOX = {
@@ -200,6 +202,27 @@ def test_a_puppet_has_the_colors_of_the_figure() -> None:
     assert error < 0.4 * np.abs(background - pictures)[inside].mean()
 
 
+def test_the_head_of_a_puppet_shows_where_it_looks() -> None:
+    """Hair is seen from behind, and the nose is before the head."""
+    points = average_figure().pose(np.broadcast_to(np.eye(3), (1, 4, NUM_JOINTS, 3, 3)))[0]
+    points = points[:, [POINTS.index(name) for name in LANDMARKS]]
+    plane, depths = project(points, np.radians([0, 90, 180, 270]), np.zeros(4))
+    places = plane * focal_length(64) + np.array([24, 32])
+    colors = np.zeros((4, NUM_BONES, STOPS, 3), np.float32)
+    colors[:, 3], colors[:, 4], colors[:, 5] = (1, 0, 0), (0, 1, 0), (0, 0, 1)  # face, hair and nose
+    painted = paint_puppets(places, depths, colors, (48, 64))[..., :3]
+    face, hair, nose = painted.sum((1, 2)).T
+    assert hair[2] > 4 * hair[0]
+    assert face[0] > 1.2 * face[2]
+    assert nose[2] == 0 < nose[1]
+    columns = np.arange(48) + 0.5
+    for view, side in ((1, -1), (3, 1)):  # from its left it looks to the left
+        weights = painted[view].sum(0)  # [W, 3]
+        where = (weights * columns[:, None]).sum(0) / weights.sum(0)
+        assert side * (where[2] - where[0]) > 1
+        assert side * (where[0] - where[1]) > 0.5
+
+
 def test_a_hidden_bone_takes_the_color_of_the_other_side() -> None:
     picture = np.zeros((1, 64, 48, 3), np.float32)
     picture[0, :, :24], picture[0, :, 24:] = (1, 0, 0), (0, 0, 1)
@@ -211,7 +234,7 @@ def test_a_hidden_bone_takes_the_color_of_the_other_side() -> None:
     places[0, LANDMARKS.index("thigh_l")], places[0, LANDMARKS.index("shin_l")] = (12, 20), (12, 40)
     depths[0, [LANDMARKS.index("thigh_l"), LANDMARKS.index("shin_l")]] = 1.0
     hidden = sample_colors(picture, places, depths)[0]
-    left = 4 + 3  # of the bones: central ones, three of the left arm, the left thigh
+    left = 6 + 3  # of the bones: central ones, three of the left arm, the left thigh
     np.testing.assert_allclose(shown[left], np.broadcast_to((0, 0, 1), (3, 3)), atol=1e-6)
     np.testing.assert_allclose(hidden[left], np.broadcast_to((1, 0, 0), (3, 3)), atol=1e-6)
 

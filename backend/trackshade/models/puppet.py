@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A puppet of capsules between landmarks, in colors that are taken from a picture of the figure."""
+"""A puppet of capsules between landmarks, in colors that are taken from a picture of the figure.
+
+The head has hair at its back and a nose, without which front and back look the same.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,19 @@ from numba import njit
 
 from ..motion.framing import LANDMARKS, VISIBLE_HEIGHT
 
-# Points of the puppet: the landmarks, the middle of the hips and the middle of the shoulders.
-_POINTS = (*LANDMARKS, "hips", "shoulders")
+# Points of the puppet: the landmarks, the middles of hips and shoulders, and of the head the back and the nose.
+_POINTS = (*LANDMARKS, "hips", "shoulders", "hair", "nose")
 _MIDDLES = (("thigh_l", "thigh_r"), ("upper_arm_l", "upper_arm_r"))
 _CENTRAL = (
     ("hips", "shoulders", 0.12, 0.13),
     ("thigh_l", "thigh_r", 0.10, 0.10),
     ("upper_arm_l", "upper_arm_r", 0.08, 0.08),
     ("neck", "head_top", 0.06, 0.105),
+    ("hair", "head_top", 0.09, 0.085),
+    ("nose", "nose", 0.03, 0.03),
 )
+# How far hair and nose are below the top of the head, and before it, metres.
+_HEAD = ((0.06, -0.05), (0.11, 0.13))
 _LEFT = (
     ("upper_arm_l", "forearm_l", 0.062, 0.05),
     ("forearm_l", "hand_l", 0.05, 0.038),
@@ -63,7 +70,7 @@ def sample_colors(
     """
     height = pictures.shape[1]
     pictures = np.ascontiguousarray(pictures, np.float32)
-    points, distances = _with_middles(places), _with_middles(depths[..., None])[..., 0]
+    points, distances = _all_points(places, depths, height / VISIBLE_HEIGHT)
     nearest = np.full(pictures.shape[:3], -1, np.int32)
     radii = np.full(len(pictures), height / VISIBLE_HEIGHT)
     _paint(points, distances, radii, np.zeros((len(pictures), NUM_BONES, STOPS, 3)), 1, None, nearest)
@@ -96,7 +103,7 @@ def paint_puppets(
     width, height = size
     result = np.zeros((len(places), height, width, 4), np.float32)
     radii = np.full(len(places), height / VISIBLE_HEIGHT) * (1.0 if scales is None else scales)
-    points, distances = _with_middles(places), _with_middles(depths[..., None])[..., 0]
+    points, distances = _all_points(places, depths, height / VISIBLE_HEIGHT)
     nearest = np.empty((0, 0, 0), np.int32)
     _paint(points, distances, radii, np.ascontiguousarray(colors, np.float64), _SAMPLES, result, nearest)
     return result
@@ -119,11 +126,28 @@ def erase_figures(
     return result
 
 
-def _with_middles(values: np.ndarray) -> np.ndarray:
-    """Append the middles of hips and shoulders to the landmarks, [N, L + 2, ...] float64."""
-    pairs = [[LANDMARKS.index(a), LANDMARKS.index(b)] for a, b in _MIDDLES]
-    middles = [values[:, pair].mean(axis=1, keepdims=True) for pair in pairs]
-    return np.concatenate([values, *middles], axis=1).astype(np.float64)
+def _all_points(places: np.ndarray, depths: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places [N, P, 2] in pixels and depths [N, P] in metres of `_POINTS`, float64.
+
+    The face looks to the front of the shoulders.
+
+    Args:
+        places: landmarks.
+        depths: their depths.
+        scale: pixels of a metre.
+    """
+    points = np.concatenate([places / scale, depths[..., None]], axis=-1).astype(np.float64)
+    middles = [points[:, [LANDMARKS.index(a), LANDMARKS.index(b)]].mean(axis=1) for a, b in _MIDDLES]
+    top, neck, left, right = (points[:, LANDMARKS.index(x)] for x in ("head_top", "neck", "upper_arm_l", "upper_arm_r"))
+    up, front = _unit(top - neck), _unit(np.cross(left - right, top - neck))
+    head = [top - below * up + before * front for below, before in _HEAD]
+    points = np.concatenate([points, np.stack([*middles, *head], axis=1)], axis=1)
+    return points[..., :2] * scale, points[..., 2]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors [N, 3] of length 1; those of no length stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
 
 
 @njit(cache=True, nogil=True)

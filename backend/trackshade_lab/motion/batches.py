@@ -27,6 +27,8 @@ class MotionBatch:
     driving_azimuth: torch.Tensor  # [N]
     driving_landmarks: torch.Tensor  # [N, L, 2] in the driving frames
     exact_landmarks: torch.Tensor  # [N, L, 2] of the driving figure, in the target's framing
+    driving_visible: torch.Tensor  # [N, L] bool, landmarks that the driving frames show
+    visible: torch.Tensor  # [N, L] bool, landmarks that the targets show
     hands_visible: torch.Tensor  # [N, 2] bool
     reference_azimuth: torch.Tensor  # [N / F]
     reference_landmarks: torch.Tensor  # [N / F, L, 2]
@@ -66,6 +68,8 @@ class MotionBatch:
             driving_azimuth=flat(clips.driving_azimuth),
             driving_landmarks=flat(clips.driving_landmarks),
             exact_landmarks=flat(clips.exact_landmarks),
+            driving_visible=flat(clips.driving_visible).bool(),
+            visible=flat(clips.visible).bool(),
             hands_visible=visible[:, None].expand(-1, num_frames).reshape(-1, 1).expand(-1, 2),
             reference_azimuth=single(clips.reference_azimuth),
             reference_landmarks=single(clips.reference_landmarks),

@@ -13,7 +13,7 @@ from trackshade.motion.framing import DISTANCE, HAND_WIDTH, LANDMARKS, focal_len
 
 from .figures import CAPSULE_ENDS, POINTS, Figures, Split, recolor, sample_figures
 from .motions import NUM_FRAMES, MotionLibrary, sample_motions
-from .raster import Backdrops, jitter_colors, render, sample_backdrops
+from .raster import Backdrops, find_visible, jitter_colors, render, sample_backdrops
 
 FRAME_SIZE = (48, 64)  # width and height
 HAND_SIZE = 24
@@ -83,6 +83,8 @@ class Clips:
     local: np.ndarray  # [N, F, J, 3, 3] joint rotations
     body_landmarks: np.ndarray  # [N, F, L, 3] metres, of the target's figure
     landmarks: np.ndarray  # [N, F, L, 2] pixels of the target frames
+    driving_visible: np.ndarray  # [N, F, L] bool, landmarks in the driving frames and not behind the body
+    visible: np.ndarray  # [N, F, L] bool, the same of the target frames
     azimuth: np.ndarray  # [N, F] of the target camera
     elevation: np.ndarray  # [N, F]
     reference_azimuth: np.ndarray  # [N]
@@ -171,6 +173,8 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
         local=local,
         body_landmarks=points[:, :, _LANDMARK_POINTS],
         landmarks=pixels[:, :, _LANDMARK_POINTS],
+        driving_visible=_visible_landmarks(driving_pixels, driving_depth, driving_focal, drivers),
+        visible=_visible_landmarks(pixels, depth, focal, figures),
         azimuth=target.azimuth,
         elevation=target.elevation,
         reference_azimuth=reference.azimuth[:, 0],
@@ -298,6 +302,17 @@ def _render(
         figures.radii[clip], figures.colors[clip], backdrops.take(clip), FRAME_SIZE, samples,
     )  # fmt: skip
     return pictures.reshape(count, frames, *pictures.shape[1:]), coverage.reshape(count, frames, *coverage.shape[1:])
+
+
+def _visible_landmarks(pixels: np.ndarray, depth: np.ndarray, focal: np.ndarray, figures: Figures) -> np.ndarray:
+    """Return which landmarks of the frames [N, F] of figures are visible, [N, F, L] bool."""
+    count, frames = focal.shape
+    clip = np.repeat(np.arange(count), frames)
+    visible = find_visible(
+        pixels.reshape(-1, *pixels.shape[2:]), depth.reshape(count * frames, -1), focal.ravel(), CAPSULE_ENDS,
+        figures.radii[clip], np.array(_LANDMARK_POINTS), FRAME_SIZE,
+    )  # fmt: skip
+    return visible.reshape(count, frames, -1)
 
 
 def _render_hands(

@@ -25,6 +25,7 @@ from trackshade.pipelines.motion_sampling import MotionCondition, MotionNetworks
 
 from ..training.config import MotionConfig
 from ..training.loop import TrainingRun, linear_schedule
+from ..training.precision import mixed_precision
 from .batches import MotionBatch
 from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .motions import NUM_FRAMES
@@ -104,7 +105,7 @@ class GeneratorModel(nn.Module):
     def forward(self, batch: GeneratorBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return estimated and true latents, [B, T, C, h, w] float32."""
         frames = batch.frames
-        with torch.autocast(frames.azimuth.device.type, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(frames.azimuth.device, self.bf16):
             condition = self.condition(batch)
             networks = self.networks(batch.source)
             clean = networks.encode(frames.target).unflatten(0, (-1, frames.num_frames))
@@ -203,7 +204,7 @@ class GeneratorTask:
         level = torch.ones(count, device=self.vae.device)
         # As in use: the azimuth of the reference is read from the picture.
         step = GeneratorBatch(batch, "tokens", level, noise, networks.read_azimuth(batch.reference), exact=False)
-        with torch.autocast(self.vae.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with mixed_precision(self.vae.device, self.config.bf16):
             condition = model.condition(step)
             latents = networks.estimate(noise, level, condition)
         pictures = networks.decode(latents.flatten(0, 1)).unflatten(0, (count, -1))

@@ -85,6 +85,58 @@ def render(
     return pictures, coverage
 
 
+def find_visible(
+    places: np.ndarray,  # [N, P, 2] pixels
+    depth: np.ndarray,  # [N, P] metres
+    focal: np.ndarray,  # [N] pixels
+    ends: np.ndarray,  # [Q, 2] points of each capsule
+    radii: np.ndarray,  # [N, Q, 2] metres
+    points: np.ndarray,  # [L] of the P
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Return which points of N frames are in the picture and not behind the body, [N, L] bool.
+
+    Each point is an end of capsules; it is visible if no other capsule is more than 2 cm before these.
+    """
+    visible = np.empty((len(places), len(points)), np.bool_)
+    _find_visible(places, depth, focal, ends, radii, points, size[0], size[1], visible)
+    return visible
+
+
+@njit(cache=True, nogil=True)
+def _find_visible(places, depth, focal, ends, radii, points, width, height, visible):
+    for n in range(len(places)):
+        for index, point in enumerate(points):
+            x, y = places[n, point]
+            own, other = 1e9, 1e9
+            for q in range(len(ends)):
+                a, b = ends[q]
+                z = _surface_depth(
+                    x, y, places[n, a], places[n, b], depth[n, a], depth[n, b], radii[n, q, 0], radii[n, q, 1], focal[n]
+                )
+                if a == point or b == point:
+                    own = min(own, z)
+                else:
+                    other = min(other, z)
+            visible[n, index] = 0 <= x < width and 0 <= y < height and own < other + 0.02
+
+
+@njit(cache=True, nogil=True)
+def _surface_depth(x, y, start, end, start_depth, end_depth, start_radius, end_radius, focal):
+    """Return the depth of a capsule's surface at a pixel, 1e9 beside the capsule."""
+    ex, ey = end[0] - start[0], end[1] - start[1]
+    px, py = x - start[0], y - start[1]
+    u = min(1.0, max(0.0, (px * ex + py * ey) / (ex * ex + ey * ey + 1e-9)))
+    qx, qy = px - u * ex, py - u * ey
+    first, last = start_radius * focal / start_depth, end_radius * focal / end_depth
+    radius = first + (last - first) * u
+    off = qx * qx + qy * qy
+    if off >= radius * radius:
+        return 1e9
+    middle = start_depth + (end_depth - start_depth) * u
+    return middle - math.sqrt(radius * radius - off) / focal * middle
+
+
 @njit(cache=True, nogil=True)
 def _render(
     places, depth, focal, ends, radii, colors, sky, floor, horizon, panels, pattern, light, samples, pictures, coverage

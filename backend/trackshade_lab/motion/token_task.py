@@ -21,6 +21,7 @@ from trackshade.motion.framing import LIMBS, VISIBLE_HEIGHT
 
 from ..training.config import MotionConfig
 from ..training.loop import TrainingRun, linear_schedule
+from ..training.precision import mixed_precision
 from .batches import MotionBatch
 from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .motions import MotionLibrary, load_motions
@@ -53,7 +54,7 @@ class TokenModel(nn.Module):
             Landmarks in the space of the body [N, L, 3]; of an encoder also the rotations [N, J-1, 6] and the layout.
             All float32.
         """
-        with torch.autocast(batch.azimuth.device.type, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(batch.azimuth.device, self.bf16):
             module = self.sources.get_submodule(source)
             if isinstance(module, MotionEncoder):
                 tokens, layout = module(batch.driving, batch.hands, batch.hands_visible)

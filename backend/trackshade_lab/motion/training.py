@@ -24,6 +24,7 @@ from ..training.checkpoint import copy_weights, export_motion, find_checkpoint, 
 from ..training.config import MotionConfig, read_config
 from ..training.logging import RunLog
 from ..training.loop import TrainingRun, budget_fraction, configure_transformer, train_loop
+from ..training.muon import Muon
 from .batches import MotionBatch
 from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .generator_task import GeneratorModel, GeneratorTask
@@ -194,9 +195,7 @@ def make_optimizers(modules: dict[str, nn.Module], config: MotionConfig) -> dict
     matrices = [(name, parameter) for name, parameter in named if _MUON_PARAMETERS.search(name)]
     others = [(name, parameter) for name, parameter in named if not _MUON_PARAMETERS.search(name)]
     return {
-        "muon": torch.optim.Muon(
-            matrices, lr=config.muon_learning_rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        ),
+        "muon": Muon(matrices, config.muon_learning_rate),
         "adamw": torch.optim.AdamW(
             others, lr=config.adamw_learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         ),

@@ -90,7 +90,9 @@ class RunConfig:
 
     device: str = _hardware("Device: auto, cpu, cuda, cuda:N or mps. Each process of a launch uses its own.", "auto")
     threads: int = _hardware("Number of CPU threads. 0 uses torch's default.", 0)
-    bf16: bool = _hardware("Run the forward pass in bfloat16 mixed precision.", True)
+    bf16: bool = _hardware(
+        "Run the forward pass in bfloat16 mixed precision, unless a CPU has no instructions for it.", True
+    )
     gradient_checkpointing: bool = _hardware(
         "Recompute activations in the backward pass: far less memory, about a third slower.", False
     )

@@ -25,6 +25,7 @@ from trackshade.pipelines.diffusion_shader import DiffusionShaderPipeline
 from ..scenes import Clip, Shards
 from .config import FromScratchConfig
 from .loop import TrainingRun, linear_schedule
+from .precision import mixed_precision
 
 SNR_SHIFT = 3.0  # `snr_shift_scale` of the noise schedule
 # Words that would be wrong in the caption of a mirrored clip.
@@ -69,7 +70,7 @@ class VelocityModel(nn.Module):
         guidance = {}
         if batch.track_coordinates is not None:
             guidance = {"track_coordinates": batch.track_coordinates, "first_frame": batch.first_frame}
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(noisy.device, self.bf16):
             text = batch.text if self.text_encoder is None else self.text_encoder(batch.text)[0]
             velocity = self.transformer(
                 torch.cat([noisy, batch.image_latents], dim=2),
@@ -262,7 +263,7 @@ class DiffusionTask:
 
     def _generate(self, pipeline: DiffusionShaderPipeline, tracking: list[np.ndarray]) -> np.ndarray:
         """Return the validation clips [N, T, H, W, 3] 8-bit, generated in one step with the given tracking videos."""
-        with torch.autocast(pipeline.vae.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with mixed_precision(pipeline.vae.device, self.config.bf16):
             return pipeline(
                 [clip.caption for clip in self.validation_clips],
                 image=np.stack([clip.video[0] for clip in self.validation_clips]),

@@ -28,6 +28,7 @@ from ..scenes.multiview import MultiviewScene, generate_multiview
 from .config import MultiviewConfig
 from .diffusion import encode
 from .loop import TrainingRun, linear_schedule
+from .precision import mixed_precision
 
 RESIDUAL = 0.3  # typical deviation of clean latents from the warped references, for the weights of the noise levels
 _SIGMAS = (0.05, 10.0)  # limits of the noise levels, log-uniform
@@ -60,7 +61,7 @@ class DenoisingModel(nn.Module):
     def forward(self, batch: ClipBatch) -> torch.Tensor:
         """Return the estimate of a batch's clean latents, [B, L, C, h, w] float32."""
         noisy = batch.latents + batch.sigma.view(-1, 1, 1, 1, 1) * batch.noise
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(noisy.device, self.bf16):
             return self.transformer(
                 noisy, batch.sigma, batch.kind, batch.coordinates, batch.colors, batch.visibility
             ).float()
@@ -188,7 +189,7 @@ class MultiviewTask:
                 coordinates, colors, visibility = (x[None] for x in condition_tensors(warped))
                 shape = (1, len(cells), self.vae.config.latent_channels, *(n // 4 for n in truth.shape[1:3]))
                 noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-                with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+                with mixed_precision("cpu", config.bf16):
                     estimate = transformer(
                         noise * _TERMINAL, torch.tensor([_TERMINAL]), torch.zeros(1, dtype=torch.int64),
                         coordinates, colors, visibility,

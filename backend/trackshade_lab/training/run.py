@@ -48,6 +48,7 @@ from .fine_tuning import branch_parameters, export_fine_tuned, find_base, fine_t
 from .logging import Report, RunLog
 from .loop import TrainingRun, configure_transformer, make_accelerator, train_loop
 from .multiview import DenoisingModel, MultiviewTask, initial_transformer
+from .muon import Muon
 from .text import build_text_encoder, build_tokenizer, pretrain_text_encoder, tokenize
 
 _VALIDATION_CLIPS = 8
@@ -255,9 +256,7 @@ def make_optimizers(
     others = [(name, parameter) for name, parameter in named if not _MUON_PARAMETERS.search(name)]
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if matrices:
-        optimizers["muon"] = torch.optim.Muon(
-            matrices, lr=config.muon_learning_rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        )
+        optimizers["muon"] = Muon(matrices, config.muon_learning_rate)
     if others:
         optimizers["adamw"] = torch.optim.AdamW(
             others, lr=config.adamw_learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True

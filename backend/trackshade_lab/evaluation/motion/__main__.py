@@ -39,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
         "[default: 32]")  # fmt: skip
     add("--without-pictures", action="store_true", help="Measure only what tokens say.")
     add("--steps", type=int, default=2, metavar="N", help="Denoising steps. [default: 2]")
-    add("--detector-steps", type=int, default=3000, metavar="N", help="Training steps of the detector of joints. "
-        "[default: 3000]")  # fmt: skip
+    add("--detector-steps", type=int, default=300, metavar="N", help="Training steps of the detector of joints. "
+        "[default: 300]")  # fmt: skip
     add("--ablations", type=float, metavar="MINUTES", help="Instead of a model, measure ablations of the tokens: each "
         "variant is trained for so many minutes, in the folder of the report.")  # fmt: skip
     return parser
@@ -69,7 +69,7 @@ def _run(arguments: Sequence[str]) -> None:
         write_bytes(values.out / "ablations.md", text.encode())
         print(json.dumps(to_json(rows)) if values.json else text, flush=True)
         return
-    from .detector import detector_error, prepare_detector
+    from .detector import detector_errors, prepare_detector
     from .pictures import measure_pictures
     from .report import format_report, write_sheet
     from .said import measure_joints, measure_reading, measure_retrieval
@@ -86,7 +86,7 @@ def _run(arguments: Sequence[str]) -> None:
         detector = prepare_detector(values.out / "detector.safetensors", print_message, values.detector_steps)
         pictures = measure_pictures(model, detector, values.picture_clips, values.steps, print_message)
         write_sheet(values.out / "sheet-90.png", *pictures.pop("sheet"))
-        summary |= {"pictures": pictures, "detector": detector_error(detector)}
+        summary |= {"pictures": pictures, "detector": detector_errors(detector)}
     text = format_report(summary)
     write_json(values.out / "summary.json", summary)
     write_bytes(values.out / "report.md", text.encode())

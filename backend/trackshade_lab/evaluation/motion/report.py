@@ -44,7 +44,7 @@ def format_report(summary: Mapping[str, Any]) -> str:
     retrieval = [f"{name} {format_estimate(value, _SHARE)}" for name, value in summary["retrieval"].items()]
     angles = {name: format_estimate(value, _TENTHS) for name, value in reading.items()}
     parts += [
-        "## Tokens at 90°, on kinds of data that training did not have",
+        "## Tokens at 90°, by kinds of data and joints",
         format_table(said["held_out"], _LIMBS, ""),
         "## What tokens hold",
         f"The same motion by another figure at 90°, found first among 64 (chance 0.02), by: {'; '.join(retrieval)}.",
@@ -59,12 +59,13 @@ def format_report(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _format_pictures(pictures: Mapping[str, Any], detector: float) -> list[str]:
+def _format_pictures(pictures: Mapping[str, Any], detector: Mapping[str, float]) -> list[str]:
     parts = [
         "## Pictures of the generator",
         "Joints: elbows, wrists, knees and ankles that a detector finds in the result, against those that it finds in "
-        f"the true frames. Its own error on unseen true frames is {detector:.2f} px. Sharpness: gradients on the "
-        "figure, as a share of the autoencoded truth's.",
+        f"the true frames. Its own error on unseen true frames is {detector['all']:.2f} px, and "
+        f"{detector['visible']:.2f} px on joints that are not behind the body. Sharpness: gradients on the figure, as "
+        "a share of the autoencoded truth's.",
     ]
     for difference, rows in pictures["rows"].items():
         parts += [f"### {difference}°", format_table(rows, COLUMNS, "driven by")]

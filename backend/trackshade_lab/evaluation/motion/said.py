@@ -39,17 +39,24 @@ def sample(seed: int, count: int, **options: Any) -> list[MotionBatch]:
 
 
 @torch.no_grad()
-def joint_errors(
+def joint_distances(
     model: GeneratorModel, source: str, batches: list[MotionBatch], landmarks: tuple[int, ...] = LIMBS
 ) -> np.ndarray:
-    """Return the mean error in the target view of the landmarks that a source says, by clip, [N] pixels."""
-    errors = []
+    """Return how far off the landmarks that a source says are in the target view, [N, F, landmarks] pixels."""
+    distances = []
     for batch in batches:
         points = said_landmarks(model, model.source_tokens(batch, source), source)
         places, _ = model.networks(source).adapter.project(points, batch.azimuth, batch.elevation)
         distance = (places - batch.landmarks).norm(dim=-1)[:, list(landmarks)]
-        errors.append(distance.unflatten(0, (-1, batch.num_frames)).mean(dim=(1, 2)))
-    return torch.cat(errors).numpy()
+        distances.append(distance.unflatten(0, (-1, batch.num_frames)))
+    return torch.cat(distances).numpy()
+
+
+def joint_errors(
+    model: GeneratorModel, source: str, batches: list[MotionBatch], landmarks: tuple[int, ...] = LIMBS
+) -> np.ndarray:
+    """Return the mean of these distances by clip, [N] pixels."""
+    return joint_distances(model, source, batches, landmarks).mean(axis=(1, 2))
 
 
 def copied_errors(batches: list[MotionBatch]) -> np.ndarray:
@@ -96,7 +103,7 @@ def _ratios(errors: dict[str, dict[int, np.ndarray]]) -> dict[str, dict[int, flo
 
 
 def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
-    """Return errors of the tokens at 90 degrees on held-out kinds of data, of fingertips, and without hands."""
+    """Return errors of the tokens at 90 degrees on held-out kinds of data, of hidden limbs, and of fingertips."""
     options = {"azimuth_difference": 90, "targets": False}
     cases = {
         "as in training": {},
@@ -110,6 +117,7 @@ def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
     for title, more in cases.items():
         batches = sample(9290, count, **options, **more)
         rows.append({"id": title, "title": title, "limbs": estimate_mean(joint_errors(model, "tokens", batches))})
+    rows += _by_visibility(model, sample(9290, count, **options))
     tips = {}
     for title, share in (("hands seen", 1.0), ("hands not seen", 0.0)):
         batches = sample(9290, count, **options, hands=share)
@@ -118,6 +126,18 @@ def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
         rows.append({"id": title, "title": title, "limbs": limbs, "tips": estimate_mean(tips[title])})
     gain = estimate_difference(tips["hands not seen"], tips["hands seen"])
     return [*rows, {"id": "gain", "title": "not seen − seen", "tips": gain}]
+
+
+def _by_visibility(model: GeneratorModel, batches: list[MotionBatch]) -> list[dict[str, Any]]:
+    """Return errors of the tokens on limbs that the driving frames show, and on those that are behind the body."""
+    distances = joint_distances(model, "tokens", batches)
+    visible = torch.cat([batch.driving_visible[:, list(LIMBS)] for batch in batches]).numpy().reshape(distances.shape)
+    rows = []
+    for title, chosen in (("joints that the driving frame shows", visible), ("joints that it does not show", ~visible)):
+        number = chosen.sum(axis=(1, 2))
+        errors = (distances * chosen).sum(axis=(1, 2))[number > 0] / number[number > 0]
+        rows.append({"id": title, "title": title, "limbs": estimate_mean(errors)})
+    return rows
 
 
 @torch.no_grad()

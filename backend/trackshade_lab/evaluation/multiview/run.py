@@ -27,6 +27,7 @@ from trackshade.shot.cameras import through_camera
 from trackshade_lab.scenes.multiview import MultiviewScene, generate_multiview
 
 from ...training.attention import PlainAttention
+from ...training.precision import has_fast_bf16
 from ..generator import SamplingConfig, VideoGenerator
 from ..store import EvaluationStore, write_bytes, write_json
 from .config import BASELINES, MultiviewEvaluation
@@ -88,7 +89,8 @@ class _SceneGrid:
             self.known[cell] = True
         self.points = seen_points(self.scene, self.known)
         self.references = {cell: np.ascontiguousarray(self.truth[cell]) for cell in self.given}
-        self.denoiser = MatrixDenoiser(model, ReferenceWarp(self.scene.shot), config.bf16, config.temperature)
+        bf16 = config.bf16 and has_fast_bf16(model.transformer.device)
+        self.denoiser = MatrixDenoiser(model, ReferenceWarp(self.scene.shot), bf16, config.temperature)
         self.experts = Experts(dict.fromkeys(("row", "column", "frame"), self.denoiser))
         self.warped, self.unseen = self._warp()
         self._completed: dict[int, dict[Cell, np.ndarray]] = {}
