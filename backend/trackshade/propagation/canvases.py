@@ -168,15 +168,13 @@ class CanvasMaker:
         hidden, density = ~found.shown[part.points], found.density[part.points]
         is_lit = kind == "plane" and len(points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
         lowest, highest = corners.reshape(-1, 2).min(axis=0), corners.reshape(-1, 2).max(axis=0)
-        chosen, least = np.ones(len(points), np.bool_), 0.0
+        chosen = np.ones(len(points), np.bool_)
         canvases: list[Canvas] = []
-        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() >= least:
+        while len(canvases) <= MOST_INSETS:
             wanted = float(np.percentile(density[hidden & chosen], 75 if part.plane else 95)) * scale
             low, high = lowest, highest
             if part.plane or canvases:
-                low, high = np.percentile(points[chosen], 0.2, axis=0), np.percentile(points[chosen], 99.8, axis=0)
-                margin = 0.03 * (high - low)
-                low, high = np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
+                low, high = _rectangle(points[chosen], lowest, highest)
             extent = high - low
             area = float(extent.prod())
             if canvases and area > LEAST_SHRINKING * float(np.prod(canvases[-1].size)) / canvases[-1].density ** 2:
@@ -189,7 +187,18 @@ class CanvasMaker:
             uv = (corners - low) * used
             canvases.append(Canvas(part.mesh, kind, part.faces, uv, (width, height), used, low, is_lit=is_lit))
             least = max(LEAST_PIXELS / found.pixels, LEAST_INSET * (hidden & chosen).sum())
-            chosen &= density * scale > COARSE * used
+            if (hidden & chosen & (density * scale > COARSE * used)).sum() < least:
+                break
+            # Of what is near the camera pictures may show nothing. Then there is more around it in the inset.
+            for threshold in (COARSE, COARSE / 1.5, COARSE / 2.25):
+                finer = chosen & (density * scale > threshold * used)
+                low, high = _rectangle(points[finer], lowest, highest)
+                within = ((points >= low) & (points <= high)).all(axis=1)
+                if 1 - hidden[within].mean() >= LEAST_KNOWN:
+                    chosen = finer
+                    break
+            else:
+                break
         return canvases
 
     def _lay_out(self, part: _Part) -> tuple[np.ndarray, np.ndarray] | None:
@@ -294,6 +303,13 @@ class CanvasMaker:
             normals[shown.faces[beside]].astype(np.float32),
             shown.colors[beside],
         )
+
+
+def _rectangle(points: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of a rectangle around almost all points [N, 2], within another one."""
+    low, high = np.percentile(points, 0.2, axis=0), np.percentile(points, 99.8, axis=0)
+    margin = 0.03 * (high - low)
+    return np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
 
 
 def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
