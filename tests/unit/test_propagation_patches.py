@@ -12,6 +12,7 @@ import pytest
 from tests.helpers import canvases
 from tests.helpers import propagation_reference as reference
 from trackshade.propagation import KeyPicture, Propagation
+from trackshade.propagation.canvases import LARGEST
 from trackshade.propagation.fills import KNOWN, PATCH_MATCH, PUSH_PULL, canvas, fill_canvas
 from trackshade.propagation.fills.patch_match import _SCREEN, blend_sources
 from trackshade.propagation.layout import find_planes
@@ -154,3 +155,19 @@ def test_a_propagation_is_freed_when_it_is_not_needed_any_more() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_ground_near_a_camera_that_moves_back_has_the_colors_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture shows none of what is nearest to the camera in other frames: its inset has to reach what is known."""
+    monkeypatch.setitem(LARGEST, "plane", 96)
+    views = [reference.look_at((x, 0, 1.6), (x + 8, 0, height)) for x, height in ((0, 1.4), (-12, 0.9), (-24, 0.4))]
+    shot = reference.make_shot(
+        (reference.floor(200.0),), (reference.mesh(0, reference.moved(*[(0, 0, 0)] * 3)),), reference.camera(views)
+    )
+    image = np.broadcast_to(np.array([200, 90, 40], np.uint8), (*shot.size[::-1], 3)).copy()
+    propagation = Propagation(shot, [KeyPicture(0, image)])
+    propagation.prepare()
+    frame = propagation.frame(2)
+    ground = frame.alpha == 1
+    assert (frame.shown[ground] == 0).mean() > 0.2
+    np.testing.assert_allclose(frame.image[ground], np.broadcast_to(image[0, 0] / 255, (ground.sum(), 3)), atol=0.02)

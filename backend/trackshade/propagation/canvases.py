@@ -14,22 +14,18 @@ first, and coarser canvases continue them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import map_coordinates, uniform_filter
 
-from trackshade.control.compiling import kernel
-from trackshade.control.texels import draw_triangles
+from trackshade.propagation.canvas_texels import KNOWN_SHARE, Canvas, find_places, read_pictures, reduce_inset
 from trackshade.propagation.fallbacks import finely_meshed
 from trackshade.propagation.fills import Method, SurfacePoints, fill_canvas
 from trackshade.propagation.layout import Plane, face_normals, find_planes, unwrap
-from trackshade.propagation.poses import NOWHERE, PoseTable
-from trackshade.propagation.surface import Points, ShownPoints, pull, shown_points
+from trackshade.propagation.poses import PoseTable
+from trackshade.propagation.surface import ShownPoints, shown_points
 from trackshade.propagation.survey import Picture, Survey
 from trackshade.propagation.views import viewed_texels
-from trackshade.shot import Geometry
 
 LEAST_PIXELS = 60.0  # of a frame that a part must leave unseen to get a canvas
 LEAST_KNOWN = 0.08  # of a flat part that pictures must show for a plane
@@ -45,51 +41,6 @@ MOST_CANVASES = 400
 SMALLEST = 12  # texels along a side
 OTHERS = 20_000  # points of a mesh beside an atlas that its fill takes into account
 LIT_SHARE = 0.03  # of the pixels of all surveyed frames, from which on a plane shows outlines of shadows
-KNOWN_SHARE = 0.3  # see `pictures.read`
-_BAND = 64  # rows of a canvas at a time
-_SAMPLES = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Canvas:
-    """An image on a part of a mesh.
-
-    Attributes:
-        mesh: index into `Shot.meshes`.
-        kind: "plane" or "atlas".
-        faces: [N] int64, triangles of the mesh's geometry.
-        uv: [N, 3, 2] float64, their corners, texels.
-        size: (width, height), texels.
-        density: texels per unit of the surface's own coordinates, whose unit is that of the object for a plane.
-        origin: [2] float64, place of the first texel's corner in these coordinates.
-        color: [h, w, 3] float32 linear light.
-        known: [h, w] bool, texels that a picture shows.
-        doubtful: [h, w] bool, texels of a plane that are shown, but at rims of light; see `light.doubt_light_rims`.
-        inside: [h, w] bool, texels that belong to the surface.
-        viewed: [h, w] bool, texels that some frame may look at.
-        light: [h, w, 3] float32, light that the colors were divided by, or None.
-        is_lit: whether it is a plane so large that outlines of shadows would be seen on it; see
-            `light.doubt_light_rims`.
-    """
-
-    mesh: int
-    kind: Literal["plane", "atlas"]
-    faces: np.ndarray
-    uv: np.ndarray
-    size: tuple[int, int]
-    density: float
-    origin: np.ndarray
-    color: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.float32))
-    known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    doubtful: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    inside: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    viewed: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    light: np.ndarray | None = None
-    is_lit: bool = False
-
-    def from_coarser(self, coarser: Canvas) -> tuple[float, np.ndarray]:
-        """Return factor and offset [2] with which texels of a coarser canvas of the surface are texels of this one."""
-        return self.density / coarser.density, (coarser.origin - self.origin) * self.density
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,15 +168,13 @@ class CanvasMaker:
         hidden, density = ~found.shown[part.points], found.density[part.points]
         is_lit = kind == "plane" and len(points) >= LIT_SHARE * found.frame * len(np.unique(found.t))
         lowest, highest = corners.reshape(-1, 2).min(axis=0), corners.reshape(-1, 2).max(axis=0)
-        chosen, least = np.ones(len(points), np.bool_), 0.0
+        chosen = np.ones(len(points), np.bool_)
         canvases: list[Canvas] = []
-        while len(canvases) <= MOST_INSETS and (hidden & chosen).sum() >= least:
+        while len(canvases) <= MOST_INSETS:
             wanted = float(np.percentile(density[hidden & chosen], 75 if part.plane else 95)) * scale
             low, high = lowest, highest
             if part.plane or canvases:
-                low, high = np.percentile(points[chosen], 0.2, axis=0), np.percentile(points[chosen], 99.8, axis=0)
-                margin = 0.03 * (high - low)
-                low, high = np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
+                low, high = _rectangle(points[chosen], lowest, highest)
             extent = high - low
             area = float(extent.prod())
             if canvases and area > LEAST_SHRINKING * float(np.prod(canvases[-1].size)) / canvases[-1].density ** 2:
@@ -238,7 +187,18 @@ class CanvasMaker:
             uv = (corners - low) * used
             canvases.append(Canvas(part.mesh, kind, part.faces, uv, (width, height), used, low, is_lit=is_lit))
             least = max(LEAST_PIXELS / found.pixels, LEAST_INSET * (hidden & chosen).sum())
-            chosen &= density * scale > COARSE * used
+            if (hidden & chosen & (density * scale > COARSE * used)).sum() < least:
+                break
+            # Of what is near the camera pictures may show nothing. Then there is more around it in the inset.
+            for threshold in (COARSE, COARSE / 1.5, COARSE / 2.25):
+                finer = chosen & (density * scale > threshold * used)
+                low, high = _rectangle(points[finer], lowest, highest)
+                within = ((points >= low) & (points <= high)).all(axis=1)
+                if 1 - hidden[within].mean() >= LEAST_KNOWN:
+                    chosen = finer
+                    break
+            else:
+                break
         return canvases
 
     def _lay_out(self, part: _Part) -> tuple[np.ndarray, np.ndarray] | None:
@@ -276,18 +236,18 @@ class CanvasMaker:
             canvas: the canvas, empty.
             inset: its inset, filled, whose colors are known here as well.
         """
-        color, share, inside = self._read(canvas, self._pictures)
+        color, share, inside = read_pictures(self._table, canvas, self._pictures)
         known = inside & (share >= KNOWN_SHARE if canvas.is_lit else share > 0)
         has_light = bool(self._shades) and canvas.kind == "plane"
-        light = self._read(canvas, self._shades)[0] if has_light else None
+        light = read_pictures(self._table, canvas, self._shades)[0] if has_light else None
         if self._soft:
-            more, sure, _ = self._read(canvas, self._soft)
+            more, sure, _ = read_pictures(self._table, canvas, self._soft)
             added = inside & ~known & (sure >= KNOWN_SHARE)
             color[added], known = more[added], known | added
             if light is not None:
-                light[added] = self._read(canvas, self._soft_shades)[0][added]
+                light[added] = read_pictures(self._table, canvas, self._soft_shades)[0][added]
         if inset is not None:
-            rows, columns, reduced, filled = _reduced(inset, canvas)
+            rows, columns, reduced, filled = reduce_inset(inset, canvas)
             color[rows, columns], known[rows, columns] = reduced, inside[rows, columns] & filled
             if light is not None:  # what the inset invents is taken to be in ordinary light
                 dark = known & ~(light.max(axis=2) > 0)
@@ -297,34 +257,12 @@ class CanvasMaker:
             viewed = inside & viewed_texels(self._shot, canvas.mesh, canvas.faces, canvas.uv, canvas.size)
         return replace(canvas, color=color, known=known, doubtful=doubtful, inside=inside, viewed=viewed, light=light)
 
-    def _read(self, canvas: Canvas, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the colors [h, w, 3] that pictures show on a canvas, how far they show them, and what it covers."""
-        width, height = canvas.size
-        color, share = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
-        inside = np.zeros((height, width), np.bool_)
-        starts = self._table.face_starts(0)
-        for row in range(0, height, _BAND):
-            rows = slice(row, min(row + _BAND, height))
-            owner, weights = _owners(canvas, rows)
-            label = np.where(owner >= 0, canvas.mesh, -2).astype(np.int32)
-            out = np.zeros((*label.shape, 5), np.float32)
-            whole = _blocks(label >= 0).all(axis=(1, 3))
-            for picture, pose in pictures:
-                if pose.where[canvas.mesh] == NOWHERE:
-                    continue
-                turned = np.linalg.det(pose.to_camera[canvas.mesh, :3, :3]) < 0
-                side = np.full(label.shape, 1 if turned else -1, np.int8)
-                points = Points(label, owner, np.ones(label.shape, np.float32), weights, side, whole, 0)
-                pull(points, _SAMPLES, pose, picture, pose, self._table.still, self._table.triangles, starts, 1.0, out)
-            color[rows], share[rows] = _reduce(out, whole)
-            inside[rows] = _blocks(label >= 0).any(axis=(1, 3))
-        return color, share, inside
-
     def fill(self, canvas: Canvas, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled colors [h, w, 3] of a canvas, and the known texels [h, w] that are replaced."""
         method, positions, normals, others = self._method, None, None, None
         if canvas.kind == "atlas":
-            positions, normals = self._places(canvas)
+            geometry = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry]
+            positions, normals = find_places(geometry, canvas)
             others = self.others(canvas)
             if canvas.mesh not in self._shown:
                 method = "push-pull"  # the surroundings' colors, but not their texture
@@ -366,51 +304,12 @@ class CanvasMaker:
             shown.colors[beside],
         )
 
-    def _places(self, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-        """Return the object-space positions and normals of the texels of an atlas, [h, w, 3] float32."""
-        geometry: Geometry = self._shot.geometries[self._shot.meshes[canvas.mesh].geometry]
-        first = geometry.first.astype(np.float64)
-        width, height = canvas.size
-        positions, normals = (np.zeros((height, width, 3), np.float32) for _ in range(2))
-        flat, _ = face_normals(first, geometry.triangles)
-        owner, weights = _owners(canvas, slice(0, height))
-        # Of the samples of a texel, any that a triangle covers.
-        for index in range(_SAMPLES**2):
-            face = owner[index // _SAMPLES :: _SAMPLES, index % _SAMPLES :: _SAMPLES]
-            part = weights[index // _SAMPLES :: _SAMPLES, index % _SAMPLES :: _SAMPLES]
-            has = face >= 0
-            b, c = part[has].T
-            corners = first[geometry.triangles[face[has]]]
-            positions[has] = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
-            normals[has] = flat[face[has]]
-        return positions, normals
 
-
-def _reduced(inset: Canvas, canvas: Canvas) -> tuple[slice, slice, np.ndarray, np.ndarray]:
-    """Return what a canvas takes from its inset.
-
-    Returns:
-        The rows and columns of the texels that the inset covers, their mean colors [h, w, 3], and which of them it has
-        more than a smooth fill of, [h, w] bool.
-    """
-    factor, offset = inset.from_coarser(canvas)
-    sides = []
-    for start, length, whole in zip(offset, inset.size, canvas.size, strict=True):  # columns, then rows
-        first, last = int(np.ceil(-start / factor)), int(np.floor((length - start) / factor))
-        sides.append(slice(max(first, 0), max(min(last, whole), 0)))
-    columns, rows = sides
-    side = round(factor) // 2 * 2 + 1  # odd, as filters of even sizes move what they average
-    x, y = (
-        (np.arange(part.start, part.stop) + 0.5) * factor + start - 0.5
-        for part, start in zip(sides, offset, strict=True)
-    )
-    places = np.stack(np.meshgrid(y, x, indexing="ij"))
-    mean = [
-        map_coordinates(uniform_filter(inset.color[..., k], side, mode="nearest"), places, order=1, mode="nearest")
-        for k in range(3)
-    ]
-    filled = (inset.known | inset.viewed)[np.ix_(y.astype(int), x.astype(int))]
-    return rows, columns, np.stack(mean, axis=-1), filled
+def _rectangle(points: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of a rectangle around almost all points [N, 2], within another one."""
+    low, high = np.percentile(points, 0.2, axis=0), np.percentile(points, 99.8, axis=0)
+    margin = 0.03 * (high - low)
+    return np.maximum(low - margin, lowest), np.minimum(high + margin, highest)
 
 
 def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -424,49 +323,3 @@ def _turned(normals: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     cofactors = np.stack([np.cross(y, z), np.cross(z, x), np.cross(x, y)])  # exists for flattened objects, too
     turned = normals @ cofactors * (-1 if np.linalg.det(matrix[:3, :3]) < 0 else 1)
     return (turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-
-def _owners(canvas: Canvas, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Return the triangle [h·S, w·S] of each sample of some rows of a canvas, -1 for none, and its weights [..., 2]."""
-    corners = (canvas.uv - [0, rows.start]) * _SAMPLES
-    size = canvas.size[0] * _SAMPLES, (rows.stop - rows.start) * _SAMPLES
-    return draw_triangles(corners, canvas.faces.astype(np.int32), size)
-
-
-def _blocks(values: np.ndarray) -> np.ndarray:
-    """Return values [h·S, w·S] by texel: [h, S, w, S]."""
-    rows, columns = values.shape
-    return values.reshape(rows // _SAMPLES, _SAMPLES, columns // _SAMPLES, _SAMPLES)
-
-
-def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return colors [h, w, 3], and how far pictures show them [h, w], from what `pull` has added up."""
-    color, share = np.zeros((*whole.shape, 3), np.float32), np.zeros(whole.shape, np.float32)
-    _average(out, whole, KNOWN_SHARE, color, share)
-    return color, share
-
-
-@kernel
-def _average(out, whole, least, color, share):
-    height, width = whole.shape
-    for i in range(height):
-        for j in range(width):
-            top, left = _SAMPLES * i, _SAMPLES * j
-            if whole[i, j]:  # the first sample stands for all
-                share[i, j] = out[top, left, 4]
-                if share[i, j] > 0.0:
-                    for c in range(3):
-                        color[i, j, c] = out[top, left, c] / out[top, left, 3]
-                continue
-            for p in range(top, top + _SAMPLES):
-                for q in range(left, left + _SAMPLES):
-                    share[i, j] = max(share[i, j], out[p, q, 4])
-            count = 0
-            for p in range(top, top + _SAMPLES):
-                for q in range(left, left + _SAMPLES):
-                    if out[p, q, 4] > 0.0 and out[p, q, 4] >= min(share[i, j], least):
-                        count += 1
-                        for c in range(3):
-                            color[i, j, c] += out[p, q, c] / out[p, q, 3]
-            for c in range(3):
-                color[i, j, c] /= max(count, 1)
