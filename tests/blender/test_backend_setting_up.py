@@ -39,6 +39,7 @@ from trackshade_addon.backend.environment import BackendPrefs
 from trackshade_addon.backend.tasks import CancellableTask
 from trackshade_addon.backend.installer import set_up
 home, wheel, wheels, lock = map(Path, sys.argv[1:])
+sys.dont_write_bytecode = True
 resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
 try:
     prefs = BackendPrefs(home=home, wheels=wheels, kind="cpu")

@@ -185,6 +185,7 @@ import resource, sys
 from pathlib import Path
 from trackshade.client import connect
 from trackshade.core.errors import TrackshadeError
+sys.dont_write_bytecode = True
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with connect(sys.argv[1], sys.argv[2]) as client:
     try:

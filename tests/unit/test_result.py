@@ -257,6 +257,7 @@ from tests.unit.test_result import arguments
 from trackshade.core.errors import OutputError
 from trackshade.results import write_result
 values = arguments()
+sys.dont_write_bytecode = True  # otherwise it would compile modules to files that end in the middle
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
     write_result(Path({folder!r}), **values)

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import struct
+import sys
 from pathlib import Path
 
 import msgpack
@@ -161,8 +162,9 @@ def test_an_unwritable_folder_is_a_sentence_and_leaves_nothing(tmp_path: Path) -
     assert sorted(item.name for item in tmp_path.iterdir()) == ["file"]
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of modules whose files would end in the middle
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with an error, as on a full disk
     try:
