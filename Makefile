@@ -1,7 +1,8 @@
 # Everything is installed into virtual environments inside this folder; nothing is changed elsewhere.
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
-#   make test       all tests, on every version of Blender that this machine can have
+#   make test       all tests but a few long ones, on every version of Blender that this machine can have
+#   make test-long  those: training by several processes, a baked texture against the truth, ablations; about five minutes
 #   make test-fast  the quick unit tests only: about two minutes
 #   make coverage   unit, integration and Blender tests with the share of the code that they run, in build/coverage/
 #   make lint       ruff and pyright
@@ -37,7 +38,7 @@ READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
 
-.PHONY: setup setup-5 demo test test-fast test-unit test-integration test-server test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
+.PHONY: setup setup-5 demo test test-long test-fast test-unit test-integration test-server test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
 	bench campaigns lint docs mini mini-matrix mini-motion extension clean
 
 setup: $(READY)
@@ -89,11 +90,14 @@ compile:
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
 
+test-long: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit tests/integration -m long
+
 test-unit test-integration: test-%:
-	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(LEFT_OUT) tests/$*
+	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long" $(LEFT_OUT) tests/$*
 
 test-training test-server: test-%:
-	@echo "tests/integration: $*" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(if $(filter training,$*),$(TRAINING),$(SERVER))
+	@echo "tests/integration: $*" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long" $(if $(filter training,$*),$(TRAINING),$(SERVER))
 
 test-bpy:
 	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(NOT_ONCE) tests/blender

@@ -747,6 +747,7 @@ def test_cycles_shows_what_the_tracks_show(scene, tmp_path):
     assert shot.warnings == ("A texture is missing: gone.png.",)
 
 
+@pytest.mark.once
 def test_eevee_shows_what_the_tracks_show(scene, tmp_path):
     needs_graphics()
     compare(scene, EEVEE, tmp_path, CASES[EEVEE])

@@ -19,6 +19,8 @@ from trackshade.results.cells.views import render_views
 from trackshade.results.texture.bake import BakedTexture, bake_texture
 from trackshade.shot import Shot
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).parents[1] / "helpers" / "texture_scene.py"
 FRAMES, SIZE = 8, "360x240"
 TEXELS = 256

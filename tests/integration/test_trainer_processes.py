@@ -19,6 +19,8 @@ from trackshade_lab.training.config import FromScratchConfig
 from trackshade_lab.training.run import train
 from trackshade_lab.video_dataset import DatasetWriter
 
+pytestmark = pytest.mark.long
+
 TINY = {"steps": 3, "batch_size": 4, "autoencoder_steps": 0, "ema_decay": 0.9, **SMALL}
 # The second process is held up once it has been through a function.
 LATE = """

@@ -127,6 +127,7 @@ def test_a_report_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert sheet.size == (9 * 48 * 3, 2 * 7 * 64 * 3)
 
 
+@pytest.mark.long
 def test_ablations_are_trained_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {name: ablations.VARIANTS[name] for name in ("full", "skeletons")}
     tiny = {key: value for key, value in TINY_TRAINING.items() if key not in ("single_view_steps", "tensorboard")}
