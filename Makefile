@@ -2,7 +2,7 @@
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
 #   make test       all tests but a few long ones, on every version of Blender that this machine can have
-#   make test-long  those: training by several processes, a baked texture against the truth, ablations; about five minutes
+#   make test-long  those, such as training by several processes and the examples of the cookbook; about five minutes
 #   make test-fast  the quick unit tests only: about two minutes
 #   make coverage   unit, integration and Blender tests with the share of the code that they run, in build/coverage/
 #   make lint       ruff and pyright
@@ -78,7 +78,7 @@ SERVER := $(wildcard tests/integration/test_server*.py)
 test: setup
 	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
 	@echo "Running the tests, five suites at a time; each tells at its end."
-	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),-m "not once")' \
+	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),and not once)' \
 	test-bpy-5.3 test-bpy test-unit test-server test-integration test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source.
@@ -91,7 +91,7 @@ test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
 
 test-long: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit tests/integration -m long
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests -m long
 
 test-unit test-integration: test-%:
 	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long" $(LEFT_OUT) tests/$*
@@ -100,13 +100,14 @@ test-training test-server: test-%:
 	@echo "tests/integration: $*" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long" $(if $(filter training,$*),$(TRAINING),$(SERVER))
 
 test-bpy:
-	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(NOT_ONCE) tests/blender
+	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long $(NOT_ONCE)" tests/blender
 
-test-bpy-5.2: SELECTED := -m smoke
+test-bpy-5.2: SELECTED := smoke
+test-bpy-5.3: SELECTED := not long
 test-bpy-5.2 test-bpy-5.3: test-bpy-%:
 	$(if $(and $(PYTHON_4),$(PYTHON_5)),@$(MAKE) .venv-$*/.ready-$(KEY))
 	@if [ -e .venv-$*/.ready-$(KEY) ]; then echo "tests/blender on bpy $$(.venv-$*/bin/pip show bpy | sed -n 's/^Version: //p')" \
-	&& OMP_NUM_THREADS=1 TRACKSHADE_PYTHON=$(CURDIR)/.venv/bin/python .venv-$*/bin/python $(PYTEST) $(SELECTED) tests/blender; fi
+	&& OMP_NUM_THREADS=1 TRACKSHADE_PYTHON=$(CURDIR)/.venv/bin/python .venv-$*/bin/python $(PYTEST) -m "$(SELECTED)" tests/blender; fi
 
 # Slower than `make test` by about half; COVERED=tests/unit measures one suite.
 COVERED := tests/unit tests/integration tests/blender
@@ -125,7 +126,7 @@ campaigns: setup
 lint: setup
 	@.venv/bin/ruff check backend addon tests
 	@.venv/bin/ruff format --check -q backend addon tests
-	@.venv/bin/pyright --warnings
+	@.venv/bin/pyright --warnings $(CHECKED)
 
 # As stated in the model's card, backend/trackshade/models/mini/README.md. The budget is time: see there.
 MINI := runs/mini

@@ -355,6 +355,7 @@ def test_unsuitable_pythons_are_named(tmp_path: Path) -> None:
     assert find_interpreter("", CancellableTask()).version[:2] == sys.version_info[:2]
 
 
+@pytest.mark.long
 def test_a_python_without_ensurepip_takes_pip_from_the_folder(plan: Plan, tmp_path: Path) -> None:
     assert plan.wheels is not None
     wheels = tmp_path / "wheels"

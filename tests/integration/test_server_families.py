@@ -66,7 +66,7 @@ def first_frame(seed: int = 0) -> np.ndarray:
     return np.ascontiguousarray(blocks.repeat(8, 0).repeat(12, 1))
 
 
-@pytest.mark.slow  # at the model's own size, which is what this is about
+@pytest.mark.long  # at the model's own size, which is what this is about
 def test_a_models_frames_are_carried_to_every_frame_of_the_shot(client: Client, tmp_path: Path) -> None:
     clay = np.full((COUNT, 28, 48, 3), 0.3, np.float16)
     reference = np.full((40, 30, 3), (200, 40, 40), np.uint8)

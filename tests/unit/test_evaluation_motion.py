@@ -112,6 +112,7 @@ def test_a_stopped_detector_goes_on(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded.state_dict()[name], value, rtol=0, atol=0)
 
 
+@pytest.mark.long
 def test_a_report_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report"
     arguments = ["--out", str(out), "--folder", str(run / "export"), "--run", str(run), "--clips", "2"]

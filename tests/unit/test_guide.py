@@ -185,6 +185,7 @@ def wave(frames: int, size: tuple[int, int], fps: float) -> Shot:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_cookbook_runs(tmp_path: Path) -> None:
     spec = registry.spec("mini")
     wave(spec.allowed_frame_counts[0], spec.sizes[0], spec.fps).save(tmp_path / "street.shot")
