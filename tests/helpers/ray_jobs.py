@@ -35,6 +35,7 @@ def start_cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # by default they wait for every other test of a busy machine
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **LEAN})
     yield made
     made.shutdown()
