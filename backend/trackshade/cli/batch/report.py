@@ -62,7 +62,8 @@ def _page(rows: Sequence[Row], record: BatchRecord) -> Iterator[str]:
     time = datetime.now().strftime("%Y-%m-%d %H:%M")
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     seconds = sum(state.seconds for state in states if state.state == DONE)
-    yield f'<p class="dim">{len(rows)} rows: {escape(summary)}. {_duration(seconds)} of work. {time}, '
+    count = f"{len(rows)} row{'' if len(rows) == 1 else 's'}"
+    yield f'<p class="dim">{count}: {escape(summary)}. {_duration(seconds)} of work. {time}, '
     yield f"Trackshade {escape(trackshade.__version__)}.</p>"
     yield "<table><thead><tr><th>Line</th><th>Name</th><th>State</th><th>Time</th><th>Frames</th><th>Size</th>"
     yield "<th>Consistency</th><th>Seed</th><th>Model</th></tr></thead><tbody>"
