@@ -35,7 +35,8 @@ def start_cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # by default they wait for every other test of a busy machine
+    # By default they wait for every other test of a busy machine. This is how Ray spells it.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **LEAN})
     yield made
     made.shutdown()
