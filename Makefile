@@ -2,7 +2,7 @@
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
 #   make test       all tests but a few long ones, on every version of Blender that this machine can have
-#   make test-long  those, such as training by several processes and the examples of the cookbook; about five minutes
+#   make test-long  those, such as training by several processes and the examples of the cookbook
 #   make test-fast  the quick unit tests only: about two minutes
 #   make coverage   unit, integration and Blender tests with the share of the code that they run, in build/coverage/
 #   make lint       ruff and pyright
