@@ -75,9 +75,9 @@ def enable_tiling(vae: Any) -> None:
 
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes of a CUDA device that are free, after those that torch keeps for later; None for others."""
-    gc.collect()
     if device.type != "cuda":
         return None
+    gc.collect()
     with torch.cuda.device(device):
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0]

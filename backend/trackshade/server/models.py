@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -166,7 +167,10 @@ class Models:
 
     def _drop(self) -> None:
         """Forget the video model and the image model, and end what other devices have of them."""
+        had_models = self._loaded is not None or self._look is not None
         self._loaded = self._look = None
+        if had_models:
+            gc.collect()  # pipelines hold references in circles, so that nothing else frees them before the next is read
         if self._ranks is not None:
             self._ranks.close()
             self._ranks = None
@@ -276,6 +280,7 @@ class Models:
             except ModelError as error:
                 following = self._after_error(run, error, made[0].preset)
             made.clear()
+            gc.collect()
             made.append(self._load(run, following.name))
             return _sample(made[0].model, run, inputs, still, keep)
 
