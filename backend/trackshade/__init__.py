@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trackshade: animated meshes shaded by video diffusion conditioned on their own 3D tracks."""
+"""Trackshade: animated scenes get a look from pictures that are carried along their exact tracks to every frame."""
 
 __version__ = "0.1.0"

@@ -60,6 +60,15 @@ def job_of(text: str, parameters: dict[str, str], folder: Path, kind: DocumentTy
     return create_job(job_template=template, job_parameter_values=values)
 
 
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_the_group_lists_its_commands(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["farm", flag]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: trackshade farm COMMAND [OPTIONS]"
+    names = [name.removeprefix("farm ") for name in app.COMMANDS if name.startswith("farm ")]
+    assert {line.split()[0] for line in lines if line.startswith("  ")} == set(names)
+
+
 def test_each_shot_has_its_steps(project: Path, tmp_path: Path) -> None:
     (project / "list.csv").write_text(
         "scene,name,frames,prompt,seed,first_frame,light,key\n"

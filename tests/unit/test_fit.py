@@ -55,6 +55,7 @@ def test_step_widens_by_a_whole_factor() -> None:
     fitted = fit_frames(1, 40, 1, 24, (9,), "step")
     assert fitted.frame_numbers == (1, 5, 9, 13, 17, 21, 25, 29, 33)
     assert fitted.fps == 6
+    assert fitted.statement == "9 of the 40 frames 1 to 40: one in 4, to frame 33."
 
 
 def test_resample_reaches_both_ends() -> None:

@@ -29,7 +29,8 @@ from trackshade.core.errors import CancelledError, TrackshadeError, UsageError
 from trackshade.core.farm_lines import FarmLines
 from trackshade.core.processes import this_python
 
-SUMMARY = "Animated scenes, shaded by video diffusion that follows their own 3D tracks."
+SUMMARY = "Give an animated scene a look: pictures of single frames are carried along its exact tracks to every frame."
+_GROUPS = {"farm": "Write jobs and job types for render farms."}  # summaries of groups that are no commands themselves
 _BLENDER = Option("--blender", "Blender to run. Default: the one on the path, or its Python module.", "PATH")
 Values = Mapping[str, Any]
 
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("--help", "-h"):
         names = {name: text for name, (text, _) in PASSED_ON.items()} | {k: c.description for k, c in COMMANDS.items()}
-        lines = [f"  {name:14}{names[name]}" for name in sorted(names)]
-        print("\n".join(["usage: trackshade COMMAND [OPTIONS]", "", SUMMARY, "", "commands:", *lines]))
-        print("\nSee 'trackshade COMMAND --help' for the options of a command.")
+        _print_commands("trackshade", SUMMARY, names)
         return
     if arguments[0] in PASSED_ON:
         PASSED_ON[arguments[0]][1](arguments[1:])
@@ -81,6 +80,10 @@ def _run(arguments: list[str]) -> None:
         name, rest = f"{name} {rest[0]}", rest[1:]
     if name not in COMMANDS:
         parts = [known for known in COMMANDS if known.startswith(f"{name} ")]
+        if parts and rest[:1] in (["--help"], ["-h"]):
+            descriptions = {known.removeprefix(f"{name} "): COMMANDS[known].description for known in parts}
+            _print_commands(f"trackshade {name}", _GROUPS[name], descriptions)
+            return
         fix = f"There is: {', '.join(parts)}." if parts else "See: trackshade --help"
         raise UsageError("usage", f"There is no command '{' '.join([name, *rest[:1]] if parts else [name])}'.", fix)
     command = COMMANDS[name]
@@ -90,6 +93,12 @@ def _run(arguments: list[str]) -> None:
         command.run(values)
     if command.make is not None:
         _make(name, command, command.make, values)
+
+
+def _print_commands(program: str, summary: str, descriptions: Mapping[str, str]) -> None:
+    lines = [f"  {name:14}{descriptions[name]}" for name in sorted(descriptions)]
+    print("\n".join([f"usage: {program} COMMAND [OPTIONS]", "", summary, "", "commands:", *lines]))
+    print(f"\nSee '{program} COMMAND --help' for the options of a command.")
 
 
 def _make(name: str, command: Command, make: Callable[[Values, OnMessage], Values], values: dict[str, Any]) -> None:
@@ -185,7 +194,7 @@ PASSED_ON: Mapping[str, tuple[str, Callable[[list[str]], None]]] = {
         _train,
     ),
     "evaluate": (
-        "Measure how well a model follows its tracks on held-out clips.",
+        "Measure models, propagation, tracking and lifting on held-out clips and scenes; see 'evaluate --help'.",
         _evaluate,
     ),
 }
@@ -202,7 +211,7 @@ COMMANDS: Mapping[str, Command] = {
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "batch": Command(
-        "Shade many shots of a list or a folder, and write a report. It goes on where it was interrupted.",
+        "Shade many shots of a list or a folder, and write a report. An interrupted batch is continued.",
         (*batch_options(), _BLENDER),
         run_batch,
     ),
@@ -237,13 +246,13 @@ COMMANDS: Mapping[str, Command] = {
         make=commands.bake_textures,
     ),
     "demo": Command(
-        "Build a small scene and shade it with the embedded model.",
+        "Build a small scene and shade it, from a render of its first frame. No model is needed.",
         (Option("--out", "Folder to write to.", "DIR", "demo", short="-o"), options.JSON, _BLENDER),
         make=commands.make_demo,
     ),
     "jobs": Command("List the jobs of the backend.", (*options.CONNECTION, options.JSON), commands.print_jobs),
     "fetch": Command(
-        "Download the result of a finished job again, as after its command was killed.",
+        "Download the result of a finished job again, for example if its command was killed.",
         (
             Option("job", "Job id, as 'trackshade jobs' lists it.", "JOB", required=True),
             *(options.FOLDER, options.FORCE, *options.CONNECTION, options.JSON),
@@ -259,10 +268,12 @@ COMMANDS: Mapping[str, Command] = {
         doctor.print_facts,
     ),
     "serve": Command(
-        "Run a backend until it is interrupted. All programs on this machine use it.", options.SERVE, commands.serve
+        "Run a backend until it is interrupted. All programs of this user on this machine share it.",
+        options.SERVE,
+        commands.serve,
     ),
     "models": Command(
-        "List the models. 'models fetch' downloads one, 'models add' uses your own.",
+        "List the models. 'models fetch' downloads one; 'models add' and 'models remove' are for weights of your own.",
         (options.JSON,),
         commands.print_models,
     ),
@@ -270,7 +281,7 @@ COMMANDS: Mapping[str, Command] = {
         "Use weights of your own: a folder in diffusers' layout, or a file that holds a transformer alone.",
         (
             Option("path", "Folder, .safetensors or .gguf file; it stays where it is.", "PATH", required=True),
-            Option("--like", "Built-in model that it is one of. Default: found in the folder.", "NAME", ""),
+            Option("--like", "Built-in model whose kind it is. Default: recognized from the folder.", "NAME", ""),
             Option("--title", "Name to show. Default: that of the folder or file.", "TEXT", ""),
         ),
         commands.add_model,

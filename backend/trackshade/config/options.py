@@ -94,10 +94,18 @@ PROGRESS = _choice(
     "--progress", "Also print the lines by which a render farm shows progress, saved pictures and failures.", FARMS
 )
 PLACEMENT = _choice(
-    "--way", "Where the result is placed: on a plane, over the render, or on the surfaces.", PLACEMENT_MODES
+    "--way",
+    "How the result is placed: as a plate and a background image (both) or one of them, over the render (compositor, "
+    "sequencer), as an image data-block (image), as splats, or on the surfaces (projected, baked, heat).",
+    PLACEMENT_MODES,
 )
 FITTING = (
-    _choice("--frame-rule", "How the frame range is fitted to the model's frame counts.", FRAME_RULES),
+    _choice(
+        "--frame-rule",
+        "Which frames the model sees if it does not take the whole range: the first ones (choose), every n-th (step), "
+        "or evenly spread ones, at subframes if necessary (resample, which auto does as well).",
+        FRAME_RULES,
+    ),
     Option(
         "--size",
         "How the frame is fitted to the model's size: 'pad' widens the view, 'crop' cuts it. WxH selects a size.",
@@ -106,8 +114,12 @@ FITTING = (
     ),
 )
 CAPTURE = (
-    Option("--camera", "Name of the camera. 'auto' creates one that frames the animated objects.", "NAME|auto"),
-    Option("--frames", "First and last scene frame, and the step.", "A-B[:STEP]"),
+    Option(
+        "--camera",
+        "Name of the camera. 'auto' creates one that frames the animated objects. Default: the scene's.",
+        "NAME|auto",
+    ),
+    Option("--frames", "First and last scene frame, and the step. Default: the scene's range.", "A-B[:STEP]"),
     *FITTING,
     Option("--view-layer", "Name of the view layer. Default: the active one.", "NAME"),
 )
@@ -136,7 +148,12 @@ SAMPLING_OPTIONS = (
     _choice(
         "--output-size", "Every frame at the scene's own size (full), or the model's frames as they are.", OUTPUT_SIZES
     ),
-    _choice("--light", "What the light changes with: clay renders of the scene, its input render, or nothing.", LIGHTS),
+    _choice(
+        "--light",
+        "How the light changes: as in clay renders of the scene, as in renders by its own engine (render), or not at "
+        "all.",
+        LIGHTS,
+    ),
     _choice("--image-format", "Frames of 8 bits (png), or scene-linear half floats (exr).", IMAGE_FORMATS),
     Option(
         "--multiview-model",
@@ -145,10 +162,16 @@ SAMPLING_OPTIONS = (
         "NAME|FOLDER",
         "",
     ),
-    Option("--arm", "How the multiview model combines videos and camera sweeps. Default: all references.", "NAME", ""),
+    Option(
+        "--arm",
+        "How the multiview model combines videos and camera sweeps, such as 'logistic'. Default: all-alternating.",
+        "NAME",
+        "",
+    ),
     Option(
         "--splats",
-        "Also write this many Gaussian splats that ride on the surfaces, as splats.usdc: 200000 suit most scenes.",
+        "Number of Gaussian splats that are also written, as splats.usdc. They move with the surfaces; 200000 suit "
+        "most scenes.",
         "N",
         0,
         int,
@@ -186,8 +209,8 @@ SAMPLING_OPTIONS = (
         "continues the others from those before.",
         CACHES,
     ),
-    Option("--cache-interval", "Every which step taylorseer runs.", "N", 3, int),
-    Option("--cache-order", "Order of taylorseer's series; 0 repeats the last step that was run.", "N", 1, int),
+    Option("--cache-interval", "taylorseer runs every N-th step.", "N", 3, int),
+    Option("--cache-order", "Order of taylorseer's Taylor series; 0 repeats the last step that was run.", "N", 1, int),
     _choice(
         "--quantize",
         "Store the weights of the video model in 4 bits (nf4): a quarter of the memory, less exact. Needs a graphics "
@@ -380,15 +403,20 @@ _CAMERA_MODE = _choice(
     "--camera-mode", "Replace the camera's own motion, or move it relative to where it is.", CAMERA_MODES
 )
 _MOTION = (_CAMERA_MOTION, _CAMERA_PATH, _CAMERA_MODE, _OBJECT_MOTION)
-_FOV = Option("--fov", "Horizontal field of view, degrees. Default: that of the file, or found.", "DEG", kind=float)
+_FOV = Option(
+    "--fov",
+    "Horizontal field of view, degrees. Default: that of the photo's metadata, or estimated.",
+    "DEG",
+    kind=float,
+)
 _MASKS = Option("--masks", "Mask of an object, white where it is seen. Repeat it for more.", "FILE", repeat=True)
 _SCENE_FILE = Option("--out", "Scene to write. Default: named after the source, in the current folder.",
                      "SCENE.blend", short="-o")  # fmt: skip
 _LIFT = (
     Option("image", "Photo: PNG, JPEG, TIFF, WebP, BMP, OpenEXR or Radiance HDR file.", "IMAGE", required=True),
-    Option("--depth", "Depth file: .npy, .npz, OpenEXR, or an image. Default: found from the perspective.", "FILE"),
+    Option("--depth", "Depth file: .npy, .npz, OpenEXR, or an image. Default: estimated from the perspective.", "FILE"),
     _choice("--depth-kind", "What depth values are: along the axis (z), from the camera, or inverse.", DEPTH_KINDS),
-    Option("--depth-unit", "Metres of a depth value of 1.", "X", kind=float),
+    Option("--depth-unit", "Meters of a depth value of 1.", "X", kind=float),
     Option("--depth-model", "Depth network, a folder or an identifier, if there is no depth file.", "NAME"),
     _MASKS,
     Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
@@ -397,19 +425,19 @@ _LIFT = (
     Option(
         "--handles", "JSON file with the horizon, the back wall and the focal length, as --json prints them.", "FILE"
     ),
-    Option("--camera-height", "Height of the camera above the ground, metres. Default: 1.6.", "X", kind=float),
+    Option("--camera-height", "Height of the camera above the ground, meters. Default: 1.6.", "X", kind=float),
     _choice("--behind", "What is behind objects: the background continued (fill), or a hole (none).", ("fill", "none")),
     Option("--length", "Number of frames of the scene.", "N", 49, int),
 )
 _TRACK = (
     Option("video", "Video file.", "VIDEO", required=True),
     Option("--start", "Time of the first frame, seconds.", "S", 0.0, float),
-    Option("--duration", "Length of what is tracked, seconds. Default: up to the next cut or the end.", "S",
+    Option("--duration", "Length of the part that is tracked, seconds. Default: up to the next cut or the end.", "S",
            kind=float),
-    Option("--max-frames", "Most frames that are tracked; longer footage is resampled.", "N", 49, int),
-    Option("--spacing", "Distance of the points in the first frame, pixels of what is tracked.", "X", 6.0, float),
+    Option("--max-frames", "Maximum number of frames that are tracked; longer footage is resampled.", "N", 49, int),
+    Option("--spacing", "Distance of the points in the first frame, pixels of the tracked footage.", "X", 6.0, float),
     replace(_MASKS, help="Mask of something that moves, in the first frame. Repeat it for more."),
-    _FOV,
+    replace(_FOV, help="Horizontal field of view, degrees. Default: estimated."),
 )  # fmt: skip
 
 _DRIVING = (
@@ -417,7 +445,7 @@ _DRIVING = (
     Option("--start", "Time of the first frame that is used, seconds.", "S", 0.0, float),
     Option("--end", "Time of the last frame that is used, seconds. Default: the end, at most a minute.", "S",
            kind=float),
-    Option("--box", "Box around the figure, pixels. Default: it is looked for.", "L,T,R,B"),
+    Option("--box", "Box around the figure, pixels. Default: detected.", "L,T,R,B"),
     Option("--mask", "Picture that is white where the figure is, instead of a box.", "FILE"),
     Option("--person", "Number of the figure, from the left, if there are several.", "N", kind=int),
     Option("--rate", "Frames per second of a folder of pictures.", "X", 24.0, float),
@@ -428,7 +456,7 @@ REENACT = (
     *_DRIVING,
     Option("--reference", "Picture of the figure that is to move. Default: the first frame, except in reenact.",
            "PICTURE"),
-    Option("--reference-box", "Box around the figure in the reference, pixels. Default: it is looked for.", "L,T,R,B"),
+    Option("--reference-box", "Box around the figure in the reference, pixels. Default: detected.", "L,T,R,B"),
     Option("--camera", "Camera move in words, such as 'circles to the left' or 'from behind, rises'.", "WORDS",
            "static"),
     _choice("--mode", "What is made: the reference in the footage's motion (reenact), the footage's figure from a "
@@ -440,7 +468,8 @@ REENACT = (
     *_RESULT_OUTPUT,
 )  # fmt: skip
 MOTION = (
-    *_DRIVING,
+    replace(_DRIVING[0], help="Video, or folder of pictures."),
+    *_DRIVING[1:],
     Option("--fps", "Frame rate of the motion file. Default: the model's.", "X", kind=float),
     *(_FILE, FORCE, JSON, *BACKEND),
 )

@@ -114,7 +114,7 @@ def fit_frames(
         kept = f"{count} of the {requested} {span}{every}: "
         if rule == "choose":
             return frame_map("choose", count, step, kept + f"the first ones, to frame {_number(last)}.")
-        return frame_map("step", count, step * factor, kept + f"every {factor}. one, to frame {_number(last)}.")
+        return frame_map("step", count, step * factor, kept + f"one in {factor}, to frame {_number(last)}.")
     if requested < 2:
         raise ShotError(
             "too-few-frames",

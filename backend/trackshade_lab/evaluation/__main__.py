@@ -28,6 +28,7 @@ Measure how well a model follows its tracks: JSON, tables and plots in a folder.
   trackshade evaluate multiview --help                   many cameras and many frames, against true renders
   trackshade evaluate motion --help                      motion tokens and the motion model's pictures
   trackshade evaluate lifting --help                     photos lifted to scenes, against true cameras and depth
+  trackshade evaluate tracking --help                    tracked footage and motion transfer, against true renders
 
 The same command resumes an evaluation that was stopped."""
 
