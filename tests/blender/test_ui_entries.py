@@ -86,6 +86,8 @@ def test_f1_opens_an_existing_heading_for_every_button_and_setting() -> None:
     assert found["trackshade.shade"] == "panel.md#"
     assert found["trackshade.key_add"] == "panel.md#key-pictures"
     assert found["TrackshadeSettings.prompt"] == "panel.md#look"
+    assert found["TrackshadeSettings.image_format"] == "panel.md#shot"
+    assert found["TrackshadeSettings.look_engine"] == found["TrackshadeSettings.footage"] == "panel.md#look"
     assert found["TrackshadeSettings.distance"] == "panel.md#placement"
 
 

@@ -110,7 +110,7 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
     )
     words: bpy.props.StringProperty(
         name="Camera Move",
-        description="Camera move in words, such as: static; circles to the left by 90 degrees; rises; from behind",
+        description="Camera move in words, such as: from behind, circles to the left by 90 degrees and rises",
         default="static",
     )
     center: bpy.props.PointerProperty(

@@ -13,13 +13,14 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # Page and heading of the guide by what F1 was pressed over; the first pattern that matches counts. Blender compares
 # names in lower case.
 _PAGES = (
+    ("bpy.types.trackshadesettings.image_format", "panel#shot"),
     *((f"bpy.types.trackshadesettings.{name}*", "panel#look") for name in (
         "prompt", "negative_prompt", "first_frame", "picture", "image", "lora", "stills", "seed", "model", "steps",
         "guidance", "control_", "key_pictures", "frame_rule", "size", "memory", "reference", "video_lora",
+        "look_engine", "footage",
     )),
     *((f"bpy.types.trackshadesettings.{name}*", "panel#shot") for name in (
-        "use_range", "step", "output_size", "image_format", "alpha", "light", "view_layer", "glass", "hair",
-        "look_engine",
+        "use_range", "step", "output_size", "alpha", "light", "view_layer", "glass", "hair",
     )),
     ("bpy.types.trackshadesettings.first", "panel#shot"),
     ("bpy.types.trackshadesettings.last", "panel#shot"),
