@@ -80,7 +80,7 @@ def _created_errors(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, st
                                                   for k in node.keywords}  # fmt: skip
         if 0 not in arguments:
             if node.func.id == "CancelledError":
-                yield "cancelled", "Cancelled."
+                yield "cancelled", "Canceled."
             continue
         message = _message_text(arguments[1]) if 1 in arguments else ""
         for code in _codes(arguments[0], node, parents, tree):

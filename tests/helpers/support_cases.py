@@ -869,7 +869,7 @@ PICTURES: dict[str, str | bytes] = {
     "PNG, 8 bits": "color.png",
     "PNG, 16 bits": "deep.png",
     "PNG, palette": "palette.png",
-    "PNG, grey": "grey.png",
+    "PNG, gray": "grey.png",
     "PNG, alpha": "alpha.png",
     "PNG, Display P3 profile": "p3.png",
     "JPEG": "baseline.jpg",

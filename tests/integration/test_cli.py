@@ -287,7 +287,7 @@ def test_ctrl_c_ends_everything(word: str, demo: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "trackshade: Cancelled."
+    assert errors.strip().splitlines()[-1] == "trackshade: Canceled."
     assert wait_for_the_end(children) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -88,7 +88,7 @@ def three(): raise OddError("third" if three else "fourth", f"{'x'} has "
         "second": {"…"},
         "third": {"… has failed: …"},
         "fourth": {"… has failed: …"},
-        "cancelled": {"Cancelled."},
+        "cancelled": {"Canceled."},
     }
     page = "# Page\n\n### first\n\n> Old.\n\nAdvice.\n\n### second\nMore.\n## End\n"
     assert guide_messages.renew_quotations(page, guide_messages.messages()) == (

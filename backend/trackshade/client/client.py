@@ -163,7 +163,7 @@ class Client:
         if last.error is not None:
             raise last.error
         if last.state == "cancelled":
-            raise CancelledError("cancelled", f"Job {job} was cancelled.")
+            raise CancelledError("cancelled", f"Job {job} was canceled.")
         return last
 
     def jobs(self) -> list[dict[str, Any]]:

@@ -259,7 +259,7 @@ def _complete(
         if last.error is not None:
             raise last.error
         if last.state == "cancelled":
-            raise CancelledError("cancelled", "The job was cancelled.")
+            raise CancelledError("cancelled", "The job was canceled.")
         yield from _fetch(backend, job, out)
     finally:
         if not is_over:

@@ -283,7 +283,7 @@ _STRICT = _Switch("--strict", "Fail if files are missing or scripts are blocked,
 _FIRST_FRAME = Option(
     "--first-frame",
     "First frame: 'render' renders it with the scene's engine, 'generate' has an image model paint it from the prompt, "
-    "'none' uses none, or an image file.",
+    "'none' uses none; or an image file, or image:NAME for an image in the scene file.",
     "render|generate|none|PATH",
     "render",
 )
@@ -380,7 +380,12 @@ _CAMERAS = (
     ),
 )
 _FRAME = Option(
-    "--frame", "Scene frame that is shown. Repeat it for more.", "N", kind=float, repeat=True, dest="key_frames"
+    "--frame",
+    "Scene frame to write. Needed at least once; repeat it for more.",
+    "N",
+    kind=float,
+    repeat=True,
+    dest="key_frames",
 )
 _CONTROL_SIZE = _choice(
     "--output-size", "The model's frames (model), or every frame at the scene's own size (full).", ("model", "full")

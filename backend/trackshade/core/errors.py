@@ -95,7 +95,7 @@ class CancelledError(TrackshadeError):
 
     default_exit_code = 130
 
-    def __init__(self, code: str = "cancelled", message: str = "Cancelled.", *more: Any, **named: Any) -> None:
+    def __init__(self, code: str = "cancelled", message: str = "Canceled.", *more: Any, **named: Any) -> None:
         super().__init__(code, message, *more, **named)
 
 

@@ -76,7 +76,7 @@ def stand_camera(found_camera: FoundCamera, depth: Depth, height: float | None) 
         found = 1 / np.median(inverse[inverse > 0]) / 3 if not depth.metric else (height or CAMERA_HEIGHT)
     if depth.metric and not _LOWEST < found < _HIGHEST:
         where = f"{found:.3g} m above the ground"
-        warnings.append(f"The depth may not be in metres: the camera would be {where}. Set its unit.")
+        warnings.append(f"The depth may not be in meters: the camera would be {where}. Set its unit.")
     wanted = height if height is not None else (float(found) if depth.metric else CAMERA_HEIGHT)
     return camera.with_height(wanted), replace(depth, inverse=depth.inverse * (found / wanted)), warnings
 

@@ -60,10 +60,10 @@ class JobWorker(ABC):
         self.send("event", body, *([preview] if preview else []))
 
     def check(self) -> None:
-        """Raise CancelledError if the job was cancelled."""
+        """Raise CancelledError if the job was canceled."""
         self.take_cancels()
         if self._cancelled:
-            raise CancelledError("cancelled", f"Job {self._job} was cancelled.")
+            raise CancelledError("cancelled", f"Job {self._job} was canceled.")
 
     def outcome(self, work: Callable[[], dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         """Do the work of a job; return the kind and the body of the message that tells its end."""

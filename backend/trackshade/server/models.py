@@ -170,7 +170,7 @@ class Models:
         had_models = self._loaded is not None or self._look is not None
         self._loaded = self._look = None
         if had_models:
-            gc.collect()  # pipelines hold references in circles, so that nothing else frees them before the next is read
+            gc.collect()  # pipelines hold reference cycles, which nothing else frees before the next one is read
         if self._ranks is not None:
             self._ranks.close()
             self._ranks = None

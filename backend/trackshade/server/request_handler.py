@@ -155,7 +155,7 @@ class RequestHandler:
         if error:
             raise TrackshadeError.from_dict(error)
         if state == CANCELLED:
-            raise CancelledError("cancelled", f"Job {job} was cancelled.")
+            raise CancelledError("cancelled", f"Job {job} was canceled.")
         raise ProtocolError("not-finished", f"Job {job} has no result: it is {state}.")
 
     def _handle_models(self, session: Session, message: Message) -> Answer:

@@ -43,7 +43,7 @@ class ObjectBox:
         if self.foot is not None and not math.isfinite(self.foot):
             raise UsageError("bad-box", f"The foot of the box {self.rectangle} is not a row of the picture.")
         if self.depth is not None and not 0 < self.depth < math.inf:
-            raise UsageError("bad-box", f"The depth of the box {self.rectangle} must be above 0 metres.")
+            raise UsageError("bad-box", f"The depth of the box {self.rectangle} must be above 0 meters.")
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class LiftRequest:
     def __post_init__(self) -> None:
         checks = (
             (self.depth_kind in DEPTH_KINDS, f"The kind of depth must be one of {', '.join(DEPTH_KINDS)}."),
-            (self.depth_unit is None or 0 < self.depth_unit < math.inf, "The unit of depth must be above 0 metres."),
+            (self.depth_unit is None or 0 < self.depth_unit < math.inf, "The unit of depth must be above 0 meters."),
             (self.fov is None or 1 <= self.fov <= 170, "The field of view must be from 1 to 170 degrees."),
-            (self.camera_height is None or 0 < self.camera_height < 1e6, "The camera's height must be above 0 metres."),
+            (self.camera_height is None or 0 < self.camera_height < 1e6, "The camera's height must be above 0 meters."),
             (1 <= self.stride <= 64, "The stride must be from 1 to 64 pixels."),
             (self.behind in BEHIND, f"What is behind objects must be one of {', '.join(BEHIND)}."),
         )

@@ -50,7 +50,7 @@ def parse_tiff(reader: ExactReader) -> ImageHeader:
     )
     support(
         photometric in (0, 1, 2, 3, _TIFF_CMYK),
-        f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, grey or a palette are read)",
+        f"is a TIFF whose colors are of kind {photometric} (RGB, CMYK, gray or a palette are read)",
     )
     is_usual = depth in (1, 8, 16, 32) and kind in (1, 3)
     support(is_usual, "is a TIFF of an unusual depth (8, 16 bits or floating point are read)")

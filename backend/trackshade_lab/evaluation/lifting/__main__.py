@@ -27,7 +27,7 @@ Measure how well photos are lifted to scenes: JSON and tables.
   trackshade evaluate lifting --out REPORT --part control  the camera of shaded results, for eight motions
   trackshade evaluate lifting --out REPORT --part speed    CPU seconds
 
-The panoramas are those that Blender brings. Errors of scenes are the worst of four motions of the camera."""
+The panoramas are those that come with Blender. Errors of scenes are the worst of four motions of the camera."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ Measure how well one picture is carried to all frames of a shot, against true re
 
   trackshade evaluate propagation --out REPORT                     generated scenes of all kinds
   trackshade evaluate propagation --out REPORT --kind orbit        scenes of one kind
-  trackshade evaluate propagation --out REPORT --scene shot.blend  own scenes
+  trackshade evaluate propagation --out REPORT --scene shot.blend  your own scenes
   trackshade evaluate propagation --out REPORT --arms full,flat    only some ways of making the frames
 
 The same command resumes an evaluation that was stopped. Scenes are rendered with Cycles, once."""
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="Discard the figures that the folder holds.")
     add("--arms", metavar="A,B,...", help="Measure only these arms; default: all.")
     add("--seed", type=int, default=0, metavar="N", help="Random seed of the arms. [default: 0]")
-    add("--threads", type=int, default=0, metavar="N", help="CPU threads of propagation; default: its own number.")
+    add("--threads", type=int, default=0, metavar="N", help="Number of CPU threads; 0 uses numba's. [default: 0]")
     add("--device", default="cpu", metavar="NAME", help="Device that propagation draws frames on: auto, cpu, cuda or "
         "cuda:N. [default: cpu]")  # fmt: skip
     add("--json", action="store_true", help="Print the tables as JSON.")

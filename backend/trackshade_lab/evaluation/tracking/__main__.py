@@ -21,7 +21,7 @@ Track rendered footage, compare tracks and cameras with the truth, and shade ano
 
   trackshade evaluate tracking --out REPORT                   generated scenes of all kinds
   trackshade evaluate tracking --out REPORT --kind orbit      scenes of one kind
-  trackshade evaluate tracking --out REPORT --scene a.blend   own scenes, or folders of rendered ones
+  trackshade evaluate tracking --out REPORT --scene a.blend   your own scenes, or folders of rendered ones
   trackshade evaluate tracking --out REPORT --part transfer   motion transfer only, of generated scenes
   trackshade evaluate tracking --out REPORT --part transfer --scene a.blend --other a-other-look.blend
 
