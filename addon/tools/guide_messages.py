@@ -25,7 +25,8 @@ _ENTRY = re.compile(r"^### (\S+)\n((?:\n|>.*\n)*)", re.MULTILINE)
 
 def messages() -> dict[str, set[str]]:
     """Collect the messages of every error code that the software raises."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for folder in SOURCES for path in sorted(folder.rglob("*.py"))]
+    texts = [path.read_text(encoding="utf-8") for folder in SOURCES for path in sorted(folder.rglob("*.py"))]
+    trees = [ast.parse(text) for text in texts if "Error" in text or f"{_WRITING}(" in text]  # the others create none
     kinds = _error_classes(trees)
     found: dict[str, set[str]] = {}
     for tree in trees:
@@ -57,7 +58,7 @@ def renew_quotations(page: str, by_code: Mapping[str, set[str]]) -> str:
 def _error_classes(trees: list[ast.Module]) -> set[str]:
     """Return the names of TrackshadeError and of all classes derived from it."""
     found, before = {"TrackshadeError"}, 0
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     while len(found) > before:
         before = len(found)
         found |= {node.name for node in classes if any(isinstance(b, ast.Name) and b.id in found for b in node.bases)}
@@ -66,9 +67,8 @@ def _error_classes(trees: list[ast.Module]) -> set[str]:
 
 def _created_errors(tree: ast.Module, kinds: set[str]) -> Iterator[tuple[str, str]]:
     """Yield code and message of every error that a module creates."""
-    nodes = list(ast.walk(tree))
-    parents = {child: node for node in nodes for child in ast.iter_child_nodes(node)}
-    for node in nodes:
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in parents:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             continue
         if node.func.id == _WRITING:

@@ -138,7 +138,7 @@ def _write_animate(folder: Path) -> None:
     scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
     WanAnimate2Pipeline(
         **{**_wan_parts(), "scheduler": scheduler},  # one that takes a generator, as the pipeline's steps expect
-        image_encoder=_vision(1280, 1, 224, 112),  # the transformer reads the width of the published encoder
+        image_encoder=_vision(1280, 1, 224, 32),  # the transformer reads the width of the published encoder
         transformer=transformer,
     ).save_pretrained(folder)
 

@@ -102,7 +102,7 @@ def test_the_same_input_again_gives_the_same_output_without_running_the_blocks(
     assert not torch.allclose(other, plain, atol=1e-4)
 
 
-@pytest.mark.slow  # tracing takes seconds
+@pytest.mark.long  # tracing takes seconds
 def test_compiled_blocks_are_those_of_both_streams(pipeline: DiffusionShaderPipeline) -> None:
     """Regional compilation (by torch's tracing alone, without a compiler) gives the same frames."""
     plain, _ = shaded(pipeline, None)

@@ -90,12 +90,12 @@ def test_a_folder_is_checked_before_it_is_used(tmp_path: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     index["transformer"] = ["somewhere", "SomethingElse"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    found = errand("check", str(folder))
-    assert (found["event"], found["code"]) == ("error", "wrong-weights")
-    assert "SomethingElse" in str(found["message"])
-    with pytest.raises(ModelError) as raised:
-        check_checkpoint(tmp_path)
-    assert raised.value.code == "not-a-checkpoint"
+    with pytest.raises(ModelError, match="SomethingElse") as raised:
+        check_checkpoint(folder)
+    assert raised.value.code == "wrong-weights"
+    found = errand("check", str(tmp_path))
+    assert (found["event"], found["code"]) == ("error", "not-a-checkpoint")
+    assert str(tmp_path) in str(found["message"])
 
 
 @pytest.mark.parametrize("arguments", [(), ("paint",), ("check",), ("fetch", "mini", "more"), ("probe", "all")])

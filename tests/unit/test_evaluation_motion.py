@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from tests.helpers.motion import TINY_TRAINING, tiny_motion_modules
@@ -18,7 +19,7 @@ from trackshade_lab.evaluation.motion.detector import JointDetector, detector_er
 from trackshade_lab.evaluation.motion.sources import load_model, source_names
 from trackshade_lab.motion.generator_task import GeneratorModel
 from trackshade_lab.training.checkpoint import export_motion
-from trackshade_lab.training.config import MotionConfig
+from trackshade_lab.training.config import MotionConfig, lock_run_directory
 from trackshade_lab.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -35,8 +36,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
-    return load_model(export_motion(tmp_path_factory.mktemp("motion") / "model", tiny_motion_modules()), None)
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_motion(tmp_path_factory.mktemp("motion") / "model", tiny_motion_modules())
+
+
+@pytest.fixture(scope="module")
+def model(exported: Path) -> GeneratorModel:
+    return load_model(exported, None)
 
 
 def test_copied_joints_are_right_at_the_same_angle_only() -> None:
@@ -147,9 +153,11 @@ def test_a_model_alone_has_tokens_alone(model: GeneratorModel) -> None:
     assert said.measure_joints(model, 2)["ratios"] == {}
 
 
-def test_bad_arguments_are_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_are_explained(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", str(tmp_path), "--clips", "0"]) == 2
     assert "--clips is 0" in capsys.readouterr().err
-    folder = str(run / "export")
-    assert main(["--out", str(tmp_path), "--folder", folder, "--run", str(run.parent / "baselines")]) == 2
+    run = tmp_path / "run"
+    run.mkdir()
+    lock_run_directory(run, MotionConfig(out=str(run), steps=1, **TINY_TRAINING), Accelerator(cpu=True))
+    assert main(["--out", str(tmp_path), "--folder", str(exported), "--run", str(run)]) == 2
     assert "not trained with baselines" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_what_does_not_repeat_has_no_lattice(name: str) -> None:
     assert find_lattice(np.sqrt(canvases.render(name, 256)), ~canvases.holes(256)) is None
 
 
-@pytest.mark.parametrize("texture", ["checker", "tiles"])
+@pytest.mark.parametrize("texture", ["checker", pytest.param("tiles", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("mark", "healed"),
     [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
 from trackshade.shot.mesh_geometry import closest_weights, vertex_normals
 from trackshade.shot.surface_search import SurfaceSearch
@@ -36,11 +37,14 @@ def ball(rings: int, radius: float = 1.0, squash: float = 1.0) -> tuple[np.ndarr
 
 def exact(points: np.ndarray, positions: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """[N] distances to the nearest of all triangles."""
-    corners = positions[triangles].astype(np.float64)
-    found = np.full(len(points), np.inf)
-    for triangle in corners:
-        _, distance = closest_weights(points.astype(np.float64), np.broadcast_to(triangle, (len(points), 3, 3)))
-        found = np.minimum(found, distance)
+    points, corners = points.astype(np.float64), positions[triangles].astype(np.float64)
+    centers = corners.mean(axis=1)
+    reach = np.linalg.norm(corners - centers[:, None], axis=2).max(axis=1)  # no point of a triangle is farther from it
+    found = KDTree(centers).query(points)[0]  # the nearest triangle is as near or nearer
+    for n, point in enumerate(points):
+        near = np.linalg.norm(centers - point, axis=1) - reach <= found[n]
+        _, distance = closest_weights(np.broadcast_to(point, (near.sum(), 3)), corners[near])
+        found[n] = distance.min()
     return found
 
 
