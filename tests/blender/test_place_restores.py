@@ -16,7 +16,9 @@ from trackshade_addon.placement.placing import PLACEMENT_MODES
 
 
 @pytest.mark.usefixtures("baking")
-@pytest.mark.parametrize("lived_in", [False, True], ids=["bare", "lived in"])
+@pytest.mark.parametrize(
+    "lived_in", [pytest.param(False, id="bare", marks=pytest.mark.long), pytest.param(True, id="lived in")]
+)
 def test_every_value_is_put_back(scene: bpy.types.Scene, tmp_path: Path, lived_in: bool) -> None:
     """In a bare scene, and in one with a compositor, strips, a background image and several materials of the user's."""
     stage = set_stage(scene)

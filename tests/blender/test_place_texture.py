@@ -40,7 +40,7 @@ def stage(scene: bpy.types.Scene) -> bpy.types.Scene:
 
 @pytest.mark.parametrize(
     ("way", "engine"),
-    [("baked", "CYCLES"), ("projected", "CYCLES"), pytest.param("projected", "EEVEE", marks=pytest.mark.once)],
+    [("baked", "CYCLES"), ("projected", "CYCLES"), pytest.param("projected", "EEVEE", marks=pytest.mark.long)],
 )
 def test_the_surface_wears_what_the_camera_saw(stage: bpy.types.Scene, tmp_path: Path, way: str, engine: str) -> None:
     folder = shade(stage, tmp_path)

@@ -2,7 +2,7 @@
 """The backend's Python, with what its tasks import already imported: a process that forks itself for each task.
 
 A task of the add-on otherwise imports numba, SciPy and PyAV, or PyTorch, which takes several times as long as the task
-itself in tests. Whatever is not a task of `trackshade.cli.backend_tasks` is started as usual.
+itself in tests. All else is started as usual.
 
     python warm_python.py serve SOCKET PARENT     forks for each task; ends when the process PARENT is gone
     python warm_python.py run SOCKET PYTHON ...   runs `PYTHON ...` by it
@@ -19,7 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-TASKS = ["-m", "trackshade.cli.backend_tasks"]
+MODULE = ["-m", "trackshade.cli.backend_tasks"]
+TASKS = ("bake", "check", "export", "lift")
 ENDED = 70  # exit code for a task that was ended by a signal
 
 
@@ -76,7 +77,7 @@ def serve(address: str, parent: int) -> None:
 
 def run(address: str, python: str, arguments: list[str]) -> int:
     """Have a task run with this process's streams; return its exit code."""
-    if arguments[:2] != TASKS:
+    if arguments[:2] != MODULE or arguments[2] not in TASKS:
         os.execv(python, [python, *arguments])
     import time
 
