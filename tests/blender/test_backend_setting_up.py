@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -91,7 +92,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def copying_python(folder: Path) -> str:
     """This Python, but for virtual environments: it copies one that it has made, as installing pip takes long."""
-    subprocess.run([sys.executable, "-I", "-m", "venv", str(folder / "venv")], check=True)
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    packages, pip = environment.site_packages(folder / "venv"), metadata.distribution("pip")
+    for name in {Path(str(path)).parts[0] for path in pip.files or () if ".." not in str(path)}:
+        shutil.copytree(str(pip.locate_file(name)), packages / name)
     python = folder / "python"
     copy = f'mkdir -p "$5" && cp -a "{folder}/venv/." "$5"'
     python.write_text(f'#!/bin/sh\nif [ "$4" = venv ]; then {copy}; else exec "{sys.executable}" "$@"; fi\n')

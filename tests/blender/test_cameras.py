@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python
 from tests.helpers.place_results import make_result, new_scene, numbered, render
 from trackshade.client import PrivateBackend
 from trackshade.core.errors import OutputError, ShotError, UsageError

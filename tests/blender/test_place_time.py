@@ -188,9 +188,7 @@ def test_taking_it_out_leaves_nothing_of_it(tmp_path: Path, way: str) -> None:
 
 @pytest.mark.usefixtures("baking")
 @pytest.mark.parametrize("old_new", [(100, 50), (100, 200)], ids=lambda pair: f"{pair[0]}-{pair[1]}")
-def test_a_projection_shows_picture_f_in_frame_f(
-    scene: Any, tmp_path: Path, old_new: tuple[int, int]
-) -> None:
+def test_a_projection_shows_picture_f_in_frame_f(scene: Any, tmp_path: Path, old_new: tuple[int, int]) -> None:
     """Each picture has a level of its own, and the board moves: the wrong points would show the baked median."""
     set_stage(scene)
     stretch(scene, *old_new)

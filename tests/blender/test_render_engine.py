@@ -95,7 +95,9 @@ def test_passes_are_what_the_tracks_are_drawn_from(tmp_path: Path) -> None:
     assert np.all(tracking[depth > 1e9] == 0)
 
 
-@pytest.mark.parametrize("view", ["AgX", pytest.param("Filmic", marks=pytest.mark.long), pytest.param("Raw", marks=pytest.mark.once)])
+@pytest.mark.parametrize(
+    "view", ["AgX", pytest.param("Filmic", marks=pytest.mark.long), pytest.param("Raw", marks=pytest.mark.once)]
+)
 def test_the_view_transform_gives_the_pictures_back(view: str, tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.view_settings.view_transform = view

@@ -20,14 +20,16 @@ import sys
 from pathlib import Path
 
 MODULE = ["-m", "trackshade.cli.backend_tasks"]
-TASKS = ("bake", "check", "export", "lift")
+TASKS = ("bake", "check", "export", "lift", "verify")
 ENDED = 70  # exit code for a task that was ended by a signal
 
 
 def make_warm_python(python: str, folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
     """Start the process that forks; return the program to use in place of `python`, and the process, to be killed."""
     address, program = folder / "tasks", folder / "python"
-    server = subprocess.Popen([python, "-P", __file__, "serve", str(address), str(os.getpid())], stdin=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [python, "-P", __file__, "serve", str(address), str(os.getpid())], stdin=subprocess.DEVNULL
+    )
     command = shlex.join([sys.executable, "-IS", __file__, "run", str(address), python])
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     program.chmod(0o755)
@@ -37,6 +39,7 @@ def make_warm_python(python: str, folder: Path) -> tuple[str, subprocess.Popen[b
 def serve(address: str, parent: int) -> None:
     """Fork for each task that is asked for."""
     from trackshade.cli import backend_tasks
+    from trackshade.config import registry
     from trackshade.results import baking  # noqa: F401 - for the tasks
 
     listener = socket.socket(socket.AF_UNIX)
@@ -54,8 +57,8 @@ def serve(address: str, parent: int) -> None:
         connection.settimeout(None)
         data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         arguments, folder, variables = json.loads(data)
-        if arguments[0] == "check":
-            from trackshade.pipelines.families import recognize  # noqa: F401 - PyTorch, which few tests need
+        if arguments[0] in ("check", "verify") and "torch" not in sys.modules:
+            backend_tasks.check(str(registry.model_folder(registry.spec("mini"))))
         task = os.fork()
         if task == 0:
             listener.close()
