@@ -104,7 +104,13 @@ def copying_python(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def told() -> list[tuple[float, str]]:
+    """What the set-up of `whole` has reported."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(told: list[tuple[float, str]], plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment, to be copied. What lies in the folder that Blender stands in, and where a PYTHONPATH leads that
     was set for Blender, has no part in it."""
     folder = tmp_path_factory.mktemp("whole")
@@ -113,7 +119,9 @@ def whole(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Environment:
         patch.chdir(hostile.folder)
         for name in ("PYTHONPATH", "PYTHONUSERBASE"):
             patch.setenv(name, str(hostile.folder))
-        made = set_up(replace(plan, home=folder / "home", base=""), silent, CancellableTask())
+        made = set_up(
+            replace(plan, home=folder / "home", base=""), lambda *report: told.append(report), CancellableTask()
+        )
     assert hostile.imported() == []
     return made
 
@@ -137,19 +145,24 @@ def leftovers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if path.name.startswith(("env-", "environment", "downloads")))
 
 
-def test_an_environment_is_made_and_replaced(plan: Plan, whole: Environment, tmp_path: Path) -> None:
-    plan = replace(plan, home=tmp_path / "ein Ordner, größer")
-    made = copied(whole, plan.home)
-    told: list[tuple[float, str]] = []
-    # Asked for once more, so something may be wrong with it.
-    again = set_up(plan, lambda share, words: told.append((share, words)), CancellableTask())
-    assert environment.find_environment(plan.home) == again
-    assert again.folder != made.folder
-    assert (again.version, again.kind) == (__version__, "cpu")
-    assert probe(again.python, CancellableTask())["version"] == __version__
+def test_an_environment_is_made(whole: Environment, told: list[tuple[float, str]]) -> None:
+    assert environment.find_environment(whole.home) == whole
+    assert (whole.version, whole.kind) == (__version__, "cpu")
+    assert probe(whole.python, CancellableTask())["version"] == __version__
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert told[-1] == (1.0, "Ready")
     assert any("Installing" in words for _, words in told)
+    assert leftovers(whole.home) == sorted([whole.folder.name, MARKER])
+
+
+@pytest.mark.long
+def test_an_environment_is_replaced(plan: Plan, whole: Environment, tmp_path: Path) -> None:
+    plan = replace(plan, home=tmp_path / "ein Ordner, größer")
+    made = copied(whole, plan.home)
+    again = set_up(plan, silent, CancellableTask())  # asked for once more, so something may be wrong with it
+    assert environment.find_environment(plan.home) == again
+    assert again.folder != made.folder
+    assert probe(again.python, CancellableTask())["version"] == __version__
     assert leftovers(plan.home) == sorted([again.folder.name, MARKER])
 
 
@@ -314,6 +327,7 @@ def test_a_cancelled_set_up_leaves_nothing(plan: Plan, whole: Environment, tmp_p
     assert [name for name in leftovers(tmp_path / "home") if name != "downloads"] == before
 
 
+@pytest.mark.long
 def test_a_full_disk_is_said_and_leaves_nothing(plan: Plan, tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert plan.wheels is not None

@@ -102,6 +102,7 @@ def test_asking_pythons_what_they_are() -> None:
         assert check_interpreter(python, CancellableTask(), has_pip=True).path == python
 
 
+@pytest.mark.long
 def test_the_backend(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     try:

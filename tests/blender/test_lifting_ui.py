@@ -117,7 +117,7 @@ def test_a_photo_is_lifted_by_handles_of_a_file(tmp_path: Path, capfd: pytest.Ca
     assert "cannot be read" in capfd.readouterr().err
 
 
-@pytest.mark.usefixtures("scene")
+@pytest.mark.usefixtures("baking", "scene")
 def test_objects_are_boxes_and_masks_of_the_list(with_depth: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """Objects are added in the interface, and the photo may be gone by then."""
     photo, depth, mask = with_depth

@@ -57,7 +57,8 @@ def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: 
 @pytest.mark.once
 def test_f12_shows_the_control_and_then_the_newest_result(tmp_path: Path) -> None:
     scene = demo(tmp_path)
-    scene.trackshade.output_size = "full"
+    own = scene.trackshade
+    own.output_size, own.use_range, own.first, own.last, own.step, scene.frame_end = "full", True, 1, 10, 3, 10
     scene.frame_set(7)
     control = still(scene, tmp_path / "control.png")
     assert not (tmp_path / "shaded").exists()  # nothing is left of it
@@ -153,7 +154,7 @@ def test_a_region_is_its_part_of_the_frame(cropped: bool, tmp_path: Path) -> Non
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("light", ["clay", "render"])
+@pytest.mark.parametrize("light", ["clay", pytest.param("render", marks=pytest.mark.long)])
 def test_the_light_is_rendered_in_a_blender_of_its_own(
     light: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

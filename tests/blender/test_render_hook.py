@@ -198,7 +198,7 @@ def test_the_pictures_of_an_export_tell_its_light(tmp_path: Path) -> None:
     assert [path.name for path in sorted((made / "input").iterdir())] == ["0001.png", "0002.png", "0003.png"]
 
 
-@pytest.mark.once
+@pytest.mark.long
 def test_the_light_of_joined_tracks_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
     scene = hooked(tmp_path, "after")

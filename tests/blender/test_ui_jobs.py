@@ -223,6 +223,7 @@ def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types
 def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
     own = demo.trackshade
     own.steps, own.place_as, own.output_size = 1, "none", "full"
+    own.use_range, own.first, own.last, own.step = True, 1, 7, 3
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
     job = session.current().jobs[-1]
     assert job.settings.seed == own.seed
@@ -256,6 +257,7 @@ def finish(job: Job) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("served")
 def test_stills_of_an_image_model_are_painted_and_one_is_used(demo: bpy.types.Scene, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")

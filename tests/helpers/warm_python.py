@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backend's Python, with what its tasks import already imported: a process that forks itself for each task.
 
-A task of the add-on otherwise imports numba, SciPy and PyAV, or PyTorch, which takes several times as long as the task
+A task of the add-on otherwise imports numba, SciPy and PyAV, which takes several times as long as the task
 itself in tests. All else is started as usual.
 
     python warm_python.py serve SOCKET PARENT     forks for each task; ends when the process PARENT is gone
@@ -10,6 +10,7 @@ itself in tests. All else is started as usual.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -20,7 +21,12 @@ import sys
 from pathlib import Path
 
 MODULE = ["-m", "trackshade.cli.backend_tasks"]
-TASKS = ("bake", "check", "export", "lift", "verify")
+PACKAGES = {  # by task, what it imports
+    "bake": "trackshade.results.baking",
+    "drive": "trackshade.driving.reading",
+    "export": "trackshade.exports",
+    "lift": "trackshade.lifting",
+}
 ENDED = 70  # exit code for a task that was ended by a signal
 
 
@@ -39,8 +45,6 @@ def make_warm_python(python: str, folder: Path) -> tuple[str, subprocess.Popen[b
 def serve(address: str, parent: int) -> None:
     """Fork for each task that is asked for."""
     from trackshade.cli import backend_tasks
-    from trackshade.config import registry
-    from trackshade.results import baking  # noqa: F401 - for the tasks
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
@@ -57,8 +61,7 @@ def serve(address: str, parent: int) -> None:
         connection.settimeout(None)
         data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         arguments, folder, variables = json.loads(data)
-        if arguments[0] in ("check", "verify") and "torch" not in sys.modules:
-            backend_tasks.check(str(registry.model_folder(registry.spec("mini"))))
+        importlib.import_module(PACKAGES[arguments[0]])
         task = os.fork()
         if task == 0:
             listener.close()
@@ -80,7 +83,7 @@ def serve(address: str, parent: int) -> None:
 
 def run(address: str, python: str, arguments: list[str]) -> int:
     """Have a task run with this process's streams; return its exit code."""
-    if arguments[:2] != MODULE or arguments[2] not in TASKS:
+    if arguments[:2] != MODULE or arguments[2] not in PACKAGES:
         os.execv(python, [python, *arguments])
     import time
 
