@@ -209,8 +209,8 @@ def test_a_scene_is_shaded_and_placed(
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     before = demo.read_bytes()
     out = tmp_path / "shaded"
-    code, printed, err = run(capfd, "render", demo, "--frames", "1-7:3", "--prompt", "toys", "--steps",
-                             "1", "--seed", "7", "--light", "none", "--out", out, "--endpoint",
+    code, printed, err = run(capfd, "render", demo, "--prompt", "toys", "--steps", "1", "--seed",
+                             "7", "--light", "none", "--out", out, "--endpoint",
                              backend.info.endpoint, "--json")  # fmt: skip
     assert code == 0, err
     made = json.loads(printed)
@@ -219,9 +219,9 @@ def test_a_scene_is_shaded_and_placed(
         assert Path(made["files"][name]).exists(), name
     record = json.loads((out / "job.json").read_text())
     assert record["settings"]["seed"] == made["seed"] == 7
-    assert record["shot"]["camera"]["sources"] == ["Camera"] * 3
+    assert record["shot"]["camera"]["sources"] == ["Camera"] * 17
     assert made["consistency"]["result"] > 0
-    assert "trackshade: capturing, 3 of 3" in err
+    assert "trackshade: capturing, 17 of 17" in err
     assert "trackshade: running, 1 of 1" in err
     bpy.ops.wm.open_mainfile(filepath=made["files"]["scene"])
     assert any("plate" in item.name for item in bpy.context.scene.camera.children)

@@ -40,8 +40,8 @@ RENEW = f"Renew the page: python -m tests.blender.{Path(__file__).stem}"
 
 # What takes seconds, mostly to load a part of Blender, and is captured in other tests as well.
 LONG = {
-    ("Modifiers", "Array"), ("Modifiers", "Subsurf"), ("Simulations", "Hair particles with dynamics"),
-    ("Objects", "Grease pencil"), ("Materials in Cycles", "Principled BSDF, alpha of an image"),
+    ("Modifiers", "Subsurf"), ("Simulations", "Hair particles with dynamics"),
+    ("Objects", "Grease pencil"),
 }  # fmt: skip
 
 

@@ -57,8 +57,7 @@ def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: 
 @pytest.mark.once
 def test_f12_shows_the_control_and_then_the_newest_result(tmp_path: Path) -> None:
     scene = demo(tmp_path)
-    own = scene.trackshade
-    own.output_size, own.use_range, own.first, own.last, own.step, scene.frame_end = "full", True, 1, 10, 3, 10
+    scene.trackshade.output_size = "full"
     scene.frame_set(7)
     control = still(scene, tmp_path / "control.png")
     assert not (tmp_path / "shaded").exists()  # nothing is left of it
