@@ -14,6 +14,7 @@ import pytest
 import trackshade_addon
 from tests.helpers import renders
 from tests.helpers.backend_python import backend_python
+from tests.helpers.warm_python import make_warm_python
 from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade_addon.jobs import session
 
@@ -39,6 +40,24 @@ def registered() -> Iterator[None]:
     trackshade_addon.register()
     yield
     trackshade_addon.unregister()
+
+
+@pytest.fixture(scope="session")
+def tasks_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The backend's Python, whose tasks need not import their packages; see `warm_python`."""
+    if sys.platform == "win32":
+        yield backend_python()
+        return
+    program, server = make_warm_python(backend_python(), tmp_path_factory.mktemp("python"))
+    yield program
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def baking(tasks_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The add-on has an environment that bakes."""
+    monkeypatch.setenv("TRACKSHADE_PYTHON", tasks_python)
 
 
 @pytest.fixture(scope="session")

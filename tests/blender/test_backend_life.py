@@ -107,9 +107,9 @@ def test_two_blenders_share_a_backend_that_ends_when_both_were_killed() -> None:
 
 def test_a_backend_that_dies_comes_back_and_is_given_up_after_three_times() -> None:
     assert backend.manager.state().kind == "stopped"
-    client = backend.manager.connect("mini").result(LONG)
+    client = backend.manager.connect(None).result(LONG)
     until(lambda: backend.manager.state().kind == "ready")
-    assert backend.manager.connect("mini").result() is client
+    assert backend.manager.connect(None).result() is client
     for _ in range(3):
         pid = served().pid
         os.kill(pid, signal.SIGKILL)
@@ -122,7 +122,7 @@ def test_a_backend_that_dies_comes_back_and_is_given_up_after_three_times() -> N
     until(lambda: backend.manager.state().kind == "failed")
     assert "3 times in a row" in backend.manager.state().message
     with pytest.raises(ProtocolError, match="3 times in a row"):
-        backend.manager.connect("mini").result(LONG)
+        backend.manager.connect(None).result(LONG)
     backend.manager.retry()
     until(lambda: backend.manager.state().kind == "ready")
 
@@ -141,7 +141,7 @@ def test_a_python_without_a_backend_fails_in_a_sentence(tmp_path: Path, monkeypa
 
 def test_diagnostics_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@proxy.example:3128")
-    backend.manager.connect("mini").result(LONG)
+    backend.manager.connect(None).result(LONG)
     until(lambda: backend.manager.state().kind == "ready")
     token = served().token
     log = shared_dir() / "log"
@@ -176,7 +176,7 @@ def test_nothing_is_left_when_it_is_disabled() -> None:
     before = threads()
     for _ in range(2):
         trackshade_addon.register()
-        backend.manager.connect("mini").result(LONG)
+        backend.manager.connect(None).result(LONG)
         pid = served().pid
         trackshade_addon.unregister()
         until(lambda pid=pid: not is_process_alive(pid))

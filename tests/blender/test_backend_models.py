@@ -142,6 +142,7 @@ def test_nothing_is_fetched_offline_or_without_a_backend(models: ModelManager) -
     assert "environment does not work" in str(work.error)
 
 
+@pytest.mark.long  # imports PyTorch, to load every component
 def test_a_checkpoint_folder_is_checked_and_used(models: ModelManager, prefs: BackendPrefs, tmp_path: Path) -> None:
     folder = tmp_path / "Mein Modell"
     shutil.copytree(MINI, folder)
@@ -153,8 +154,15 @@ def test_a_checkpoint_folder_is_checked_and_used(models: ModelManager, prefs: Ba
     assert models.remove("mein-modell") is None
     assert folder.is_dir()
     assert all(item.spec.name != "mein-modell" for item in models.rows())
-    shutil.rmtree(folder / "vae")
-    work = models.use_folder(folder, prefs)
+
+
+def test_a_folder_that_is_no_whole_checkpoint_is_not_used(
+    models: ModelManager, prefs: BackendPrefs, tmp_path: Path
+) -> None:
+    shutil.copytree(MINI, tmp_path / "Mein Modell", ignore=shutil.ignore_patterns("vae"))
+    work = models.use_folder(tmp_path / "Mein Modell", prefs)
+    with pytest.raises(UsageError, match="checkpoint is being checked"):
+        models.use_folder(MINI, prefs)
     assert work.wait(LONG)
     assert isinstance(work.error, ModelError)
     assert "vae" in str(work.error)
@@ -231,11 +239,8 @@ def test_a_model_that_is_being_checked_does_not_move(models: ModelManager, prefs
     for call in (lambda: models.move(tmp_path / "elsewhere"), lambda: models.verify("mini", prefs)):
         with pytest.raises(UsageError, match="mini is being"):
             call()
+    models.pause("mini")
     assert work.wait(LONG)
-    checked = models.use_folder(MINI, prefs)
-    with pytest.raises(UsageError, match="checkpoint is being checked"):
-        models.use_folder(MINI, prefs)
-    assert checked.wait(LONG)
 
 
 def test_drawing_the_list_reads_no_file(models: ModelManager, monkeypatch: pytest.MonkeyPatch) -> None:

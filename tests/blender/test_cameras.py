@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python
 from tests.helpers.place_results import make_result, new_scene, numbered, render
 from trackshade.client import PrivateBackend
 from trackshade.core.errors import OutputError, ShotError, UsageError
@@ -281,8 +280,9 @@ def test_what_cameras_of_markers_see_is_rendered(demo: bpy.types.Scene) -> None:
     assert "switched at frame 3" in cut.shot.source["frame_map"]["statement"]
 
 
+@pytest.mark.usefixtures("baking")
 def test_a_command_shades_through_several_cameras(
-    served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path
 ) -> None:
     path = tmp_path / "demo.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
@@ -295,7 +295,6 @@ def test_a_command_shades_through_several_cameras(
     bpy.ops.wm.open_mainfile(filepath=str(out / "scene.blend"))
     plates = [item for item in bpy.context.scene.objects if "plate" in item.name]
     assert {item.parent.name for item in plates} == {"Camera", "Camera -30°", "Camera +30°"}
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     scene = bpy.context.scene
     baked = place(out, scene, mode="baked")  # from the frames of all cameras
     names = {entry["name"] for entry in json.loads((out / "texture" / "texture.json").read_text())["meshes"]}

@@ -59,7 +59,7 @@ def place(picture: np.ndarray) -> float:
     return float(np.nonzero((picture[..., 0] > 0.5).any(axis=0))[0].mean() / CELL)
 
 
-@pytest.mark.parametrize("engine", ["CYCLES", pytest.param(EEVEE, marks=pytest.mark.once), WORKBENCH])
+@pytest.mark.parametrize("engine", ["CYCLES", pytest.param(EEVEE, marks=pytest.mark.long), WORKBENCH])
 def test_a_displacement_is_said_where_the_engine_makes_one(stand, tmp_path, engine):
     if engine != "CYCLES":
         needs_graphics()

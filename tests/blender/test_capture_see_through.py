@@ -747,7 +747,7 @@ def test_cycles_shows_what_the_tracks_show(scene, tmp_path):
     assert shot.warnings == ("A texture is missing: gone.png.",)
 
 
-@pytest.mark.once
+@pytest.mark.long
 def test_eevee_shows_what_the_tracks_show(scene, tmp_path):
     needs_graphics()
     compare(scene, EEVEE, tmp_path, CASES[EEVEE])
@@ -770,7 +770,7 @@ def test_workbench_shows_what_the_tracks_show(scene, tmp_path, color, cull):
     assert differing(CASES[WORKBENCH], rendered(scene, tmp_path), shot, drawn(shot, tmp_path)[0]) == {}
 
 
-@pytest.mark.parametrize("engine", ["CYCLES", EEVEE, WORKBENCH])
+@pytest.mark.parametrize("engine", ["CYCLES", pytest.param(EEVEE, marks=pytest.mark.once), WORKBENCH])
 def test_every_engine_has_its_own_rules_of_visibility(scene, tmp_path, engine):
     if engine != "CYCLES":
         needs_graphics()

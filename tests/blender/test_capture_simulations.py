@@ -97,6 +97,7 @@ def test_a_shot_shows_what_is_played(scene, kind):
     assert not sparse.warnings
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 def test_between_whole_frames_a_shot_shows_what_a_played_scene_shows_there(scene, kind):
     build(kind)
@@ -109,6 +110,7 @@ def test_between_whole_frames_a_shot_shows_what_a_played_scene_shows_there(scene
         assert_shows(shot, t, seen())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_that_were_jumped_to_before_do_not_count(scene, kind):
     build(kind)
@@ -139,6 +141,7 @@ def test_what_was_played_stays_bit_for_bit(scene, kind):
         np.testing.assert_array_equal(there, shown[frame])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_played_stays_where_the_start_was_shown_again_and_a_capture_is_cancelled(scene, kind):
     build(kind)
@@ -155,6 +158,7 @@ def test_what_was_played_stays_where_the_start_was_shown_again_and_a_capture_is_
             np.testing.assert_array_equal(there, shown[frame])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_warned_of_where_nothing_differs(scene, kind, passed):
     build(kind)

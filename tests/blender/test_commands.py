@@ -252,7 +252,7 @@ def test_a_fetched_result_can_be_placed_again(
     monkeypatch.setenv("TRACKSHADE_TOKEN", backend.info.token)
     out = tmp_path / "shaded"
     options = ("--first-frame", "none", "--light", "none", "--steps", "1", "--endpoint", backend.info.endpoint)
-    assert run(capfd, "render", demo, "--out", out, *options)[0] == 0
+    assert run(capfd, "render", demo, "--frames", "1-7:3", "--out", out, *options)[0] == 0
     assert run(capfd, "place", out, demo)[0] == 3  # scene.blend is there already
     assert run(capfd, "place", out, demo, "--out", tmp_path / "again.blend")[0] == 0
     assert (tmp_path / "again.blend").stat().st_size > 0
@@ -350,7 +350,13 @@ def lines_until(process: subprocess.Popen[str], state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "how"), [("capturing", "signal"), ("capturing", "input"), ("queued", "signal"), ("running", "input")]
+    ("state", "how"),
+    [
+        ("capturing", "signal"),
+        pytest.param("capturing", "input", marks=pytest.mark.long),
+        pytest.param("queued", "signal", marks=pytest.mark.once),
+        ("running", "input"),
+    ],
 )
 def test_an_interrupt_at_any_time_ends_with_130(
     state: str, how: str, demo: Path, backend: PrivateBackend, tmp_path: Path
@@ -380,7 +386,7 @@ def test_an_interrupt_at_any_time_ends_with_130(
         assert state == "capturing" or list(client.events(jobs[-1]["id"]))[-1].state == "cancelled"
 
 
-@pytest.mark.once
+@pytest.mark.long
 def test_a_backend_of_its_own_ends_with_the_command(demo: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home"), "TRACKSHADE_PYTHON": backend_python(),
                    "TMPDIR": str(tmp_path)}  # fmt: skip
@@ -404,7 +410,7 @@ def test_the_environment_of_set_up_is_found_without_preferences(demo: Path, tmp_
     python.chmod(0o755)
     marker = {"environment": "env", "kind": "cpu", "version": __version__, "lock": "", "probe": {}}
     (home / "environment.json").write_text(json.dumps(marker))
-    environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "TRACKSHADE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
     environment.pop("TRACKSHADE_PYTHON", None)
     words = ("control", demo, "--frames", "1-3:1", "--progress", "opencue", "--out", tmp_path / "out")
     command = [sys.executable, "-m", "trackshade_addon", *map(str, words)]
@@ -412,3 +418,4 @@ def test_the_environment_of_set_up_is_found_without_preferences(demo: Path, tmp_
     assert done.returncode == 0, done.stderr
     assert "trackshade.server" in (tmp_path / "used").read_text()
     assert "alf_progress 100%" in done.stdout.splitlines()
+    assert not list(tmp_path.glob("trackshade-*"))  # the private backend's folder went with it

@@ -171,7 +171,7 @@ def test_cancelled_it_stays_where_it_was(here: Path, other_disk: Path, after: in
 
 
 @needs_another_disk
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("elsewhere", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_ended_at_any_point_it_is_whole_and_goes_on_the_next_time(
     here: Path, other_disk: Path, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,16 @@ ALIKE = 0.97  # of the two silhouettes' union; the rest is pixels whose center l
 CARRIED = re.compile(r"The topology of \S+ changes at frame .*? nearest surface point\.")
 RENEW = f"Renew the page: python -m tests.blender.{Path(__file__).stem}"
 
+# What takes seconds, mostly to load a part of Blender, and is captured in other tests as well.
+LONG = {
+    ("Modifiers", "Subsurf"), ("Simulations", "Hair particles with dynamics"),
+    ("Objects", "Grease pencil"),
+}  # fmt: skip
+
+
+def is_long(table: str, name: str) -> bool:
+    return table == "Materials in EEVEE" or (table, name) in LONG
+
 
 def outcome(table: str, name: str, folder: Path) -> str:
     """The text of a row: what happens when it is tried. `folder` may be written to, and has the pictures."""
@@ -104,7 +114,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("table", "name"), ROWS, ids=[f"{table}: {name}" for table, name in ROWS])
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [pytest.param(*row, id=": ".join(row), marks=[pytest.mark.long] if is_long(*row) else []) for row in ROWS],
+)
 def test_the_guide_states_what_happens(folder: Path, table: str, name: str) -> None:
     rows = {(a, b): text for a, b, text in stated(PAGE.read_text(encoding="utf-8"))}
     assert rows.get((table, name)) == outcome(table, name, folder), RENEW

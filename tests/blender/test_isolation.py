@@ -86,9 +86,14 @@ def test_a_render_in_a_blender_of_its_own_ends_with_the_one_that_waits(scene: bp
 
 @pytest.mark.usefixtures("hostile")
 def test_tasks_in_the_backend_s_environment() -> None:
-    python = backend_python()
-    assert run_backend_task(CancellableTask(), python, "probe")["missing"] == []
-    run_backend_task(CancellableTask(), python, "check", str(registry.model_folder(registry.spec("mini"))))
+    assert run_backend_task(CancellableTask(), backend_python(), "probe")["missing"] == []
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("hostile")
+def test_a_task_that_imports_torch() -> None:
+    folder = registry.model_folder(registry.spec("mini"))
+    run_backend_task(CancellableTask(), backend_python(), "check", str(folder))
 
 
 @pytest.mark.usefixtures("hostile")
@@ -97,6 +102,7 @@ def test_asking_pythons_what_they_are() -> None:
         assert check_interpreter(python, CancellableTask(), has_pip=True).path == python
 
 
+@pytest.mark.long
 def test_the_backend(hostile: Hostile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     try:

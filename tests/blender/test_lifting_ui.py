@@ -56,9 +56,8 @@ def with_depth(tmp_path: Path) -> tuple[Path, Path, Path]:
     return tmp_path / "street.png", tmp_path / "depth.npy", tmp_path / "person.png"
 
 
-@pytest.mark.usefixtures("scene")
-def test_a_photo_becomes_a_new_scene(with_depth: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+@pytest.mark.usefixtures("baking", "scene")
+def test_a_photo_becomes_a_new_scene(with_depth: tuple[Path, Path, Path]) -> None:
     photo, depth, _ = with_depth
     before = bpy.context.scene
     assert bpy.ops.trackshade.lift_photo(filepath=str(photo), depth=str(depth), fov=60, frames=7) == {"FINISHED"}
@@ -75,13 +74,11 @@ def test_a_photo_becomes_a_new_scene(with_depth: tuple[Path, Path, Path], monkey
 
 
 @pytest.mark.smoke
+@pytest.mark.usefixtures("baking")
 def test_a_photo_becomes_a_result_whose_first_frame_is_the_photo(
     with_depth: tuple[Path, Path, Path],
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     photo, depth, mask = map(str, with_depth)
     path, out = str(tmp_path / "street.blend"), tmp_path / "result"
     options = ("--fov", "60", "--camera-motion", "trans 0 0 -0.2", "--length", "3")
@@ -101,11 +98,9 @@ def test_a_photo_becomes_a_result_whose_first_frame_is_the_photo(
     assert person.animation_data is not None
 
 
-def test_a_photo_is_lifted_by_handles_of_a_file(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("baking")
+def test_a_photo_is_lifted_by_handles_of_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What `lift --json` prints can be edited and given back."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     lifted.photo(tmp_path / "street.png")
     handles = lifted.with_perspective(lifted.photo_scene(tmp_path / "street.png")).perspective
     assert handles is not None
@@ -122,12 +117,9 @@ def test_a_photo_is_lifted_by_handles_of_a_file(
     assert "cannot be read" in capfd.readouterr().err
 
 
-@pytest.mark.usefixtures("scene")
-def test_objects_are_boxes_and_masks_of_the_list(
-    with_depth: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("baking", "scene")
+def test_objects_are_boxes_and_masks_of_the_list(with_depth: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """Objects are added in the interface, and the photo may be gone by then."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     photo, depth, mask = with_depth
     pixels = lifted.photo(photo)
     pixels[0:26, 25:48] = (90, 120, 140)
@@ -170,10 +162,8 @@ def test_the_objects_of_the_command_line_are_in_the_list(scene: bpy.types.Scene,
 
 
 @pytest.mark.once
-def test_tracks_are_exported_by_a_button(
-    scene: bpy.types.Scene, with_depth: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+@pytest.mark.usefixtures("baking")
+def test_tracks_are_exported_by_a_button(scene: bpy.types.Scene, with_depth: tuple[Path, ...], tmp_path: Path) -> None:
     build_scene(lifted.photo_scene(with_depth[0]), scene, 5)
     export, out = bpy.ops.trackshade.export_tracks, tmp_path / "street.npz"
     assert export(filepath=str(out.with_suffix("")), export_format="npz", points=30, fps=12) == {"FINISHED"}

@@ -13,7 +13,7 @@ import pytest
 
 from tests.blender.test_motion_armature import make_rig
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python, run_in_backend
+from tests.helpers.backend_python import run_in_backend
 from tests.helpers.driving import wave, write_frames
 from trackshade.core.errors import OutputError
 from trackshade.core.images import write_png
@@ -37,10 +37,9 @@ save_tiny_motion(Path(sys.argv[2]))
 
 @pytest.fixture
 def footage(
-    scene: bpy.types.Scene, registered: None, served: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: bpy.types.Scene, registered: None, served: object, baking: None, tmp_path: Path
 ) -> Iterator[bpy.types.Scene]:
     """A scene that names driving footage of one second and the tiny model."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     run_in_backend(SAVE, ROOT, tmp_path / "tiny")
     settings = scene.trackshade_motion
     settings.footage = str(write_frames(tmp_path / "wave", wave(24)[0]))

@@ -39,6 +39,7 @@ current().connect = lambda model: connection
 scene, own = bpy.context.scene, bpy.context.scene.trackshade
 own.use_range, own.first, own.last, own.light, own.place_as = True, 1, 3, "none", "plate"
 own.first_frame, own.steps = "none", 1
+scene.render.resolution_x, scene.render.resolution_y = 144, 96
 settings = dataclasses.replace(own.shade_settings(), output="tracking")  # which needs no model
 job = current().begin(scene, own.shot_request(scene.view_layers[0].name), settings, own.placement_options())
 while job.state not in ("queued", "loading", "running"):

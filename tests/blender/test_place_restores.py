@@ -9,20 +9,16 @@ import bpy
 import pytest
 
 from tests.blender.test_place_picture import GROUPS, own_tree
-from tests.helpers.backend_python import backend_python
 from tests.helpers.texture_stage import set_stage, shade
 from tests.helpers.whole_file import differences, whole_file
 from trackshade_addon.placement import place, remove
 from trackshade_addon.placement.placing import PLACEMENT_MODES
 
 
-@pytest.fixture(autouse=True)
-def python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment that bakes."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
-
-
-@pytest.mark.parametrize("lived_in", [False, True], ids=["bare", "lived in"])
+@pytest.mark.usefixtures("baking")
+@pytest.mark.parametrize(
+    "lived_in", [pytest.param(False, id="bare", marks=pytest.mark.long), pytest.param(True, id="lived in")]
+)
 def test_every_value_is_put_back(scene: bpy.types.Scene, tmp_path: Path, lived_in: bool) -> None:
     """In a bare scene, and in one with a compositor, strips, a background image and several materials of the user's."""
     stage = set_stage(scene)

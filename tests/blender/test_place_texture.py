@@ -9,7 +9,6 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.helpers.backend_python import backend_python
 from tests.helpers.stage import EEVEE, use_engine
 from tests.helpers.texture_stage import (
     FRAMES,
@@ -29,13 +28,9 @@ from trackshade_addon.placement.materials import KEY, override_materials, restor
 from trackshade_addon.placement.projection import PROJECTION_ATTRIBUTE
 from trackshade_addon.placement.uv_maps import UV_MAP, can_hold_texture, choose_uv_maps
 
+pytestmark = pytest.mark.usefixtures("baking")
+
 STEADY, SWIMS = (6, 4, 18), (252, 255, 205)  # the ends of the heat map's scale
-
-
-@pytest.fixture(autouse=True)
-def python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment that bakes."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
 
 
 @pytest.fixture
@@ -45,7 +40,7 @@ def stage(scene: bpy.types.Scene) -> bpy.types.Scene:
 
 @pytest.mark.parametrize(
     ("way", "engine"),
-    [("baked", "CYCLES"), ("projected", "CYCLES"), pytest.param("projected", "EEVEE", marks=pytest.mark.once)],
+    [("baked", "CYCLES"), ("projected", "CYCLES"), pytest.param("projected", "EEVEE", marks=pytest.mark.long)],
 )
 def test_the_surface_wears_what_the_camera_saw(stage: bpy.types.Scene, tmp_path: Path, way: str, engine: str) -> None:
     folder = shade(stage, tmp_path)

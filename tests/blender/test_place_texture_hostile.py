@@ -9,7 +9,6 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.helpers.backend_python import backend_python
 from tests.helpers.stage import key
 from tests.helpers.texture_stage import FRAMES, SIZE, render, set_stage, shade, state
 from trackshade.core.errors import OutputError, ShotError
@@ -18,13 +17,7 @@ from trackshade_addon.placement.materials import restore_materials
 from trackshade_addon.placement.projection import PROJECTION_ATTRIBUTE, detach_tracks
 from trackshade_addon.placement.uv_maps import UV_MAP
 
-pytestmark = pytest.mark.once
-
-
-@pytest.fixture(autouse=True)
-def python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment that bakes."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
+pytestmark = [pytest.mark.usefixtures("baking"), pytest.mark.once]
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 from mathutils import Matrix
 
 from tests.helpers import stage
-from tests.helpers.backend_python import backend_python
 from tests.helpers.place_results import add_camera, make_result, new_scene, numbered, render
 from tests.helpers.texture_stage import FRAMES, set_stage, shade
 from tests.helpers.texture_stage import SIZE as STAGE_SIZE
@@ -187,12 +186,10 @@ def test_taking_it_out_leaves_nothing_of_it(tmp_path: Path, way: str) -> None:
     assert differences(before, whole_file()) == []
 
 
+@pytest.mark.usefixtures("baking")
 @pytest.mark.parametrize("old_new", [(100, 50), (100, 200)], ids=lambda pair: f"{pair[0]}-{pair[1]}")
-def test_a_projection_shows_picture_f_in_frame_f(
-    scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old_new: tuple[int, int]
-) -> None:
+def test_a_projection_shows_picture_f_in_frame_f(scene: Any, tmp_path: Path, old_new: tuple[int, int]) -> None:
     """Each picture has a level of its own, and the board moves: the wrong points would show the baked median."""
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
     set_stage(scene)
     stretch(scene, *old_new)
     video = np.empty((FRAMES, STAGE_SIZE[1], STAGE_SIZE[0], 3), np.uint8)

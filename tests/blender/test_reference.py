@@ -93,6 +93,7 @@ def reference(folder: Path, *options: str) -> int:
     return commands.main("trackshade", ["reference", "--size=48x40", "--samples=1", f"--out={folder}", *options])
 
 
+@pytest.mark.long
 def test_a_scene_is_rendered_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Files that are there are kept, missing ones are rendered, and other settings are refused."""
     folder = tmp_path / "cut"

@@ -36,6 +36,7 @@ def test_an_animation_is_one_job_whose_frames_are_delivered(tmp_path: Path) -> N
     assert scene.frame_current == 1
 
 
+@pytest.mark.once
 def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.render.frame_map_old, scene.render.frame_map_new = 100, 150
@@ -53,6 +54,7 @@ def test_where_time_is_stretched_frame_f_shows_picture_f_of_that_time(tmp_path: 
     assert np.array_equal(shown, read_levels(result(tmp_path) / "frames" / "0003.png"))
 
 
+@pytest.mark.once
 def test_f12_shows_the_control_and_then_the_newest_result(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.trackshade.output_size = "full"
@@ -93,7 +95,9 @@ def test_passes_are_what_the_tracks_are_drawn_from(tmp_path: Path) -> None:
     assert np.all(tracking[depth > 1e9] == 0)
 
 
-@pytest.mark.parametrize("view", ["Filmic", "AgX", "Raw"])
+@pytest.mark.parametrize(
+    "view", ["AgX", pytest.param("Filmic", marks=pytest.mark.long), pytest.param("Raw", marks=pytest.mark.once)]
+)
 def test_the_view_transform_gives_the_pictures_back(view: str, tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.view_settings.view_transform = view
@@ -106,6 +110,7 @@ def test_the_view_transform_gives_the_pictures_back(view: str, tmp_path: Path) -
     assert np.mean(change > 3) < (0.25 if view == "AgX" else 0.001)  # AgX has no saturated colors
 
 
+@pytest.mark.once
 def test_the_frame_is_cut_back_to_the_scenes_size(tmp_path: Path) -> None:
     scene = demo(tmp_path, size=(400, 200))
     scene.render.resolution_percentage = 50
@@ -119,6 +124,7 @@ def test_the_frame_is_cut_back_to_the_scenes_size(tmp_path: Path) -> None:
     assert np.abs(shown.mean(axis=(0, 1)) - inner.mean(axis=(0, 1))).max() < 2
 
 
+@pytest.mark.once
 def test_where_the_frame_is_larger_than_the_model_sees_it_stays_clear(tmp_path: Path) -> None:
     scene = demo(tmp_path, size=(288, 96))
     scene.trackshade.size_mode, scene.trackshade.output_size = "crop", "model"
@@ -130,7 +136,7 @@ def test_where_the_frame_is_larger_than_the_model_sees_it_stays_clear(tmp_path: 
     assert alpha[:, 144].min() == 1
 
 
-@pytest.mark.parametrize("cropped", [False, True])
+@pytest.mark.parametrize("cropped", [pytest.param(False, marks=pytest.mark.once), True])
 def test_a_region_is_its_part_of_the_frame(cropped: bool, tmp_path: Path) -> None:
     scene = demo(tmp_path)
     render = scene.render
@@ -146,7 +152,8 @@ def test_a_region_is_its_part_of_the_frame(cropped: bool, tmp_path: Path) -> Non
     assert np.array_equal(part, region)
 
 
-@pytest.mark.parametrize("light", ["clay", "render"])
+@pytest.mark.once
+@pytest.mark.parametrize("light", ["clay", pytest.param("render", marks=pytest.mark.long)])
 def test_the_light_is_rendered_in_a_blender_of_its_own(
     light: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +168,7 @@ def test_the_light_is_rendered_in_a_blender_of_its_own(
     assert statement == ("2 clay renders of 72×48, by Cycles." if light == "clay" else None)
 
 
+@pytest.mark.once
 def test_two_view_layers_are_two_jobs(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     second = scene.view_layers.new("Second")
@@ -208,6 +216,7 @@ def test_markers_switch_cameras(tmp_path: Path) -> None:
     assert len(exported(tmp_path)) == 17
 
 
+@pytest.mark.once
 def test_frames_outside_the_shot_stay_empty(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     own = scene.trackshade
@@ -252,6 +261,7 @@ def test_a_picture_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
     refused(scene, "nowhere.png")
 
 
+@pytest.mark.once
 def test_the_first_frame_is_rendered_by_another_blender(tmp_path: Path) -> None:
     scene = demo(tmp_path)
     scene.trackshade.first_frame = "render"

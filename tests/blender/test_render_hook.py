@@ -54,20 +54,23 @@ def test_a_complete_export_is_shaded_and_placed(tmp_path: Path) -> None:
     assert not any("trackshade" in repr(handler) for handler in bpy.app.handlers.frame_change_post)
 
 
+@pytest.mark.once
 def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path: Path) -> None:
     """Hook, engine, panel, command and `trackshade shade`, each in its own way to the backend."""
     scene = hooked(tmp_path, "after")
     layer, own, render = scene.view_layers[0].trackshade, scene.trackshade, scene.render
+    own.use_range, own.first, own.last, own.step = True, 1, 7, 3
+    scene.frame_end = 7
     own.prompt, own.steps, own.output_size = "painted toys", 2, "full"
     painted = tmp_path / "painted.png"
     write_png(painted, np.random.default_rng(0).integers(0, 256, (96, 144, 3), np.uint8))
     key = own.keys.add()
-    key.frame, key.path = 25, str(painted)
+    key.frame, key.path = 4, str(painted)
     animate(scene)
     folder = tmp_path / "out" / "shot_ViewLayer-shaded"
     truth = frames_of(folder)
     recorded = json.loads((folder / "job.json").read_text())["propagation"]["key_pictures"]
-    assert [item["frame"] for item in recorded] == [1, 25]
+    assert [item["frame"] for item in recorded] == [1, 4]
     layer.use_hook = False
     own.first_frame, own.picture = "file", str(folder / "first_frame.png")
 
@@ -91,13 +94,14 @@ def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path:
     from trackshade_addon import commands
 
     arguments = ["render", str(tmp_path / "demo.blend"), "--seed", "3", "--steps", "2", "--prompt", "painted toys"]
+    arguments += ["--frames", "1-7:3"]
     arguments += [
         "--light",
         "none",
         "--first-frame",
         own.picture,
         "--key",
-        f"25={painted}",
+        f"4={painted}",
         "--out",
         str(tmp_path / "command"),
         "--endpoint",
@@ -133,7 +137,7 @@ def test_joined_tracks_are_the_capture(tmp_path: Path) -> None:
     from trackshade_addon.capture import capture, plan_scene
 
     scene = hooked(tmp_path)
-    scene.view_layers[0].trackshade.hook_start = False
+    scene.view_layers[0].trackshade.hook_start, scene.render.resolution_percentage = False, 25
     cube, ball = scene.objects["Cube"], scene.objects["Ball"]
     key(cube.modifiers["Bevel"], "segments", {1: 3, 20: 2, 30: 3})
     key(scene.objects["Torus"], "hide_render", {1: True, 10: False, 40: True})
@@ -179,6 +183,7 @@ def same(a: Shot, b: Shot) -> None:
             assert np.array_equal(one.born, other.born), (x.name, t)
 
 
+@pytest.mark.once
 def test_the_pictures_of_an_export_tell_its_light(tmp_path: Path) -> None:
     scene = hooked(tmp_path, "after")
     scene.frame_end, scene.trackshade.light, scene.trackshade.output_size = 7, "render", "full"
@@ -193,6 +198,7 @@ def test_the_pictures_of_an_export_tell_its_light(tmp_path: Path) -> None:
     assert [path.name for path in sorted((made / "input").iterdir())] == ["0001.png", "0002.png", "0003.png"]
 
 
+@pytest.mark.long
 def test_the_light_of_joined_tracks_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKSHADE_HOME", str(tmp_path / "home"))
     scene = hooked(tmp_path, "after")
@@ -219,6 +225,7 @@ def test_a_cancelled_render_leaves_nothing(tmp_path: Path) -> None:
     assert "none of its tracks were kept" in said()
 
 
+@pytest.mark.once
 def test_layers_are_jobs_of_their_own_with_what_they_show(tmp_path: Path) -> None:
     scene = hooked(tmp_path, "before")
     second = scene.view_layers.new("Toys: only")
@@ -258,6 +265,7 @@ def test_what_cannot_be_shaded_is_said_and_the_render_goes_on(change, words: str
     assert out(tmp_path) == []
 
 
+@pytest.mark.once
 def test_frames_that_exist_already_are_named_where_their_tracks_are_missing(tmp_path: Path) -> None:
     scene = hooked(tmp_path)
     scene.render.use_overwrite, scene.render.use_placeholder = False, True
@@ -294,14 +302,15 @@ def test_a_still_leaves_no_tracks(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.once
 def test_the_result_has_the_size_of_the_export(tmp_path: Path) -> None:
     scene = hooked(tmp_path, "before")
-    scene.render.resolution_percentage, scene.trackshade.output_size = 200, "full"
+    scene.render.resolution_percentage, scene.trackshade.output_size, scene.frame_end = 200, "full", 4
     animate(scene)
     picture = read_levels(tmp_path / "out" / "shot_ViewLayer-tracks" / "first.png")
     assert picture.shape == (192, 288, 3)
     assert np.array_equal(picture, read_levels(exported(tmp_path)[0]))
-    assert frames_of(tmp_path / "out" / "shot_ViewLayer-shaded").shape == (17, 192, 288, 3)
+    assert frames_of(tmp_path / "out" / "shot_ViewLayer-shaded").shape == (2, 192, 288, 3)
 
 
 def frames_of(folder: Path) -> np.ndarray:

@@ -167,6 +167,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_left(tmp_path: Path) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.long
 def test_two_renders_of_a_file_at_once_have_a_result_each(tmp_path: Path, backend: PrivateBackend) -> None:
     demo(tmp_path)
     bpy.ops.wm.save_mainfile()
@@ -203,6 +204,7 @@ def test_mirrored_objects_are_drawn_where_they_are(tmp_path: Path) -> None:
 
 def test_motion_blur_and_persistent_data_change_nothing_of_the_tracks(tmp_path: Path) -> None:
     scene = hooked(tmp_path)
+    scene.render.resolution_percentage = 25
     animate(scene)
     plain = tracks(tmp_path)
     scene.render.use_motion_blur, scene.render.motion_blur_shutter = True, 1.5
@@ -225,7 +227,9 @@ def test_a_compositor_that_resizes_gives_the_first_frame_as_it_was_exported(tmp_
     assert not first[:20].any()
 
 
-@pytest.mark.parametrize(("media", "kind"), [("VIDEO", "FFMPEG"), ("IMAGE", "OPEN_EXR")])
+@pytest.mark.parametrize(
+    ("media", "kind"), [pytest.param("VIDEO", "FFMPEG", marks=pytest.mark.long), ("IMAGE", "OPEN_EXR")]
+)
 def test_the_hook_follows_other_formats(media: str, kind: str, tmp_path: Path) -> None:
     scene = hooked(tmp_path, "after", start=True)
     write_as(scene, media, kind)
@@ -248,6 +252,7 @@ def test_an_export_of_the_sequencer_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("frame", [1, 49])
 def test_a_render_that_ends_at_any_frame_leaves_no_tracks(frame: int, tmp_path: Path) -> None:
     scene = hooked(tmp_path, "before", start=True)
+    scene.render.resolution_percentage = 25
 
     def stop(rendered: bpy.types.Scene, *_: object) -> None:
         if rendered.frame_current == frame:
@@ -282,6 +287,7 @@ def test_a_scene_strip_shows_the_newest_result(tmp_path: Path) -> None:
 
 def test_markers_switch_the_cameras_of_the_tracks(tmp_path: Path) -> None:
     scene = hooked(tmp_path)
+    scene.render.resolution_percentage = 25
     other = scene.camera.copy()
     other.name, other.location.x = "Other", other.location.x + 1
     scene.collection.objects.link(other)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Generator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,8 @@ from trackshade_addon.placement import place, remove
 from trackshade_addon.properties import preferences
 from trackshade_addon.properties.placement_options import PlacementOptions
 from trackshade_addon.ui import jobs_list, modal
+
+QUICK = ShadeSettings(steps=1, output_size="model")
 
 
 def traces() -> dict[str, Any]:
@@ -176,9 +179,7 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
     running = session.current()
     states: dict[str, list[str]] = {}
     for number in (1, 2):
-        job = running.begin(
-            demo, ShotRequest(first_frame="none"), ShadeSettings(prompt=f"no {number}", steps=1, seed=number)
-        )
+        job = running.begin(demo, ShotRequest(first_frame="none"), replace(QUICK, prompt=f"no {number}", seed=number))
         while job.holds_scene:  # the first one is at the backend while the second one is captured
             running.advance()
             time.sleep(0.001)
@@ -206,7 +207,7 @@ def test_jobs_queue_and_each_is_placed(demo: bpy.types.Scene) -> None:
 @pytest.mark.usefixtures("served")
 def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types.Scene) -> None:
     running = session.current()
-    job = running.begin(demo, ShotRequest(first_frame="none"), ShadeSettings(steps=1))
+    job = running.begin(demo, ShotRequest(first_frame="none"), QUICK)
     (job.out / "frames").mkdir(parents=True)  # of the same file in another Blender
     while running.busy:
         running.advance()
@@ -222,6 +223,7 @@ def test_a_result_whose_folder_somebody_else_took_goes_beside_it(demo: bpy.types
 def test_the_operator_does_it_all_at_once_for_a_script(demo: bpy.types.Scene) -> None:
     own = demo.trackshade
     own.steps, own.place_as, own.output_size = 1, "none", "full"
+    own.use_range, own.first, own.last, own.step = True, 1, 7, 3
     assert bpy.ops.trackshade.shade() == {"FINISHED"}
     job = session.current().jobs[-1]
     assert job.settings.seed == own.seed
@@ -255,6 +257,7 @@ def finish(job: Job) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("served")
 def test_stills_of_an_image_model_are_painted_and_one_is_used(demo: bpy.types.Scene, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
@@ -280,7 +283,7 @@ def test_stills_of_an_image_model_are_painted_and_one_is_used(demo: bpy.types.Sc
 @pytest.mark.usefixtures("served")
 def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> None:
     folder = Path(bpy.data.filepath).parent / "shaded" / "demo-001"
-    job = start(demo, ShadeSettings(steps=1))
+    job = start(demo, QUICK)
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     bpy.context.scene.name = "Demo"  # of the same name, but another
     assert bpy.app.timers.is_registered(session.tick)
@@ -295,7 +298,7 @@ def test_a_job_outlives_its_file_and_touches_no_other(demo: bpy.types.Scene) -> 
 @pytest.mark.usefixtures("served")
 def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.Scene) -> None:
     path = bpy.data.filepath
-    job = start(demo, ShadeSettings(steps=1))
+    job = start(demo, QUICK)
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     bpy.ops.wm.open_mainfile(filepath=path)
     assert not job.scene.is_scene(bpy.context.scene)
@@ -309,7 +312,7 @@ def test_a_job_finds_its_scene_in_the_file_that_is_opened_again(demo: bpy.types.
 
 @pytest.mark.usefixtures("served")
 def test_a_job_finds_its_scene_under_another_name(demo: bpy.types.Scene) -> None:
-    job = start(demo, ShadeSettings(steps=1))
+    job = start(demo, QUICK)
     demo.name = "Renamed"
     finish(job)
     assert job.error is None
@@ -350,7 +353,7 @@ def test_what_is_linked_and_overridden_is_shaded_and_left_as_it_was(tmp_path: Pa
     scene = stage_of_links(tmp_path)
     assert any(item.override_library for item in scene.objects)
     before = whole_file()
-    job = start(scene, ShadeSettings(prompt="a red cone", steps=1))
+    job = start(scene, QUICK)
     finish(job)
     assert job.error is None
     record = json.loads((job.out / "job.json").read_text(encoding="utf-8"))
@@ -394,7 +397,7 @@ def test_disabling_the_extension_cancels_its_job(demo: bpy.types.Scene, served: 
 @pytest.mark.parametrize("what", ["undo", "delete", "rename"])
 def test_the_scene_may_change_while_the_result_is_placed(demo: bpy.types.Scene, what: str) -> None:
     """Each step finds what it needs anew; nothing of the scene is kept from one to the next."""
-    job = start(demo, ShadeSettings(steps=1))
+    job = start(demo, QUICK)
     while job.progress is not None and job.progress.state != "placing":
         session.current().advance()
         time.sleep(0.001)

@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import pytest
 
-import trackshade_addon
-from tests.helpers.backend_python import backend_python
 from tests.helpers.texture_stage import set_stage, shade, state
 from trackshade.core.errors import CancelledError
 from trackshade_addon.jobs import session
@@ -19,13 +16,7 @@ from trackshade_addon.jobs.job import Job
 from trackshade_addon.placement.materials import overridden_objects
 from trackshade_addon.properties.placement_options import PlacementOptions
 
-
-@pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TRACKSHADE_PYTHON", backend_python())
-    trackshade_addon.register()
-    yield
-    trackshade_addon.unregister()
+pytestmark = pytest.mark.usefixtures("baking", "registered")
 
 
 def follow(job: Job, until: str = "") -> list[str]:
@@ -38,9 +29,7 @@ def follow(job: Job, until: str = "") -> list[str]:
     return states
 
 
-def test_a_result_is_baked_and_worn_while_blender_goes_on(
-    registered: None, scene: bpy.types.Scene, tmp_path: Path
-) -> None:
+def test_a_result_is_baked_and_worn_while_blender_goes_on(scene: bpy.types.Scene, tmp_path: Path) -> None:
     folder = shade(set_stage(scene), tmp_path)
     before = state(scene)
     scene.trackshade.place_as, scene.trackshade.texture_size = "projected", "512"
@@ -61,9 +50,7 @@ def test_a_result_is_baked_and_worn_while_blender_goes_on(
     assert state(scene) == before
 
 
-def test_a_cancelled_bake_leaves_the_scene_and_the_earlier_textures(
-    registered: None, scene: bpy.types.Scene, tmp_path: Path
-) -> None:
+def test_a_cancelled_bake_leaves_the_scene_and_the_earlier_textures(scene: bpy.types.Scene, tmp_path: Path) -> None:
     folder = shade(set_stage(scene), tmp_path)
     before = state(scene)
     job = session.current().place(scene, folder, PlacementOptions("baked"))
