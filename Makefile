@@ -1,8 +1,8 @@
 # Everything is installed into virtual environments inside this folder; nothing is changed elsewhere.
 #   make setup      .venv: the backend, Blender as a Python module, and the tools
 #   make demo       build a small scene and shade it with the embedded model
-#   make test       all tests but a few long ones, on every version of Blender that this machine can have
-#   make test-long  those, such as training by several processes and the examples of the cookbook
+#   make test       the tests that have to pass before a change lands, on every version of Blender that this machine can have
+#   make test-all   every test on every version of Blender: also the long ones, and those that one version of Blender is enough for
 #   make test-fast  the quick unit tests only: about two minutes
 #   make coverage   unit, integration and Blender tests with the share of the code that they run, in build/coverage/
 #   make lint       ruff and pyright
@@ -37,8 +37,10 @@ KEY := $(shell sed '/^\[tool.ruff\]/,$$d' pyproject.toml | cksum | cut -d' ' -f1
 READY := .venv/.ready-$(KEY)
 BLENDERS_5 := 5.2 5.3
 PYTEST := -m pytest -p no:cacheprovider
+# `make NOT_LONG= test-unit`, and the same of each suite, runs the long tests, too.
+NOT_LONG := not long
 
-.PHONY: setup setup-5 demo test test-long test-fast test-unit test-integration test-server test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
+.PHONY: setup setup-5 demo test test-all test-fast test-unit test-integration test-server test-training test-bpy test-bpy-5.2 test-bpy-5.3 compile coverage \
 	bench campaigns lint docs mini mini-matrix mini-motion extension clean
 
 setup: $(READY)
@@ -78,7 +80,7 @@ SERVER := $(wildcard tests/integration/test_server*.py)
 test: setup
 	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
 	@echo "Running the tests, five suites at a time; each tells at its end."
-	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5)),and not once)' \
+	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5),$(NOT_LONG)),and not once)' \
 	test-bpy-5.3 test-bpy test-unit test-server test-integration test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source.
@@ -90,20 +92,20 @@ compile:
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
 
-test-long: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests -m long
+test-all:
+	@$(MAKE) test NOT_LONG=
 
 test-unit test-integration: test-%:
-	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long" $(LEFT_OUT) tests/$*
+	@echo "tests/$* on $$(.venv/bin/python --version)" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "$(NOT_LONG)" $(LEFT_OUT) tests/$*
 
 test-training test-server: test-%:
-	@echo "tests/integration: $*" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long" $(if $(filter training,$*),$(TRAINING),$(SERVER))
+	@echo "tests/integration: $*" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "$(NOT_LONG)" $(if $(filter training,$*),$(TRAINING),$(SERVER))
 
 test-bpy:
-	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "not long $(NOT_ONCE)" tests/blender
+	@echo "tests/blender on bpy $$(.venv/bin/pip show bpy | sed -n 's/^Version: //p')" && OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) -m "$(strip $(NOT_LONG) $(NOT_ONCE))" tests/blender
 
 test-bpy-5.2: SELECTED := smoke
-test-bpy-5.3: SELECTED := not long
+test-bpy-5.3: SELECTED = $(NOT_LONG)
 test-bpy-5.2 test-bpy-5.3: test-bpy-%:
 	$(if $(and $(PYTHON_4),$(PYTHON_5)),@$(MAKE) .venv-$*/.ready-$(KEY))
 	@if [ -e .venv-$*/.ready-$(KEY) ]; then echo "tests/blender on bpy $$(.venv-$*/bin/pip show bpy | sed -n 's/^Version: //p')" \

@@ -214,6 +214,7 @@ def test_export_and_shade_are_the_two_halves(demo: Path, backend: PrivateBackend
     assert (done.returncode, "No frame was given" in done.stderr) == (2, True)
 
 
+@pytest.mark.long
 def test_a_scene_and_a_shot_are_exported_for_other_systems(demo: Path, tmp_path: Path) -> None:
     done = run("export", demo, "--frames", "1-5:1", "--format", "npz", "--points", "30", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -231,6 +232,7 @@ def test_a_scene_and_a_shot_are_exported_for_other_systems(demo: Path, tmp_path:
     assert (done.returncode, "exists and was kept" in done.stderr) == (3, True)
 
 
+@pytest.mark.long
 def test_light_is_shown_by_blender_as_the_scene_shows_it(demo: Path, tmp_path: Path) -> None:
     """The same picture by the export in Blender and by the half that is shaded without."""
     light = (np.random.default_rng(0).random((90, 160, 3)) ** 3 * 5).astype(np.float32)
@@ -292,6 +294,7 @@ def test_ctrl_c_ends_everything(word: str, demo: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_killing_the_command_leaves_no_process(demo: Path, tmp_path: Path) -> None:
     process = started(
         "render", demo, "--first-frame", "none", "--light", "none", "--steps", "500", "-o", tmp_path / "out"

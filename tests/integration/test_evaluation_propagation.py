@@ -28,6 +28,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
             "--threads", "1", *more]  # fmt: skip
 
 
+@pytest.mark.long
 def test_every_arm_is_measured(out: Path):
     report = json.loads((out / "report.json").read_text())
     (scene,) = report["scenes"]

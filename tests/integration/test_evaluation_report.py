@@ -167,6 +167,7 @@ def result_folder(folder: Path, made: str = "truth", input_render: bool = True) 
     return folder
 
 
+@pytest.mark.long
 def test_results_are_measured_against_the_input_render(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folders = [result_folder(tmp_path / made, made) for made in ("truth", "still")]
     assert main(["--out", str(tmp_path / "report"), "--results", *map(str, folders)]) == 0

@@ -45,6 +45,7 @@ def output(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line.partition("\t")[2] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_template_runs_from_the_scene_to_the_placed_result(studio: Path) -> None:
     """In parts, with mapped paths; a second run has nothing to do, and a part that was lost is made again."""

@@ -57,6 +57,7 @@ def workers(client: Client) -> list[dict[str, Any]]:
     return client.status()["workers"]
 
 
+@pytest.mark.long
 def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
     served: Backend, backend: Backend, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def helpers(queue: Queue, job: str) -> list[str]:
     return [item["node"] for item in queue.pool.describe() if item["helps"] == job]
 
 
+@pytest.mark.long
 def test_hundreds_of_queued_jobs_on_several_workers(queue: Queue, nodes: list[Any]) -> None:
     jobs = queue.submit(300, "0.02")
     summaries = queue.run(jobs)
@@ -172,6 +174,7 @@ def test_a_node_that_is_killed_costs_its_job_the_time_and_nothing_else(
     assert queue.store.job(lost).deaths == 0  # which would make it fail when another one is lost
 
 
+@pytest.mark.long
 def test_a_job_whose_worker_cannot_take_chunks_fails_with_the_reason(queue: Queue, nodes: list[Any]) -> None:
     """Instead of waiting for ever for what will not arrive."""
     (job,) = queue.submit(1, "chunk")

@@ -85,6 +85,7 @@ def test_pictures_of_further_cameras_and_light_of_all_cells(client: Client, tmp_
         client.wait(client.submit(made, FIRST_FRAME, firsts[0], light=light[:COUNT]))
 
 
+@pytest.mark.long
 def test_splats_of_all_cameras(client: Client, tmp_path: Path) -> None:
     made, out = from_three_cameras(3), tmp_path / "out"
     record = run(client, out, made, dataclasses.replace(FIRST_FRAME, splats=500), truth(made, 0)[0][0])
@@ -130,6 +131,7 @@ def multiview_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_multiview_model_samples_the_frames_of_all_cameras(
     client: Client, tmp_path: Path, multiview_model: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_multiview_model_samples_the_frames_of_all_cameras(
         client.wait(client.submit(made, wrong, truth(made, 0)[0][0]))
 
 
+@pytest.mark.long
 def test_pictures_that_disagree_are_named(client: Client, tmp_path: Path) -> None:
     made = from_three_cameras()
     firsts = [truth(made, view)[0][0] for view in range(3)]
@@ -168,6 +171,7 @@ def test_cameras_that_see_nothing_in_common_are_named(client: Client, tmp_path: 
     assert record["warnings"] == ["Camera 'Камера/лево' sees no mesh at frame 1."]
 
 
+@pytest.mark.long
 def test_a_killed_worker_continues_with_the_cell_at_which_it_ended(client: Client, tmp_path: Path) -> None:
     made, out = from_three_cameras(24), tmp_path / "out"
     job = client.submit(made, FIRST_FRAME, truth(made, 0)[0][0])
@@ -203,6 +207,7 @@ def test_tracking_videos_of_all_cameras(client: Client, tmp_path: Path) -> None:
         assert (tracking.any(axis=-1) == truth(made, view)[1]).mean() > 0.99
 
 
+@pytest.mark.long
 def test_a_video_model_shades_each_camera_that_has_a_first_frame(client: Client, tmp_path: Path) -> None:
     made, out = from_three_cameras(), tmp_path / "out"
     firsts = [truth(made, view)[0][0] for view in range(3)]

@@ -98,6 +98,7 @@ def frames_of(client: Client, job: str, folder: Path) -> np.ndarray:
     return np.stack([read_frame(path) for path in sorted((out / "frames").iterdir())]).astype(int)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_that_shares_a_model_and_dies_ends_the_attempt(client: Client, tmp_path: Path) -> None:
@@ -115,6 +116,7 @@ def test_a_process_that_shares_a_model_and_dies_ends_the_attempt(client: Client,
         shared.cancel(job)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_character_follows_footage_in_a_worker(client: Client, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)

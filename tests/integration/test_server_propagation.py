@@ -141,6 +141,7 @@ def test_frames_with_alpha_and_of_scene_linear_light(client: Client, tmp_path: P
     np.testing.assert_array_equal(np.abs(frames(tmp_path / "exr")[1][inner].astype(int) - pixels[inner, :3]) <= 1, True)
 
 
+@pytest.mark.long
 def test_the_models_video_is_carried_to_frames_between_its_own(client: Client, tmp_path: Path) -> None:
     made = moving(12)
     settings = ShadeSettings(key_pictures="video", steps=1, prompt="a square")

@@ -32,6 +32,7 @@ def moving() -> Shot:
     return shot([("Square", [at(0.1 * t, 0, 0) for t in range(COUNT)])], size=SIZE)
 
 
+@pytest.mark.long
 def test_stills_to_choose_a_look_from(client: Client, settings: ShadeSettings, tmp_path: Path) -> None:
     job = client.submit(moving(), replace(settings, output="stills", stills=2, seed=3))
     messages = [event.message for event in client.events(job)]
@@ -60,6 +61,7 @@ def test_an_image_model_paints_the_first_frame_of_a_job(
     assert np.abs(read_frame(out / "frames" / "0001.png")[..., :3].astype(int) - wanted).mean() < 8
 
 
+@pytest.mark.long
 def test_a_given_first_frame_is_what_the_image_model_starts_from(
     client: Client, settings: ShadeSettings, tmp_path: Path
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_given_first_frame_is_what_the_image_model_starts_from(
     assert not np.array_equal(outs[0], outs[1])
 
 
+@pytest.mark.long
 def test_an_image_model_paints_what_no_key_picture_shows(
     client: Client, settings: ShadeSettings, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_tracking_video_needs_no_model(client: Client, tmp_path: Path) -> None
     assert record["model"]["digests"] == {}
 
 
+@pytest.mark.long
 def test_the_same_job_again_is_the_same_picture(client: Client, tmp_path: Path) -> None:
     settings = model_settings(steps=2, seed=3)
     pid, pictures = worker(client), []

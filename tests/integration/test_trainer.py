@@ -281,6 +281,7 @@ def test_clips_of_different_lengths_are_refused(tmp_path: Path):
         load_shards(tmp_path)
 
 
+@pytest.mark.long
 def test_the_text_encoder_learns_the_order_of_colors():
     colors = ("red", "green", "blue", "yellow")
     texts = [f"a {a} {shape} on a {b} floor" for a in colors for b in colors for shape in ("box", "ball", "ring")]
@@ -378,6 +379,7 @@ def test_the_command_prints_errors(arguments: list[str], words: str, tmp_path: P
     assert words in capfd.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
 def test_sigterm_saves_a_checkpoint(data: str, tmp_path: Path):
     settings = TINY | {"steps": 1_000_000}

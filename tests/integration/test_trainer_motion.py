@@ -42,6 +42,7 @@ def baselines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, baselines: Path) -> None:
     """Bit for bit, stopped once in each stage."""
     settings = {**TINY_TRAINING, **STAGES, "baselines": str(baselines)}
