@@ -29,7 +29,8 @@ find_python = $(shell for p in python$(1) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versio
 	&& echo "$$p" && break; done)
 
 # bpy 4.5 is made for Python 3.11 and bpy 5.1 and later for 3.13. The add-on is developed on 4.5, tested in full on 4.5
-# and on 5.3, and tried by a few tests (those marked "smoke") on 5.2, the long-term support release.
+# and on 5.3 (by `make test-all`; `make test` runs those marked "once" on 5.3 only), and tried by a few tests (those
+# marked "smoke") on 5.2, the long-term support release.
 PYTHON_4 := $(call find_python,3.11)
 PYTHON_5 := $(call find_python,3.13)
 PYTHON ?= $(or $(PYTHON_4),$(PYTHON_5))

@@ -19,6 +19,13 @@ from trackshade.client import PrivateBackend, connect, later, start_private
 from trackshade_addon.jobs import session
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one version of Blender run the tests that need a backend, but for a few: its worker costs minutes."""
+    for item in items:
+        if "backend" in getattr(item, "fixturenames", ()) and item.get_closest_marker("smoke") is None:
+            item.add_marker("once")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Results of scenes that were never saved do not go to the documents of who runs the tests."""

@@ -123,6 +123,7 @@ def test_a_model_is_fetched_in_pieces_and_verified(models: ModelManager, prefs: 
     assert row(models, NAME).state == "absent"
 
 
+@pytest.mark.long
 def test_a_cancelled_fetch_leaves_nothing(models: ModelManager, prefs: BackendPrefs, hub: Hub) -> None:
     work = models.fetch(NAME, prefs)
     until(lambda: (row(models, NAME).progress or 0) > 0.3 or not work.running)

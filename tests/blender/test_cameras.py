@@ -280,6 +280,7 @@ def test_what_cameras_of_markers_see_is_rendered(demo: bpy.types.Scene) -> None:
     assert "switched at frame 3" in cut.shot.source["frame_map"]["statement"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("baking")
 def test_a_command_shades_through_several_cameras(
     served: PrivateBackend, demo: bpy.types.Scene, tmp_path: Path

@@ -246,6 +246,7 @@ def test_control_is_the_tracking_video_placed_like_a_result(
     assert any("plate" in item.name for item in bpy.context.scene.camera.children)
 
 
+@pytest.mark.long
 def test_a_fetched_result_can_be_placed_again(
     demo: Path, backend: PrivateBackend, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +400,7 @@ def test_a_backend_of_its_own_ends_with_the_command(demo: Path, tmp_path: Path) 
     assert not list((tmp_path / "home").rglob("*.ipc"))
 
 
+@pytest.mark.long
 @pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment's interpreter is a shell script")
 def test_the_environment_of_set_up_is_found_without_preferences(demo: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from trackshade_addon.placement import place, remove
 from trackshade_addon.placement.placing import PLACEMENT_MODES
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("baking")
 @pytest.mark.parametrize(
     "lived_in", [pytest.param(False, id="bare", marks=pytest.mark.long), pytest.param(True, id="lived in")]

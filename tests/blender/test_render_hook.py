@@ -54,6 +54,7 @@ def test_a_complete_export_is_shaded_and_placed(tmp_path: Path) -> None:
     assert not any("trackshade" in repr(handler) for handler in bpy.app.handlers.frame_change_post)
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_the_same_first_frame_and_seed_give_the_same_frames_everywhere(tmp_path: Path) -> None:
     """Hook, engine, panel, command and `trackshade shade`, each in its own way to the backend."""

@@ -82,7 +82,8 @@ def test_bad_rows_are_told_before_anything_starts(backend: Backend, folder: Path
     assert not (folder / "list-batch").exists()
 
 
-@pytest.mark.parametrize("how_it_ends", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
+@pytest.mark.long
+@pytest.mark.parametrize("how_it_ends", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_batch_leaves_no_process_and_goes_on(
     backend: Backend, folder: Path, how_it_ends: signal.Signals
 ) -> None:

@@ -44,6 +44,7 @@ def test_every_arm_is_measured(out: Path):
     assert {path.stem for path in (out / "strips" / "orbit-0").iterdir()} == set(ARMS)
 
 
+@pytest.mark.long
 def test_nothing_is_rendered_or_measured_again(out: Path, capsys: pytest.CaptureFixture[str]):
     pictures = sorted((out / "data" / "orbit-0").rglob("*.*"))
     before = [path.stat().st_mtime_ns for path in pictures]

@@ -195,6 +195,7 @@ def serving(hostile: Hostile, tmp_path: Path) -> Iterator[None]:
         process.wait(LONG)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not SCRIPT.exists(), reason="the command is not installed")
 @pytest.mark.usefixtures("serving")
 def test_commands_import_nothing_from_the_current_folder(hostile: Hostile, tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def test_hundreds_of_queued_jobs_on_several_workers(queue: Queue, nodes: list[An
     assert np.cumsum([change for _, change in sorted(changes)]).max() == count  # at a time
 
 
+@pytest.mark.long
 def test_helpers_leave_for_jobs_that_wait_and_for_a_cancel(queue: Queue, nodes: list[Any]) -> None:
     (job,) = queue.submit(1, "1000 0.1")
     until(lambda: helpers(queue, job))

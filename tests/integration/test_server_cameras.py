@@ -67,6 +67,7 @@ def test_each_camera_gets_a_result_of_its_own(client: Client, tmp_path: Path) ->
     assert record["warnings"] == []
 
 
+@pytest.mark.long
 def test_pictures_of_further_cameras_and_light_of_all_cells(client: Client, tmp_path: Path) -> None:
     made, out = from_three_cameras(), tmp_path / "out"
     firsts = [truth(made, view)[0][0] for view in range(3)]

@@ -209,6 +209,7 @@ def test_a_job_is_cancelled_between_frames(backend: Backend, client: Client) -> 
     assert not list((backend.store / "results").glob(".partial-*"))
 
 
+@pytest.mark.long
 def test_a_killed_worker_continues_with_the_frame_at_which_it_ended(
     backend: Backend, client: Client, tmp_path: Path
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_killed_worker_continues_with_the_frame_at_which_it_ended(
     np.testing.assert_array_equal(frames(backend.store / "results" / again), frames(out))
 
 
+@pytest.mark.long
 def test_pictures_beside_the_geometry_are_moved_back_and_others_are_named(client: Client, tmp_path: Path) -> None:
     made = moving()
     video = truth(made)

@@ -47,6 +47,7 @@ def test_stills_to_choose_a_look_from(client: Client, settings: ShadeSettings, t
     assert (out / "sheet.png").is_file()
 
 
+@pytest.mark.long
 def test_an_image_model_paints_the_first_frame_of_a_job(
     client: Client, settings: ShadeSettings, tmp_path: Path
 ) -> None:

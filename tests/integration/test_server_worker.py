@@ -94,6 +94,7 @@ def test_a_job_from_submit_to_result(backend: Backend, client: Client, tmp_path:
     assert not partials(backend)
 
 
+@pytest.mark.long
 def test_a_first_frame_from_the_prompt_is_a_named_stage_of_the_job(client: Client) -> None:
     job = client.submit(square(), model_settings(prompt="a red square", steps=4, preview_every=3))
     running = [e for e in client.events(job) if e.state == "running"]
@@ -272,6 +273,7 @@ def test_a_result_that_does_not_fit_on_the_disk_fails_the_job(backend: Backend, 
     assert not partials(backend)
 
 
+@pytest.mark.long
 def test_events_outlast_a_full_disk(backend: Backend, client: Client) -> None:
     job = client.submit(square(), model_settings(steps=4), IMAGE)
     stream = client.events(job)

@@ -115,6 +115,7 @@ train(FromScratchConfig(**json.loads(sys.argv[1])), end)
 """
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_from_its_last_checkpoint(data: str, whole: Path, tmp_path: Path):
     settings = {"out": str(tmp_path), "data": data, "checkpoint_steps": 2, **TINY}
     killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(settings)], capture_output=True, check=False)

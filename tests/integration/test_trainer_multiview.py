@@ -25,6 +25,7 @@ from trackshade_lab.training.run import export_run, train
 TINY = {**PLAIN, "width": 24, "height": 24, "num_views": 2, "num_frames": 2, "repeats": 2, "warmup_steps": 1}
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     """Bit for bit, from a checkpoint in the middle of the steps that share their clips."""
     whole, parts = (MultiviewConfig(out=str(tmp_path / name), steps=3, **TINY) for name in ("whole", "parts"))

@@ -43,6 +43,7 @@ def write(path: Path, *arguments) -> tuple[dict, dict]:
     return json.loads(arrays.pop("header").tobytes()), arrays
 
 
+@pytest.mark.long
 def test_a_seed_is_a_description(tmp_path: Path, vocabulary: set[str]) -> None:
     captions = set()
     for seed in range(12):

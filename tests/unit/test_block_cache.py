@@ -116,6 +116,7 @@ def test_compiled_blocks_are_those_of_both_streams(pipeline: DiffusionShaderPipe
     np.testing.assert_allclose(compiled, plain, atol=1e-4)
 
 
+@pytest.mark.long
 def test_taylorseer_continues_steps_with_the_tracking_branch_inside(pipeline: DiffusionShaderPipeline) -> None:
     family = DiffusionShader(registry.spec("das-cogvideox-5b"), pipeline)
     tracking = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)

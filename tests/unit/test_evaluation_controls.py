@@ -26,6 +26,7 @@ def clip():
     return generate_clip(12, (96, 64), 5, "moving-camera", split="held-out")
 
 
+@pytest.mark.long
 def test_destroyed_identity_keeps_silhouettes_and_depth_and_changes_places():
     made = clip()
     found = destroy_identity(made.tracking, made.object_index)

@@ -150,6 +150,7 @@ def test_ati_reads_trajectories_of_121_frames(shot: Shot, tmp_path: Path) -> Non
     np.testing.assert_allclose(points[:, taken, 0].transpose(1, 0, 2), expected[taken], atol=1e-5)
 
 
+@pytest.mark.long
 def test_ltx_tracks_grow_and_change_color_with_their_age() -> None:
     pixels = np.stack([np.linspace(20, 980, 61), np.full(61, 540.0)], axis=1)[:, None]
     visible = np.ones((61, 1), bool)

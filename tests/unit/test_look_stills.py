@@ -124,6 +124,7 @@ def test_other_files_and_folders_are_named(tmp_path: Path, monkeypatch: pytest.M
         image_model("imagen")
 
 
+@pytest.mark.long
 def test_a_lora_changes_the_still(tmp_path: Path) -> None:
     from peft import LoraConfig
     from safetensors.torch import save_file

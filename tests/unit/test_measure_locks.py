@@ -112,14 +112,8 @@ def test_requirements_that_a_lock_does_not_meet_are_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "lock",
-    [
-        pytest.param(lock, id=lock.stem, marks=() if lock.stem == "windows-cuda" else pytest.mark.long)
-        for lock in LOCKS
-        if not lock.stem.endswith("-cpu")
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("lock", [lock for lock in LOCKS if not lock.stem.endswith("-cpu")], ids=lambda lock: lock.stem)
 def test_every_lock_can_be_installed_on_its_system(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For Blender's newest Python. It reads descriptions of packages from PyPI, which takes some seconds.
 
