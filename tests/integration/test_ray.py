@@ -110,6 +110,9 @@ def test_jobs_of_one_shot_spread_and_give_what_one_machine_gives(
 def queue(cluster: Any, nodes: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
     """The broker's queue, whose jobs and parts wait instead of computing, so that all workers are busy."""
     made = Queue(tmp_path_factory.mktemp("queue") / "store", cluster.address)
+    until(
+        lambda: len({item["pid"] for item in made.run(made.submit(len(nodes), "0.5"))}) == len(nodes)
+    )  # all have started
     yield made
     made.close()
 
@@ -164,7 +167,7 @@ def test_a_node_that_is_killed_costs_its_job_the_time_and_nothing_else(
         queue.turn()
         return [item for item in queue.pool.describe() if item["node"] == node.node_id]
 
-    until(lambda: queue.run(queue.submit(2, "0.1")) and on_it())  # its worker has started
+    until(lambda: queue.run(queue.submit(len(nodes) + 1, "0.1")) and on_it())  # its worker has started
     jobs = queue.submit(3, "1.0")
     lost = until(lambda: on_it()[0]["job"])
     kill_node(cluster, node)
