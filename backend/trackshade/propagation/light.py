@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -153,12 +153,62 @@ def light_match(
     return LightMatch(slope, (red, green, blue), count)
 
 
+@dataclass(frozen=True, eq=False)
+class Relighting:
+    """Takes the light of clay renders off pictures of a shot, so that they can be lit as any other frame.
+
+    Attributes:
+        shot: the shot.
+        light: its clay renders.
+        exposure: factor that makes the usual light 1.
+        exponents: see `clay_picture`.
+    """
+
+    shot: Shot
+    light: Light
+    exposure: float
+    exponents: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @classmethod
+    def match(cls, shot: Shot, t: int, picture: SurfacePicture, light: Light) -> tuple[LightMatch, Relighting | None]:
+        """Compare the light of a picture of sample `t` with its clay render: is it the scene's?
+
+        Returns:
+            How far it is; and the relighting by that light, None if it is not the picture's.
+
+        Raises:
+            ShotError: the clay render is not a picture.
+            UsageError: it does not have the camera's aspect.
+        """
+        plain = cls(shot, light, 1.0 / max(usual_light(shot, t, light), 1e-6))
+        match = light_match(picture, light_of_picture(picture, plain.clay(t)))
+        return match, replace(plain, exponents=match.exponents) if match.agrees else None
+
+    def clay(self, t: int) -> SurfacePicture:
+        """Return the light of a sample; see `clay_picture`."""
+        return clay_picture(self.shot, t, self.light, self.exposure, self.exponents)
+
+    def unlit(self, t: int, picture: SurfacePicture, doubt_rims: bool) -> tuple[SurfacePicture, SurfacePicture]:
+        """Return a picture of a sample without its light, and the light; see `doubt_light_rims`."""
+        clay = self.clay(t)
+        light = light_of_picture(picture, clay)
+        shade, picture = picture._replace(image=light), picture._replace(image=picture.image / light)
+        return doubt_light_rims(picture, light, clay.size[0]) if doubt_rims else picture, shade
+
+
 def light_of_picture(picture: SurfacePicture, clay: SurfacePicture) -> np.ndarray:
     """Return the light [h, w, 3] float32 at the pixels of a picture of the same sample, which may have another size."""
-    out = np.ones_like(picture.image)
-    _light_of_picture(
-        picture.label, picture.level, clay.image, clay.label, clay.level, clay.tolerance, clay.trust, clay.inner, out
-    )
+    return light_of_points(picture.label, picture.level, clay)
+
+
+def light_of_points(
+    label: np.ndarray,  # [h, w] int32, index into `Shot.meshes`, negative for no surface
+    level: np.ndarray,  # [h, w] float32, see `pictures`
+    clay: SurfacePicture,
+) -> np.ndarray:
+    """Return the light [h, w, 3] float32 of surface points on a grid of any size over the same sample; else 1."""
+    out = np.ones((*label.shape, 3), np.float32)
+    _light_of_points(label, level, clay.image, clay.label, clay.level, clay.tolerance, clay.trust, clay.inner, out)
     return out
 
 
@@ -199,7 +249,7 @@ def _find_light_rims(label, light, reach, out):
 
 
 @kernel
-def _light_of_picture(label, level, image, labels, levels, tolerance, trust, inner, out):
+def _light_of_points(label, level, image, labels, levels, tolerance, trust, inner, out):
     height, width = label.shape
     sx, sy = labels.shape[1] / width, labels.shape[0] / height
     for i in range(height):

@@ -13,7 +13,7 @@ import numpy as np
 
 from trackshade.propagation.composing import Fills
 from trackshade.propagation.fallbacks import VertexColors
-from trackshade.propagation.light import Light
+from trackshade.propagation.light import Light, Relighting
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.propagation import KeyPicture, Propagation, _Key
 from trackshade.shot import Shot
@@ -23,7 +23,7 @@ _PICTURES = ("_keys", "_soft", "_low")
 
 def is_lit(propagation: Propagation) -> bool:
     """Return whether frames are relit; known after `prepare`."""
-    return propagation._light is not None
+    return propagation._relighting is not None
 
 
 def pack(propagation: Propagation) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -34,13 +34,12 @@ def pack(propagation: Propagation) -> tuple[dict[str, Any], list[np.ndarray]]:
     assert propagation._fills is not None
     shot, arrays = propagation.shot.encode()
     given = [key for key in propagation._given if key.detail]
-    colors = propagation._vertex_colors
+    colors, lit = propagation._vertex_colors, propagation._relighting
     header = {
         "shot": [shot, len(arrays)],
         "size": list(propagation.size),
         "samples": propagation._samples,
-        "is_lit": is_lit(propagation),
-        "light": [propagation._exposure, list(propagation._exponents)],
+        "light": None if lit is None else [lit.exposure, list(lit.exponents)],
         "device": "cpu" if propagation.device == "cpu" else "auto",  # another process may have none
         "colored": [] if colors is None else list(colors.points),
         "given": [key.t for key in given],
@@ -65,13 +64,14 @@ def unpack(header: Mapping[str, Any], arrays: Sequence[np.ndarray], light: Light
     propagation = Propagation(
         Shot.decode(shot, arrays[:count]),
         [KeyPicture(t, next(rest)) for t in header["given"]],
-        light=light if header["is_lit"] else None,
         size=tuple(header["size"]),
         samples=header["samples"],
         device=header["device"],
     )
-    exposure, (red, green, blue) = header["light"]
-    propagation._exposure, propagation._exponents = exposure, (red, green, blue)
+    if header["light"] is not None:
+        assert light is not None
+        exposure, (red, green, blue) = header["light"]
+        propagation._relighting = Relighting(propagation.shot, light, exposure, (red, green, blue))
     for name in _PICTURES:
         setattr(propagation, name, [_read_key(propagation, t, rest) for t in header[name]])
     points = {mesh: (np.array(next(rest)), np.array(next(rest))) for mesh in header["colored"]}

@@ -29,11 +29,7 @@ from trackshade.propagation.light import (
     LUMINANCE,
     Light,
     LightMatch,
-    clay_picture,
-    doubt_light_rims,
-    light_match,
-    light_of_picture,
-    usual_light,
+    Relighting,
 )
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
@@ -153,7 +149,7 @@ class Propagation:
         self.device = device
         self._each = partial(_each, self._pool)  # no method: a cycle would keep pictures and canvases in memory
         self._drawer = make_drawer(self._table, samples, self._each, find_device(device))
-        self._exposure, self._exponents = 1.0, (1.0, 1.0, 1.0)
+        self._relighting: Relighting | None = None
         self.light_match: LightMatch | None = None
         self._keys: list[_Key] = []
         self._low: list[_Key] = []
@@ -168,7 +164,9 @@ class Propagation:
             progress: called with the fraction that is done and what is being done; may raise to cancel.
         """
         if self._light is not None:
-            self._match_light(self._light)
+            first = next(key for key in self._given if key.detail)
+            picture = surface_picture(self.shot, first.t, to_linear(first.image))
+            self.light_match, self._relighting = Relighting.match(self.shot, first.t, picture, self._light)
         detailed = [key for key in self._given if key.detail]
         coarse = sorted((key for key in self._given if not key.detail), key=lambda key: key.t)
         keys = []
@@ -186,19 +184,6 @@ class Propagation:
         self._low = low
         progress(1.0, "prepared")
 
-    def _match_light(self, light: Light) -> None:
-        """Find the strength of the light by the first key picture; without a match, give up relighting."""
-        key = next(key for key in self._given if key.detail)
-        self.light_match = match_light(self.shot, key, light)
-        self._exposure = 1.0 / max(usual_light(self.shot, key.t, light), 1e-6)
-        if not self.light_match.agrees:
-            self._light = None
-        else:
-            self._exponents = self.light_match.exponents
-
-    def _clay(self, t: int, light: Light) -> SurfacePicture:
-        return clay_picture(self.shot, t, light, self._exposure, self._exponents)
-
     def _compare(self, key: KeyPicture) -> _Key:
         """Return a picture without detail as the factor between its low frequencies and those of the frame so far."""
         height, width = key.image.shape[:2]
@@ -210,12 +195,8 @@ class Propagation:
 
     def _prepare_key(self, key: KeyPicture) -> _Key:
         picture, shade = surface_picture(self.shot, key.t, to_linear(key.image)), None
-        if self._light is not None:
-            clay = self._clay(key.t, self._light)
-            light = light_of_picture(picture, clay)
-            shade = picture._replace(image=light)
-            picture = picture._replace(image=picture.image / light)
-            picture = doubt_light_rims(picture, light, clay.size[0])
+        if self._relighting is not None:
+            picture, shade = self._relighting.unlit(key.t, picture, doubt_rims=True)
         return _Key(picture, self._table.pose(key.t, picture.size), shade)
 
     def _fill(self, keys: list[_Key], soft: list[_Key], progress: Callable[[float, str], None]) -> Fills:
@@ -273,7 +254,7 @@ class Propagation:
         if self._vertex_colors is not None and self._vertex_colors.points:
             vertex_start, vertices = self._vertex_colors.at(t)
             fills = fills._replace(vertex_start=vertex_start, vertices=vertices)
-        light = None if self._light is None else self._clay(t, self._light)
+        light = None if self._relighting is None else self._relighting.clay(t)
 
         def sources(keys: list[tuple[_Key, float]]) -> list[Source]:
             return [Source(key.picture, self._key_pose(key, t), weight) for key, weight in keys]
@@ -370,9 +351,8 @@ def match_light(shot: Shot, key: KeyPicture, light: Light) -> LightMatch:
         ShotError: the clay render is not a picture.
         UsageError: the picture or the render does not have the camera's aspect.
     """
-    exposure = 1.0 / max(usual_light(shot, key.t, light), 1e-6)
     picture = surface_picture(shot, key.t, to_linear(key.image))
-    return light_match(picture, light_of_picture(picture, clay_picture(shot, key.t, light, exposure)))
+    return Relighting.match(shot, key.t, picture, light)[0]
 
 
 def _pack_fills(

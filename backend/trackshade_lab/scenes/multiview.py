@@ -9,12 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from trackshade.control.raster import Buffers, draw, to_screen
+from trackshade.core.colors import srgb_to_linear
 from trackshade.shot import Shot
 from trackshade.shot.cameras import unroll_cameras
+from trackshade_lab.scenes import shading
 from trackshade_lab.scenes.build import build_scene
 from trackshade_lab.scenes.clip import FrameRenderer, Split, clip_rng, sample_kind
 from trackshade_lab.scenes.description import Scene, scene_shot
 
+CLAY = 0.4
 _ATTEMPTS = 24
 _LEAST_SHARE = 0.02  # of every camera's pixels that show the main body in the first and in the last frame
 _STREAM = 5  # of the seed's random numbers
@@ -78,6 +81,15 @@ class MultiviewScene:
         out = np.empty((self.size[1], self.size[0], 3), np.uint8)
         self._renderer.render(frame, self.cameras[view], self.intrinsics, out)
         return out
+
+    @cached_property
+    def clay(self) -> np.ndarray:
+        """[V, F, H, W, 3] float32 linear light: all cells with every surface matt and of albedo `CLAY`."""
+        matt = np.zeros(shading.MATERIAL_SIZE, np.float32)
+        matt[shading.BASE : shading.TEXTURE], matt[shading.TEXTURE] = CLAY, shading.PLAIN
+        parts = tuple(replace(part, material=matt) for part in self.scene.parts)
+        renders = replace(self, scene=replace(self.scene, parts=parts)).render_all()
+        return srgb_to_linear(renders / 255).astype(np.float32)
 
     def render_all(self) -> np.ndarray:
         """Render all cells, [V, F, H, W, 3] uint8."""

@@ -10,12 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from .grid import Cell, References, columns, rows, windows
-from .sampling import Choose, Experts, GridStep, Mix, all_references, own_references, picture_cells, sample_grid
+from .sampling import (
+    Choose,
+    Experts,
+    GridStep,
+    Mix,
+    ToPicture,
+    all_references,
+    own_references,
+    picture_cells,
+    sample_grid,
+)
 
 Order = Literal["whole", "frame by frame", "anchors first"]
 ANCHOR_STRIDE = 2  # every second view and frame is an anchor
@@ -130,7 +140,7 @@ def sample_with_arm(
     noise: torch.Tensor,  # [V, F, C, h, w] standard normal
     sigmas: Sequence[float],
     references: References,
-    to_picture: Callable[[torch.Tensor], Any],
+    to_picture: ToPicture,
     *,
     azimuths: Sequence[float] | None = None,
     generator: torch.Generator | None = None,
@@ -144,7 +154,7 @@ def sample_with_arm(
         noise: where the cells begin.
         sigmas: falling noise levels, the last one 0.
         references: known pictures by cell, the crossing of reference row and column first.
-        to_picture: makes a picture of a cell's clean latents [C, h, w], as a reference for later parts of the grid.
+        to_picture: makes pictures of cells, as references for later parts of the grid.
         azimuths: angle of each view to the reference view, radians, for arms whose side views lean on their row; all
             views count the same if None.
         generator: see `sample_grid`.

@@ -11,7 +11,10 @@ import torch
 from ...config.memory_presets import GIB
 from ...core.errors import UsageError
 from ...core.resampling import resample
+from ...propagation.light import Light, Relighting
+from ...propagation.pictures import surface_picture
 from ...propagation.poses import resize_shot
+from ...propagation.propagation import to_linear
 from ...shot import Shot
 from ...shot.cameras import unroll_cameras
 from .arms import ARMS, DEFAULT, sample_with_arm
@@ -54,6 +57,7 @@ def sample_cells(
     steps: int = STEPS,
     seed: int = 0,
     size: tuple[int, int] = (144, 96),
+    light: Light | None = None,
     clips_per_batch: int = MOST_CLIPS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
@@ -68,6 +72,8 @@ def sample_cells(
         steps: denoising steps.
         seed: of the noise.
         size: (width, height) of the cells.
+        light: clay renders of all samples of the unrolled shot, by which what is known is relit for other cells; it is
+            not if its light is another one, or without clay renders.
         clips_per_batch: greatest number of clips that are denoised in one call, which limits the memory.
         progress: called as progress(done, total) after every step; what it raises ends the sampling.
 
@@ -77,26 +83,43 @@ def sample_cells(
     Raises:
         UsageError: there is one camera, no picture, a picture of a cell that the shot does not have, no such arm, or
             the size has another aspect than the cameras.
-        ShotError: what `Shot.check_values` finds.
+        ShotError: what `Shot.check_values` finds, or a clay render is not a picture.
     """
     views, frames = len(shot.cameras), len(shot.frame_numbers)
     _check(views, frames, given, arm)
     shot.check_values()
-    denoiser = MatrixDenoiser(model, ReferenceWarp(resize_shot(unroll_cameras(shot), size)))
-    experts = Experts(dict.fromkeys(("row", "column", "frame"), denoiser), clips_per_batch, LONGEST_CLIP)
+    unrolled = resize_shot(unroll_cameras(shot), size)
     pictures = {cell: _resize(image, size) for cell, image in given.items()}
+    relighting = None if light is None else match_relighting(unrolled, pictures, light)
+    denoiser = MatrixDenoiser(model, ReferenceWarp(unrolled, relighting))
+    experts = Experts(dict.fromkeys(("row", "column", "frame"), denoiser), clips_per_batch, LONGEST_CLIP)
     generator, sigmas = torch.Generator().manual_seed(seed), karras_sigmas(steps, *SIGMAS)
     shape = model.encode(next(iter(pictures.values()))[None]).shape[1:]
     noise = torch.randn(views, frames, *shape, generator=generator)
+    references = complete_references(
+        experts, noise, sigmas, pictures, lambda cell, latents: denoiser.picture(cell, latents, pictures)
+    )
 
-    def to_picture(latents: torch.Tensor) -> np.ndarray:
-        return model.decode(latents[None])[0]
+    def to_picture(cell: Cell, latents: torch.Tensor) -> np.ndarray:
+        return denoiser.picture(cell, latents, references)
 
-    references = complete_references(experts, noise, sigmas, pictures, to_picture)
     cells = sample_with_arm(
         ARMS[arm], experts, noise, sigmas, references, to_picture, generator=generator, progress=progress
     )
-    return np.stack([model.decode(row) for row in cells])
+    return np.stack([np.stack([to_picture((v, f), cells[v, f]) for f in range(frames)]) for v in range(views)])
+
+
+def match_relighting(shot: Shot, pictures: Mapping[Cell, np.ndarray], light: Light) -> Relighting | None:
+    """Return how pictures of an unrolled shot are relit by its clay renders; None if their light is another one.
+
+    Args:
+        shot: the shot, unrolled.
+        pictures: pictures by cell; the light of the first one counts.
+        light: the clay renders.
+    """
+    (view, frame), picture = next(iter(pictures.items()))
+    t = frame * shot.views + view
+    return Relighting.match(shot, t, surface_picture(shot, t, to_linear(picture)), light)[1]
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
+from ...core.colors import to_uint8
 from ...core.errors import ModelError
 from ...models.checkpoint import read_json
 from ...models.patch_autoencoder import PatchAutoencoder
@@ -131,6 +133,31 @@ class MatrixDenoiser:
                 cells.to(device).float(), noise, condition.kind, condition.coordinates, condition.colors,
                 condition.visibility, self._temperature,
             ).to(cells)  # fmt: skip
+
+    def picture(
+        self,
+        cell: Cell,
+        latents: torch.Tensor,  # [C, h, w]
+        references: References = MappingProxyType({}),
+    ) -> np.ndarray:
+        """Return the picture of a cell, [H, W, 3] uint8.
+
+        The autoencoder loses a part of what is fine. What it loses of the references, as they are warped into the cell,
+        is added where they show its surface.
+
+        Args:
+            cell: the cell.
+            latents: its clean latents.
+            references: known pictures by cell.
+        """
+        decoded = self.model.decode(latents[None])[0]
+        if not references:
+            return decoded
+        warped = self.warp_cell(cell, references)
+        colors = to_uint8(warped.colors)
+        lost = colors.astype(np.float32) - self.model.decode(self.model.encode(colors))
+        restored = decoded + warped.visibility[..., None] * lost
+        return np.clip(np.round(restored[0]), 0, 255).astype(np.uint8)
 
     def _sample(self, cell: Cell) -> int:
         return cell[1] * self._warp.shot.views + cell[0]

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from .grid import Cell, References
-from .sampling import Experts, all_references, picture_cells, sample_grid
+from .sampling import Experts, ToPicture, all_references, picture_cells, sample_grid
 
 
 def complete_references(
@@ -17,7 +17,7 @@ def complete_references(
     noise: torch.Tensor,  # [V, F, C, h, w] standard normal
     sigmas: Sequence[float],
     given: References,
-    to_picture: Callable[[torch.Tensor], Any],
+    to_picture: ToPicture,
 ) -> dict[Cell, Any]:
     """Make what a prompt does not give of the row and the column of its first cell.
 
@@ -29,7 +29,7 @@ def complete_references(
         noise: where the cells begin.
         sigmas: falling noise levels, the last one 0.
         given: the pictures of the prompt by cell, that of the crossing first.
-        to_picture: makes a picture of a cell's clean latents [C, h, w].
+        to_picture: makes pictures of the cells.
 
     Returns:
         Pictures of all cells of the row and the column, the crossing first; given ones as they are.

@@ -18,6 +18,8 @@ from .grid import Cell, Clip, Denoiser, Kind, References, columns, rows, single_
 
 Mix = Callable[["GridStep"], torch.Tensor]
 Choose = Callable[[Clip, References], References]
+ToPicture = Callable[[Cell, torch.Tensor], Any]
+"""Makes a picture of a cell from its clean latents [C, h, w]."""
 
 
 def karras_sigmas(steps: int, least: float = 0.002, greatest: float = 700.0, rho: float = 7.0) -> list[float]:
@@ -180,7 +182,11 @@ def picture_cells(
     cells: torch.Tensor,  # [V, F, C, h, w]
     views: Sequence[int],
     frames: Sequence[int],
-    to_picture: Callable[[torch.Tensor], Any],
+    to_picture: ToPicture,
 ) -> dict[Cell, Any]:
     """Return the pictures of a grid's cells, by cell."""
-    return {(view, frame): to_picture(cells[v, f]) for v, view in enumerate(views) for f, frame in enumerate(frames)}
+    return {
+        (view, frame): to_picture((view, frame), cells[v, f])
+        for v, view in enumerate(views)
+        for f, frame in enumerate(frames)
+    }

@@ -4,6 +4,9 @@
 Every surface point of a cell takes the mean of its colors in all references that show it. References of the cell's own
 frame count most, because the light there is the same, then those that are near in time. A point that no reference shows
 takes the mean color of its mesh.
+
+With clay renders, references are divided by the light of their own cell and multiplied by that of the cell they are
+warped into, as in `trackshade.propagation`, so that light and shadow move as the scene's.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 from trackshade.control.scene import ShotRaster
 from trackshade.core.colors import linear_to_srgb
 from trackshade.propagation.fallbacks import plain_colors
+from trackshade.propagation.light import Relighting, light_of_points
 from trackshade.propagation.pictures import SurfacePicture, surface_picture
 from trackshade.propagation.poses import Pose, PoseTable, resize_shot
 from trackshade.propagation.propagation import to_linear
@@ -51,10 +55,11 @@ class ReferenceWarp:
 
     Args:
         shot: an unrolled shot (`trackshade.shot.cameras.unroll_cameras`) at the size of the cells.
+        relighting: the light of the shot's cells; colors keep the light of their reference if None.
     """
 
-    def __init__(self, shot: Shot) -> None:
-        self.shot = shot
+    def __init__(self, shot: Shot, relighting: Relighting | None = None) -> None:
+        self.shot, self._relighting = shot, relighting
         width, height = shot.size
         self._table, self._raster, self._rule = PoseTable(shot), ShotRaster(shot), mesh_rule(shot)
         self._pictures: dict[tuple[int, int], tuple[np.ndarray, SurfacePicture]] = {}
@@ -85,7 +90,10 @@ class ReferenceWarp:
         """Return a reference as what it shows; each picture is prepared once, and kept."""
         key = t, id(image)
         if key not in self._pictures:
-            self._pictures[key] = image, surface_picture(self.shot, t, to_linear(image))
+            picture = surface_picture(self.shot, t, to_linear(image))
+            if self._relighting is not None:
+                picture, _ = self._relighting.unlit(t, picture, doubt_rims=False)
+            self._pictures[key] = image, picture
         return self._pictures[key][1]
 
     def _warp_cell(
@@ -111,7 +119,11 @@ class ReferenceWarp:
         share = np.minimum(1.0, blocks[..., 4] / _FULL_SHARE)
         rest = plain[_blocks(buffers.label[..., None])[..., 0]]
         seen = blocks[..., :3] / np.maximum(blocks[..., 3:4], 1e-12)
-        return (rest + share[..., None] * (seen - rest)).mean(axis=2), share.mean(axis=2)
+        colors = rest + share[..., None] * (seen - rest)
+        if self._relighting is not None:
+            light = light_of_points(points.label, points.level, self._relighting.clay(t))
+            colors = colors * _blocks(light)
+        return colors.mean(axis=2), share.mean(axis=2)
 
     def _nearest(self, t: int, pictures: Mapping[int, SurfacePicture]) -> list[int]:
         """Return the references that a cell reads: of its frame, then of cameras and then of frames nearby."""

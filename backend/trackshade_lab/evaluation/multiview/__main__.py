@@ -33,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="Discard what the folder holds, and measure again.")
     add("--json", action="store_true", help="Print the tables as JSON.")
     add("--folder", type=Path, metavar="DIR", help="Folder of the denoiser; default: the embedded mini-matrix.")
-    add("--arms", metavar="A,B,...", help="Measure only these arms and baselines.")
+    add("--arms", metavar="A,B,...", help="Measure only these arms and baselines. With +light, references "
+        "are relit by clay renders; with +detail, detail that the autoencoder loses is added.")  # fmt: skip
     add("--prompt", choices=("image", "video", "static", "cross"), default="cross", help="What is given: one cell, "
         "the first camera's row, the first frame's column, or both. [default: cross]")  # fmt: skip
     add("--steps", type=int, default=6, metavar="N", help="Denoising steps. [default: 6]")
@@ -64,16 +65,14 @@ def _run(arguments: Sequence[str]) -> None:
         if getattr(values, name) < least:
             raise UsageError("bad-setting", f"--{name} is {getattr(values, name)}.", f"Give {least} or more.")
     import trackshade
-    from trackshade.pipelines.multiview.arms import ARMS
 
-    from .config import BASELINES, MultiviewEvaluation
+    from .config import ArmVariant, MultiviewEvaluation
     from .run import evaluate_multiview
 
     silence_library_logging()
-    known = (*BASELINES, *ARMS)
-    arms = tuple(values.arms.split(",")) if values.arms else known
-    if unknown := [arm for arm in arms if arm not in known]:
-        raise UsageError("bad-setting", f"There is no arm '{unknown[0]}'.", f"Choose from {', '.join(known)}.")
+    arms = tuple(values.arms.split(",")) if values.arms else MultiviewEvaluation.arms
+    for arm in arms:
+        ArmVariant.parse(arm)
     config = MultiviewEvaluation(
         model=values.folder or Path(trackshade.__file__).parent / "models" / "mini-matrix",
         prompt=values.prompt,

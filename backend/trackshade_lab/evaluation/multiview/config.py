@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trackshade.pipelines.multiview.arms import ARMS
+from trackshade.core.errors import UsageError
+from trackshade.pipelines.multiview.arms import ARMS, DEFAULT, PUBLISHED
 from trackshade.pipelines.multiview.matrix import TEMPERATURE
 
 BASELINES = {
@@ -17,6 +18,44 @@ BASELINES = {
     "propagation": "propagation of the references, surfaces filled",
     "mini": "the embedded video model, each row from its own first frame",
 }
+LIGHT, DETAIL = "light", "detail"
+VARIANTS = (
+    f"warp+{LIGHT}",
+    f"rows+{LIGHT}+{DETAIL}",
+    f"{PUBLISHED}+{LIGHT}+{DETAIL}",
+    f"{DEFAULT}+{DETAIL}",
+    f"{DEFAULT}+{LIGHT}",
+    f"{DEFAULT}+{LIGHT}+{DETAIL}",
+)
+_LIT_BASELINES = ("warp", "propagation")
+
+
+@dataclass(frozen=True)
+class ArmVariant:
+    """An arm or a baseline, with or without what Trackshade adds to it.
+
+    Attributes:
+        name: of `ARMS` or `BASELINES`.
+        light: whether references are relit by clay renders.
+        detail: whether detail that the autoencoder loses is added; see `MatrixDenoiser.picture`.
+    """
+
+    name: str
+    light: bool
+    detail: bool
+
+    @classmethod
+    def parse(cls, text: str) -> ArmVariant:
+        """Return the variant of a text such as "rows" or "rows+light+detail". Raise UsageError for any other."""
+        name, *added = text.split("+")
+        allowed = {LIGHT, DETAIL} if name in ARMS else {LIGHT} if name in _LIT_BASELINES else set()
+        if name not in (*ARMS, *BASELINES) or len(set(added)) < len(added) or not allowed.issuperset(added):
+            raise UsageError(
+                "bad-setting",
+                f"There is no arm '{text}'.",
+                f"Choose from {', '.join((*BASELINES, *ARMS))}; add +{LIGHT} or +{DETAIL} to arms.",
+            )
+        return cls(name, LIGHT in added, DETAIL in added)
 
 
 @dataclass(frozen=True)
@@ -34,7 +73,7 @@ class MultiviewEvaluation:
         span: limits of the angle between the first camera and the last, degrees.
         steps: denoising steps.
         greatest_sigma: noise level that sampling begins with.
-        arms: names of `ARMS` and `BASELINES`.
+        arms: texts that `ArmVariant.parse` reads.
         temperature: how far samples deviate from the mean; see `ReferenceGuidedTransformer3DModel.forward`.
         bf16: whether products are computed in bfloat16.
     """
@@ -49,6 +88,6 @@ class MultiviewEvaluation:
     span: tuple[float, float] = (90.0, 120.0)
     steps: int = 6
     greatest_sigma: float = 20.0
-    arms: tuple[str, ...] = (*BASELINES, *ARMS)
+    arms: tuple[str, ...] = (*BASELINES, *ARMS, *VARIANTS)
     temperature: float = TEMPERATURE
     bf16: bool = True

@@ -17,6 +17,7 @@ import torch
 from trackshade.control.video import tracking_video
 from trackshade.models.checkpoint import digest
 from trackshade.pipelines.multiview.arms import ARMS, known_cells, sample_with_arm
+from trackshade.pipelines.multiview.cells import match_relighting
 from trackshade.pipelines.multiview.grid import Cell
 from trackshade.pipelines.multiview.matrix import MatrixDenoiser, MatrixModel
 from trackshade.pipelines.multiview.prompts import complete_references
@@ -30,7 +31,7 @@ from ...training.attention import PlainAttention
 from ...training.precision import has_fast_bf16
 from ..generator import SamplingConfig, VideoGenerator
 from ..store import EvaluationStore, write_bytes, write_json
-from .config import BASELINES, MultiviewEvaluation
+from .config import BASELINES, ArmVariant, MultiviewEvaluation
 from .measures import measure, seen_points
 from .report import format_report, summarize, write_grid_sheet
 
@@ -71,7 +72,7 @@ def evaluate_multiview(
 
 def _missing_seeds(record: Mapping[str, Any], arm: str, seeds: int) -> list[int]:
     have = {entry["seed"] for entry in record["arms"].get(arm, [])}
-    return [seed for seed in range(1 if arm in BASELINES else seeds) if seed not in have]
+    return [seed for seed in range(1 if ArmVariant.parse(arm).name in BASELINES else seeds) if seed not in have]
 
 
 class _SceneGrid:
@@ -89,29 +90,43 @@ class _SceneGrid:
             self.known[cell] = True
         self.points = seen_points(self.scene, self.known)
         self.references = {cell: np.ascontiguousarray(self.truth[cell]) for cell in self.given}
-        bf16 = config.bf16 and has_fast_bf16(model.transformer.device)
-        self.denoiser = MatrixDenoiser(model, ReferenceWarp(self.scene.shot), bf16, config.temperature)
-        self.experts = Experts(dict.fromkeys(("row", "column", "frame"), self.denoiser))
-        self.warped, self.unseen = self._warp()
-        self._completed: dict[int, dict[Cell, np.ndarray]] = {}
+        self._denoisers: dict[bool, MatrixDenoiser] = {}
+        _, self.unseen = self._warp(light=False)
+        self._completed: dict[tuple[int, bool], dict[Cell, np.ndarray]] = {}
 
-    def _warp(self) -> tuple[np.ndarray, np.ndarray]:
-        shape = (self.config.views, self.config.frames)
-        parts = [[self.denoiser.warp_cell((v, f), self.references) for f in range(shape[1])] for v in range(shape[0])]
+    def _light(self, sample: int) -> np.ndarray:
+        frame, view = divmod(sample, self.config.views)
+        return self.scene.clay[view, frame]
+
+    def denoiser(self, light: bool) -> MatrixDenoiser:
+        """Return the denoiser of the scene, with references that are relit or not."""
+        if light not in self._denoisers:
+            config, relighting = self.config, None
+            if light:
+                relighting = match_relighting(self.scene.shot, self.references, self._light)
+            bf16 = config.bf16 and has_fast_bf16(self.model.transformer.device)
+            warp = ReferenceWarp(self.scene.shot, relighting)
+            self._denoisers[light] = MatrixDenoiser(self.model, warp, bf16, config.temperature)
+        return self._denoisers[light]
+
+    def _warp(self, light: bool) -> tuple[np.ndarray, np.ndarray]:
+        shape, denoiser = (self.config.views, self.config.frames), self.denoiser(light)
+        parts = [[denoiser.warp_cell((v, f), self.references) for f in range(shape[1])] for v in range(shape[0])]
         colors = np.stack([np.concatenate([cell.colors for cell in row]) for row in parts])
         shown = np.stack([np.concatenate([cell.visibility for cell in row]) for row in parts])
         return (colors * 255).round().astype(np.uint8), shown < 0.5
 
-    def baseline(self, name: str) -> np.ndarray:
+    def baseline(self, variant: ArmVariant) -> np.ndarray:
         """Return the cells of a baseline, [V, F, H, W, 3] uint8."""
+        name = variant.name
         if name == "truth":
             return self.truth
         if name == "autoencoder":
             flat = self.truth.reshape(-1, *self.truth.shape[2:])
             return self.model.decode(self.model.encode(flat)).reshape(self.truth.shape)
         if name == "warp":
-            return self.warped
-        return self._rows_of_mini() if name == "mini" else self._propagate()
+            return self._warp(variant.light)[0]
+        return self._rows_of_mini() if name == "mini" else self._propagate(variant.light)
 
     def _rows_of_mini(self) -> np.ndarray:
         """Return rows of the embedded video model, from their first frame or what the references show of it."""
@@ -123,39 +138,43 @@ class _SceneGrid:
             for view in range(self.config.views)
         ]
         padded = [np.concatenate([video, video[-1:].repeat(frames - len(video), axis=0)]) for video in tracks]
-        images = [self.references.get((view, 0), self.warped[view, 0]) for view in range(self.config.views)]
+        warped, _ = self._warp(light=False)
+        images = [self.references.get((view, 0), warped[view, 0]) for view in range(self.config.views)]
         rows = [
             generator.generate([""], [image], [video], [view])[0][0][: self.config.frames]
             for view, (image, video) in enumerate(zip(images, padded, strict=True))
         ]
         return np.stack(rows)
 
-    def _propagate(self) -> np.ndarray:
+    def _propagate(self, light: bool) -> np.ndarray:
         views = self.config.views
         keys = [KeyPicture(f * views + v, image) for (v, f), image in self.references.items()]
-        propagation = Propagation(self.scene.shot, keys, threads=1)
+        propagation = Propagation(self.scene.shot, keys, light=self._light if light else None, threads=1)
         propagation.prepare()
         cells = [[propagation.frame(f * views + v).image for f in range(self.config.frames)] for v in range(views)]
         return (np.clip(np.array(cells), 0, 1) * 255).round().astype(np.uint8)
 
-    def sample(self, name: str, seed: int) -> np.ndarray:
+    def sample(self, variant: ArmVariant, seed: int) -> np.ndarray:
         """Return the cells that an arm samples, [V, F, H, W, 3] uint8."""
-        config = self.config
+        config, denoiser = self.config, self.denoiser(variant.light)
+        experts = Experts(dict.fromkeys(("row", "column", "frame"), denoiser))
         generator = torch.Generator().manual_seed(seed)
         shape = (config.views, config.frames, *self.model.encode(self.truth[0, :1]).shape[1:])
         noise = torch.randn(shape, generator=generator)
         sigmas = karras_sigmas(config.steps, _LEAST_SIGMA, config.greatest_sigma)
-
-        def to_picture(latents: torch.Tensor) -> np.ndarray:
-            return self.model.decode(latents[None])[0]
-
-        if seed not in self._completed:
-            self._completed[seed] = complete_references(self.experts, noise, sigmas, self.references, to_picture)
+        key = seed, variant.light
+        if key not in self._completed:
+            self._completed[key] = complete_references(experts, noise, sigmas, self.references, denoiser.picture)
+        references = self._completed[key]
         cells = sample_with_arm(
-            ARMS[name], self.experts, noise, sigmas, self._completed[seed], to_picture,
+            ARMS[variant.name], experts, noise, sigmas, references, denoiser.picture,
             azimuths=np.radians(np.linspace(0, self.scene.span, config.views)).tolist(), generator=generator,
         )  # fmt: skip
-        return self.model.decode(cells.flatten(0, 1)).reshape(self.truth.shape)
+        shown = references if variant.detail else {}
+        rows = [
+            [denoiser.picture((v, f), cells[v, f], shown) for f in range(config.frames)] for v in range(config.views)
+        ]
+        return np.array(rows)
 
 
 def _evaluate_scene(
@@ -176,9 +195,10 @@ def _evaluate_scene(
         "unseen": float(grid.unseen[~grid.known].mean()),
     }
     for arm, seeds in missing.items():
+        variant = ArmVariant.parse(arm)
         for seed in seeds:
             start = time.process_time()
-            cells = grid.baseline(arm) if arm in BASELINES else grid.sample(arm, seed)
+            cells = grid.baseline(variant) if variant.name in BASELINES else grid.sample(variant, seed)
             seconds = time.process_time() - start
             figures = measure(cells, grid.truth, grid.known, grid.unseen, grid.points)
             record["arms"].setdefault(arm, []).append({"seed": seed, "seconds": seconds, **figures})
