@@ -110,12 +110,17 @@ def test_an_evaluation_resumes_and_adds_seeds_and_arms(model_folder: Path, tmp_p
     ]
     report = json.loads((tmp_path / "report.json").read_text())
     assert {row["id"] for row in report["tables"]["arms"]} == {"truth", "warp", "rows", "anchors"}
+    added = [line.split(" seed ")[0] for line in run(2, ("warp+light", "rows+light+detail"))]
+    assert added == ["scene 0 warp+light", *["scene 0 rows+light+detail"] * 2]
+    entries = json.loads((tmp_path / "report.json").read_text())["scenes"][0]["arms"]
+    assert entries["warp+light"][0]["error_row"] < entries["warp"][0]["error_row"]
     assert "| anchors |" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "sheets" / "000-rows.png").is_file()
     with pytest.raises(UsageError, match="other settings"):
         run(1, ("rows",), steps=3)
 
 
-def test_an_unknown_arm_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--out", str(tmp_path), "--arms", "rows,diagonals"]) == 2
-    assert "no arm 'diagonals'" in capsys.readouterr().err
+@pytest.mark.parametrize("arm", ["diagonals", "rows+shade", "rows+light+light", "warp+detail", "mini+light"])
+def test_an_unknown_arm_is_an_error(arm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--arms", f"rows,{arm}"]) == 2
+    assert f"no arm '{arm}'" in capsys.readouterr().err

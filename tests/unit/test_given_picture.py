@@ -23,8 +23,9 @@ from tests.helpers.backends import grid_shot
 from trackshade.cli.image_decoder import decode
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.core.errors import ShotError
-from trackshade.core.fitting import SizeFit, fit_size, rendered_size
+from trackshade.core.fitting import FrameMap, SizeFit, fit_size, rendered_size
 from trackshade.core.image_headers import MAX_BYTES, MAX_PIXELS, ImageHeader, read_header, read_image_bytes
+from trackshade.shot.fitting import ShotFit
 from trackshade.shot.input_image import (
     InputImage,
     attach_first_frame,
@@ -446,6 +447,22 @@ def test_the_models_image_is_taken_as_it_is(width: int, height: int, model: tupl
     larger = place_image((3 * model[0], 3 * model[1]), model, fit)
     assert larger.kind in ("model", "scaled")
     assert larger.scale == pytest.approx((1 / 3, 1 / 3))
+
+
+@pytest.mark.parametrize("mode", ["pad", "crop"])
+def test_light_is_fitted_as_a_picture_is(mode: str) -> None:
+    """A clay render of half the size lies in the model's image where the shot's picture does."""
+    row = np.linspace(0, 1, 320)
+    ramp = np.stack([np.tile(row, (180, 1)), np.tile(row[:180, None], (1, 320)), np.full((180, 320), 0.3)], axis=2)
+    fit = ShotFit(
+        FrameMap(1.0, 1.0, 1.0, "exact", (1.0,), 24.0, ""),
+        fit_size((320, 180), (1.0, 1.0), ((144, 96),), mode),
+        np.zeros(1),
+    )
+    light = fit.fit_linear(ramp.reshape(90, 2, 160, 2, 3).mean(axis=(1, 3)).astype(np.float32))
+    pixels = fit.fit_image((255 * linear_to_srgb(ramp)).round().astype(np.uint8))
+    assert light.shape == (96, 144, 3)
+    assert np.abs(linear_to_srgb(light) - pixels / 255)[4:-4, 4:-4].max() < 0.02
 
 
 def test_another_shape_covers_the_frame_and_is_told() -> None:

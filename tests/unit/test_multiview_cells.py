@@ -17,13 +17,13 @@ from trackshade.core.images import psnr
 from trackshade.models.patch_autoencoder import PatchAutoencoder
 from trackshade.models.reference_guided import CLIP_KINDS, ReferenceGuidedTransformer3DModel
 from trackshade.pipelines.multiview import arms
-from trackshade.pipelines.multiview.cells import MOST_CLIPS, batch_for_memory, sample_cells
+from trackshade.pipelines.multiview.cells import MOST_CLIPS, batch_for_memory, match_relighting, sample_cells
 from trackshade.pipelines.multiview.grid import columns, cross, rows
 from trackshade.pipelines.multiview.matrix import MatrixDenoiser, MatrixModel, condition_tensors
 from trackshade.pipelines.multiview.prompts import complete_references
 from trackshade.pipelines.multiview.sampling import Experts, all_references, sample_grid
 from trackshade.pipelines.multiview.sequential import sample_rows
-from trackshade.pipelines.multiview.warping import ReferenceWarp
+from trackshade.pipelines.multiview.warping import ReferenceWarp, WarpedCells
 from trackshade.shot.cameras import through_camera
 from trackshade_lab.scenes.multiview import MultiviewScene, generate_multiview
 from trackshade_lab.training.checkpoint import export_multiview
@@ -103,6 +103,33 @@ def test_a_cell_as_its_own_reference_keeps_its_picture(truth: np.ndarray, warp: 
     assert psnr(truth[2, 1], (own.colors[0] * 255).round().astype(np.uint8)) > 27  # rims are cleaned
 
 
+def test_references_are_relit_by_clay_renders(scene: MultiviewScene, truth: np.ndarray, warp: ReferenceWarp) -> None:
+    """The sides of a body that turns become brighter and darker, and so does what is warped onto them."""
+    frame, known = F - 1, {0: truth[0, 0]}
+    sample = frame * V
+    relighting = match_relighting(scene.shot, {(0, 0): truth[0, 0]}, lambda t: scene.clay[t % V, t // V])
+    kept = warp.warp(known, [sample])
+    relit = ReferenceWarp(scene.shot, relighting).warp(known, [sample])
+    np.testing.assert_array_equal(relit.visibility, kept.visibility)
+    shown = kept.visibility[0] > 0.9
+
+    def error(warped: WarpedCells) -> float:
+        return psnr(truth[0, frame][shown], (warped.colors[0] * 255).round().astype(np.uint8)[shown])
+
+    assert error(relit) > error(kept) + 2
+
+
+def test_detail_of_references_is_not_lost_by_the_autoencoder(
+    model: MatrixModel, truth: np.ndarray, warp: ReferenceWarp
+) -> None:
+    denoiser, cell = MatrixDenoiser(model, warp), (1, 1)
+    latents = model.encode(truth[cell][None])[0]
+    decoded = denoiser.picture(cell, latents)
+    np.testing.assert_array_equal(decoded, model.decode(latents[None])[0])
+    others = {other: truth[other] for other in [(0, 1), (2, 1), (1, 0), (1, 2)]}
+    assert psnr(truth[cell], denoiser.picture(cell, latents, others)) > psnr(truth[cell], decoded) + 1
+
+
 def test_without_references_nothing_is_visible_and_points_keep_one_color(
     scene: MultiviewScene, warp: ReferenceWarp
 ) -> None:
@@ -155,16 +182,13 @@ def test_a_grid_from_a_row_and_a_column(model: MatrixModel, truth: np.ndarray, w
     experts = Experts({"row": denoiser, "column": denoiser, "frame": denoiser})
     noise = torch.randn(V, F, 8, 8, 12, generator=torch.Generator().manual_seed(2))
 
-    def to_picture(latents: torch.Tensor) -> np.ndarray:
-        return model.decode(latents[None])[0]
-
     def quality(name: str) -> float:
-        cells = arms.sample_with_arm(arms.ARMS[name], experts, noise, [5.0, 0.5, 0.05, 0.0], known, to_picture)
+        cells = arms.sample_with_arm(arms.ARMS[name], experts, noise, [5.0, 0.5, 0.05, 0.0], known, denoiser.picture)
         pictures = model.decode(cells[1:, 1:].flatten(0, 1)).reshape(truth[1:, 1:].shape)
         return psnr(truth[1:, 1:], pictures)
 
     assert quality("all-alternating") > quality("columns")
-    from_one = complete_references(experts, noise, [5.0, 0.05, 0.0], {(0, 0): truth[0, 0]}, to_picture)
+    from_one = complete_references(experts, noise, [5.0, 0.05, 0.0], {(0, 0): truth[0, 0]}, denoiser.picture)
     assert {picture.shape for picture in from_one.values()} == {(SIZE[1], SIZE[0], 3)}
 
 
@@ -212,6 +236,9 @@ def test_a_shot_with_several_cameras_is_sampled_from_one_picture_of_any_size(
     assert calls == [(1, 2), (2, 2)] * 2
     assert np.abs(cells.astype(int) - again).max() <= 1
     assert psnr(truth[0, 0], cells[0, 0]) > 20
+    lit = sample_cells(model, scene.captured, {(0, 0): large}, steps=2, size=SIZE, arm="all-rows",
+                       light=lambda t: scene.clay[t % V, t // V])  # fmt: skip
+    assert psnr(truth[:, 1:], lit[:, 1:]) > psnr(truth[:, 1:], cells[:, 1:])
 
 
 def test_the_memory_limits_how_many_clips_are_denoised_together() -> None:

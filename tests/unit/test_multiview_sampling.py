@@ -195,7 +195,7 @@ def test_every_arm_samples_all_cells(name: str) -> None:
     covariance, sigmas, noise = torch.eye(V * F, dtype=torch.float64)[None], karras_sigmas(6, 0.01, 10.0), _noise(1)
     calls: list[tuple[int, int]] = []
     found = arms.sample_with_arm(
-        arms.ARMS[name], _experts(covariance), noise, sigmas, {}, lambda latents: latents,
+        arms.ARMS[name], _experts(covariance), noise, sigmas, {}, lambda cell, latents: latents,
         generator=torch.Generator().manual_seed(1), progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
     if arms.ARMS[name].repeated_steps:
@@ -216,11 +216,15 @@ def test_anchors_and_earlier_columns_become_references() -> None:
     denoiser = Recording(torch.eye(V * F, dtype=torch.float64)[None], F)
     experts = Experts({"row": denoiser, "column": denoiser})
     given: Mapping = {(0, 0): torch.zeros(1, 1, 1, dtype=torch.float64)}
-    arms.sample_with_arm(arms.ARMS["anchors"], experts, _noise(1), [1.0, 0.5, 0.0], given, lambda latents: latents)
+    arms.sample_with_arm(
+        arms.ARMS["anchors"], experts, _noise(1), [1.0, 0.5, 0.0], given, lambda cell, latents: latents
+    )
     anchors = {(view, frame) for view in (0, 2) for frame in (0, 2, 3)}
     assert {known for clip, known in seen if len(clip.cells) == F} == {frozenset(anchors)}
     seen.clear()
-    arms.sample_with_arm(arms.ARMS["frame-by-frame"], experts, _noise(1), [1.0, 0.0], given, lambda latents: latents)
+    arms.sample_with_arm(
+        arms.ARMS["frame-by-frame"], experts, _noise(1), [1.0, 0.0], given, lambda cell, latents: latents
+    )
     assert [sorted(known) for _, known in seen] == [
         [(0, 0)],
         [(0, 0), (1, 0), (2, 0)],
@@ -234,7 +238,7 @@ def test_prompts_are_completed_to_a_row_and_a_column(prompt: str, made: int) -> 
     line = lambda n: 0.9 ** (torch.arange(n)[:, None] - torch.arange(n)).abs().double()  # noqa: E731
     experts = _experts(torch.kron(line(V), line(F))[None])
     given = {cell: torch.full((1, 1, 1), 3.0, dtype=torch.float64) for cell in arms.known_cells(prompt, V, F)}  # type: ignore[arg-type]
-    found = complete_references(experts, _noise(1), karras_sigmas(20, 0.01, 80.0), given, lambda latents: latents)
+    found = complete_references(experts, _noise(1), karras_sigmas(20, 0.01, 80.0), given, lambda cell, latents: latents)
     assert next(iter(found)) == (0, 0)
     assert set(found) == set(cross(0, 0, range(V), range(F)))
     others = [picture for cell, picture in found.items() if cell not in given]

@@ -20,6 +20,7 @@ from trackshade.config.model_spec import ModelSpec
 from trackshade.config.settings import ShadeSettings
 from trackshade.control.video import TrackingVideo
 from trackshade.ipc import protocol as states
+from trackshade.propagation.light import Light
 from trackshade.results.overview import Overview
 from trackshade.results.record import Images
 from trackshade.results.write import write_result
@@ -138,13 +139,21 @@ class JobRun:
             more_files=[propagation["splats"]["file"]] if propagation is not None and propagation.get("splats") else [],
         )
 
-    def light(self, keys: KeyPictures) -> tuple[Callable[[int], np.ndarray] | None, str | None]:
+    def light(self, keys: KeyPictures) -> tuple[Light | None, str | None]:
         """Return the light of the samples of `keys.shot`, or None and the reason."""
-        inputs, light = self.inputs, self.settings.light
+        return self._light_at(keys.positions)
+
+    def model_light(self) -> Light | None:
+        """Return the light of the cells that the model sees, at its size; None if there is none."""
+        light, _ = self._light_at(self.fit.positions)
+        return None if light is None else lambda cell: self.fit.fit_linear(light(cell))
+
+    def _light_at(self, positions: np.ndarray) -> tuple[Light | None, str | None]:
+        inputs, light, views = self.inputs, self.settings.light, len(self.shot.cameras)
         if light == "render" and inputs.input_render is not None:
-            return light_of(inputs.input_render, keys.positions, False, keys.shot.views), None
+            return light_of(inputs.input_render, positions, False, views), None
         if light == "clay" and inputs.light is not None:
-            return light_of(inputs.light, keys.positions, True, keys.shot.views), None
+            return light_of(inputs.light, positions, True, views), None
         return None, "It was switched off." if light == "none" else "No clay renders were sent."
 
 

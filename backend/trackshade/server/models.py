@@ -229,7 +229,7 @@ class Models:
         def sample() -> np.ndarray:
             return sample_cells(
                 model, shot, given, arm=settings.arm or DEFAULT, seed=settings.seed, size=shot.size,
-                clips_per_batch=batch, progress=progress,
+                light=run.model_light(), clips_per_batch=batch, progress=progress,
             )  # fmt: skip
 
         with timed(run.timings, "shade"):

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trackshade.core.errors import ShotError
 from trackshade.core.fitting import FrameMap, SizeFit, fit_frames, fit_size
+from trackshade.core.resampling import resample
 from trackshade.core.text import join_or
 from trackshade.shot.input_image import fit_image, input_image_from_array, size_fit_of
 from trackshade.shot.model import Shot
@@ -94,6 +95,15 @@ class ShotFit:
         if self.size_fit.is_identity:
             return image
         return fit_image(input_image_from_array(image), self.size_fit.size, self.size_fit, "frame").pixels
+
+    def fit_linear(
+        self,
+        image: NDArray[np.float32],  # [h, w, C] of the shot's frame, at any size
+    ) -> NDArray[np.float32]:  # [H, W, C] of the model's size
+        """Resample values that can be averaged, such as linear light, as the shot was."""
+        fit = self.size_fit
+        x, y = fit.source[0] / image.shape[1], fit.source[1] / image.shape[0]
+        return resample(image, fit.size, (fit.scale[0] * x, fit.scale[1] * y), fit.offset).astype(np.float32)
 
 
 def plan_fit(
