@@ -22,6 +22,8 @@ from .grid import Cell, Clip, References
 from .warping import ReferenceWarp, WarpedCells
 
 TEMPERATURE = 0.25
+# Relit references are right where they show a surface, so that samples about them only add noise.
+RELIT_TEMPERATURE = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +90,16 @@ class MatrixDenoiser:
         model: the networks.
         warp: warps pictures of the unrolled shot, at the size of the cells.
         bf16: whether products are computed in bfloat16.
-        temperature: how far samples deviate from the mean; see `ReferenceGuidedTransformer3DModel.forward`.
+        temperature: how far samples deviate from the mean, see `ReferenceGuidedTransformer3DModel.forward`;
+            `RELIT_TEMPERATURE` if references are relit, else `TEMPERATURE` if None.
     """
 
     def __init__(
-        self, model: MatrixModel, warp: ReferenceWarp, bf16: bool = False, temperature: float = TEMPERATURE
+        self, model: MatrixModel, warp: ReferenceWarp, bf16: bool = False, temperature: float | None = None
     ) -> None:
-        self.model, self._warp, self._bf16, self._temperature = model, warp, bf16, temperature
+        self.model, self._warp, self._bf16 = model, warp, bf16
+        usual = RELIT_TEMPERATURE if warp.is_relit else TEMPERATURE
+        self._temperature = usual if temperature is None else temperature
         self._warped: dict[tuple[frozenset, Cell], tuple[Mapping[int, np.ndarray], WarpedCells]] = {}
 
     def condition(self, clips: Sequence[Clip], references: Sequence[References]) -> _Condition:

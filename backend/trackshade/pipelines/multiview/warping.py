@@ -65,6 +65,11 @@ class ReferenceWarp:
         self._pictures: dict[tuple[int, int], tuple[np.ndarray, SurfacePicture]] = {}
         self._fine = ShotRaster(resize_shot(shot, (width * _SAMPLES, height * _SAMPLES)))
 
+    @property
+    def is_relit(self) -> bool:
+        """Whether references are relit."""
+        return self._relighting is not None
+
     def warp(self, references: Mapping[int, np.ndarray], samples: Sequence[int]) -> WarpedCells:
         """Warp references into cells.
 

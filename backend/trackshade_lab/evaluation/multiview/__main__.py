@@ -38,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--prompt", choices=("image", "video", "static", "cross"), default="cross", help="What is given: one cell, "
         "the first camera's row, the first frame's column, or both. [default: cross]")  # fmt: skip
     add("--steps", type=int, default=6, metavar="N", help="Denoising steps. [default: 6]")
-    add("--temperature", type=float, default=0.25, metavar="X", help="How far samples deviate from the mean, 0 to 1. "
-        "[default: 0.25]")  # fmt: skip
+    add("--temperature", type=float, default=0.25, metavar="X", help="How far samples deviate from the mean, 0 to 1; "
+        "arms with +light always use 0. [default: 0.25]")  # fmt: skip
     add("--no-bf16", action="store_true", help="Compute products in float32.")
 
     add = parser.add_argument_group("scenes").add_argument

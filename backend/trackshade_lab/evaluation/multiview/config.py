@@ -74,7 +74,8 @@ class MultiviewEvaluation:
         steps: denoising steps.
         greatest_sigma: noise level that sampling begins with.
         arms: texts that `ArmVariant.parse` reads.
-        temperature: how far samples deviate from the mean; see `ReferenceGuidedTransformer3DModel.forward`.
+        temperature: how far samples deviate from the mean where references are not relit; see
+            `ReferenceGuidedTransformer3DModel.forward`.
         bf16: whether products are computed in bfloat16.
     """
 

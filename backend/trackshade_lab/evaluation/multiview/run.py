@@ -106,7 +106,8 @@ class _SceneGrid:
                 relighting = match_relighting(self.scene.shot, self.references, self._light)
             bf16 = config.bf16 and has_fast_bf16(self.model.transformer.device)
             warp = ReferenceWarp(self.scene.shot, relighting)
-            self._denoisers[light] = MatrixDenoiser(self.model, warp, bf16, config.temperature)
+            temperature = None if warp.is_relit else config.temperature
+            self._denoisers[light] = MatrixDenoiser(self.model, warp, bf16, temperature)
         return self._denoisers[light]
 
     def _warp(self, light: bool) -> tuple[np.ndarray, np.ndarray]:
