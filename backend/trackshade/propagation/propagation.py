@@ -335,11 +335,11 @@ class Propagation:
     @contextmanager
     def _raster(self, size: tuple[int, int]) -> Iterator[ShotRaster]:
         if size != self.size:
-            yield ShotRaster(resize_shot(self.shot, (size[0] * self._samples, size[1] * self._samples)))
+            yield ShotRaster(resize_shot(self.shot, (size[0] * self._samples, size[1] * self._samples)), self._each)
             return
         with self._lock:
             raster = self._rasters.pop() if self._rasters else None
-        raster = raster or ShotRaster(self._sampled)
+        raster = raster or ShotRaster(self._sampled, self._each)
         try:
             yield raster
         finally:
