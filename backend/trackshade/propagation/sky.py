@@ -90,9 +90,9 @@ def _look(to_pixels, margin, width, height, seen):
         across[j, 0], across[j, 1] = math.cos(azimuth), math.sin(azimuth)
     for i in range(rows):
         elevation = (i + 0.5) / rows * math.pi
-        level, dz = math.sin(elevation), math.cos(elevation)
+        ring, dz = math.sin(elevation), math.cos(elevation)
         for j in range(columns):
-            dx, dy = level * across[j, 0], level * across[j, 1]
+            dx, dy = ring * across[j, 0], ring * across[j, 1]
             x = to_pixels[0, 0] * dx + to_pixels[0, 1] * dy + to_pixels[0, 2] * dz
             y = to_pixels[1, 0] * dx + to_pixels[1, 1] * dy + to_pixels[1, 2] * dz
             z = to_pixels[2, 0] * dx + to_pixels[2, 1] * dy + to_pixels[2, 2] * dz
@@ -143,9 +143,9 @@ def _gather(image, label, level, tolerance, trust, inner, rotation, lens, total)
         across[j, 0], across[j, 1] = math.cos(azimuth), math.sin(azimuth)
     for i in range(height):
         elevation = (i + 0.5) / height * math.pi
-        level, dz = math.sin(elevation), math.cos(elevation)
+        ring, dz = math.sin(elevation), math.cos(elevation)
         for j in range(width):
-            dx, dy = level * across[j, 0], level * across[j, 1]
+            dx, dy = ring * across[j, 0], ring * across[j, 1]
             x = rotation[0, 0] * dx + rotation[0, 1] * dy + rotation[0, 2] * dz
             y = rotation[1, 0] * dx + rotation[1, 1] * dy + rotation[1, 2] * dz
             z = rotation[2, 0] * dx + rotation[2, 1] * dy + rotation[2, 2] * dz
