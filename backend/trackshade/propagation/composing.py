@@ -235,7 +235,9 @@ def background_rays(frame: Pose) -> np.ndarray:
 @embedded
 def _encode(value):
     value = max(value, 0.0)
-    return value * 12.92 if value <= 0.0031308 else 1.055 * value ** (1.0 / 2.4) - 0.055
+    if value <= 0.0031308:
+        return value * 12.92
+    return 1.055 * np.float64(np.float32(value) ** np.float32(1.0 / 2.4)) - 0.055  # as exact as what is written
 
 
 @kernel
@@ -251,6 +253,8 @@ def _compose(
         for j in range(columns):
             whole = uniform[i, j]
             red = green = blue = covered = hidden = 0.0
+            lr = lg = lb = 1.0
+            lx = ly = value = 0.0
             for s in range(count):
                 p, q = i * samples + s // samples, j * samples + s % samples
                 mesh = labels[p, q]
@@ -270,11 +274,12 @@ def _compose(
                 else:
                     share = 0.0
                     hidden += 1.0 if weight_soft == 0.0 else 0.0
-                lr = lg = lb = 1.0
-                lx = ly = value = 0.0
+                if not (whole and s > 0):  # the samples of a whole pixel have one light
+                    lr = lg = lb = 1.0
+                    lx = ly = value = 0.0
                 if mesh >= 0:
                     covered += 1.0
-                    if has_light:
+                    if has_light and not (whole and s > 0):
                         value, lx, ly = np.float64(levels[p, q]), x, y
                         if whole:
                             lx, ly, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
