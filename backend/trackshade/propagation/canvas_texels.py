@@ -163,7 +163,11 @@ def _write_places(owner, weights, first, triangles, flat, positions, normals):
                 continue
             face, b, c = owner[p, q], weights[p, q, 0], weights[p, q, 1]
             for axis in range(3):
-                x, y, z = (first[triangles[face, 0], axis], first[triangles[face, 1], axis], first[triangles[face, 2], axis])
+                x, y, z = (
+                    first[triangles[face, 0], axis],
+                    first[triangles[face, 1], axis],
+                    first[triangles[face, 2], axis],
+                )
                 positions[i, j, axis] = (1.0 - b - c) * x + b * y + c * z
                 normals[i, j, axis] = flat[face, axis]
 

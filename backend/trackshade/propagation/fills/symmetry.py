@@ -141,7 +141,7 @@ def find_symmetries(
         share = 0.0
         for places, directions, _ in tested:
             turned = None if directions is None else directions @ matrix.T
-            share = float(np.isfinite(whole.nearest(places @ matrix.T + offset, turned, 4)[0]).any(axis=1).mean())
+            share = _share_found(whole.nearest(places @ matrix.T + offset, turned, 4)[0])
             if not MIN_SHARE - 0.05 <= share < 0.99:
                 break
         if share < MIN_SHARE:
@@ -220,7 +220,10 @@ class NearPoints:
         self._normals = None if normals is None else normals[self._order]
 
     def nearest(self, points: np.ndarray, normals: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return distances and indices of the nearest points, [N, count]; inf and 0 beyond the limit, or turned away."""
+        """Return the distances and indices of the nearest points, [N, count].
+
+        Distances are inf beyond the limit, where indices are 0, and of points that are turned away.
+        """
         distance, index = np.full((len(points), count), np.inf), np.zeros((len(points), count), np.int64)
         none = np.zeros((0, 3))
         both = normals is not None and self._normals is not None
@@ -229,6 +232,18 @@ class NearPoints:
             self._shape, points, normals if both else none, self._limit, distance, index,
         )  # fmt: skip
         return distance, index
+
+
+@kernel
+def _share_found(distance):
+    """Return the share of rows [N, K] in which a distance is finite."""
+    count = 0
+    for n in range(distance.shape[0]):
+        for k in range(distance.shape[1]):
+            if distance[n, k] < np.inf:
+                count += 1
+                break
+    return count / distance.shape[0]
 
 
 @kernel
