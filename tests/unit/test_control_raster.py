@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rasteriser against rays, and its rules on edges, ties and clip planes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -165,3 +166,24 @@ def test_a_crowd_is_drawn_as_its_meshes_one_by_one(orthographic):
         assert len(np.unique(found.label)) > 20
         for name in ("label", "triangle", "depth"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@given(seed=st.integers(0, 1000), bands=st.integers(1, 5), orthographic=st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_bands_of_rows_make_the_whole_picture(seed, bands, orthographic):
+    """Also with bodies in, before and behind the camera, of which some are left out as a whole."""
+    rng = np.random.default_rng(seed)
+    offsets = rng.uniform((-3, -3, -1), (3, 3, 8), (40, 1, 3))
+    meshes = [
+        propagation_reference.mesh(index % 2, propagation_reference.moved(*offsets[index])) for index in range(40)
+    ]
+    geometries = propagation_reference.box(0.7), propagation_reference.floor(0.5)
+    camera = propagation_reference.camera([np.eye(4)], orthographic)
+    shot = propagation_reference.make_shot(geometries, meshes, camera)
+    expected, raster = Buffers.empty(shot.size), ShotRaster(shot)
+    for mesh in range(40):
+        draw(expected, raster.vertices(mesh, 0), shot.geometry_of(mesh, 0).triangles, mesh, near=0.1, far=100.0)
+    with ThreadPoolExecutor(bands) as pool:
+        found = ShotRaster(shot, pool.map).draw(0)
+    for name in ("label", "triangle", "depth"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

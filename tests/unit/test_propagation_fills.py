@@ -24,7 +24,7 @@ from trackshade.propagation.fills import (
     fill_canvas,
 )
 from trackshade.propagation.fills.lattice import find_lattice
-from trackshade.propagation.fills.symmetry import find_symmetries
+from trackshade.propagation.fills.symmetry import MIN_COSINE, NearPoints, find_symmetries
 
 pytestmark = pytest.mark.slow
 
@@ -265,6 +265,31 @@ def test_a_symmetry_that_disagrees_with_known_colors_is_not_used() -> None:
     found = find_symmetries(points, directions, color.reshape(-1, 3), known.ravel())
     across = [symmetry for symmetry in found if symmetry.matrix[1, 1] < -0.9 and symmetry.matrix[0, 0] > 0.9]
     assert not across
+
+
+@given(
+    seed=st.integers(0, 1000), count=st.integers(0, 60), limit=st.floats(0.01, 2.0), ranks=st.integers(1, 8),
+    flat=st.booleans(), turned=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_near_points_are_those_of_a_search_of_all(
+    seed: int, count: int, limit: float, ranks: int, flat: bool, turned: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    points, asked = rng.normal(size=(count, 3)), 1.5 * rng.normal(size=(30, 3))
+    points[:, 2] *= not flat
+    normals, directions = (rng.normal(size=(n, 3)) for n in (count, 30))
+    normals, directions = (n / np.linalg.norm(n, axis=1, keepdims=True) for n in (normals, directions))
+    near = NearPoints(points, normals if turned else None, limit)
+    distance, index = near.nearest(asked, directions if turned else None, ranks)
+    for n in range(30):
+        away = np.linalg.norm(points - asked[n], axis=1)
+        expected = [k for k in np.argsort(away)[:ranks].tolist() if away[k] < limit]
+        assert index[n, : len(expected)].tolist() == expected
+        assert not index[n, len(expected) :].any()
+        is_turned = [turned and normals[k] @ directions[n] < MIN_COSINE for k in expected]
+        np.testing.assert_allclose(distance[n, : len(expected)], np.where(is_turned, np.inf, away[expected]))
+        assert np.isinf(distance[n, len(expected) :]).all()
 
 
 def test_nothing_known_gives_gray_and_everything_known_stays() -> None:

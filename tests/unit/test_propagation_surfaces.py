@@ -22,7 +22,7 @@ from trackshade.core.colors import srgb_to_linear
 from trackshade.core.errors import CancelledError, UsageError
 from trackshade.propagation import KeyPicture, Propagation, alignment, canvases, coverage, match_light
 from trackshade.propagation.canvases import Canvas, CanvasMaker
-from trackshade.propagation.fallbacks import finely_meshed
+from trackshade.propagation.fallbacks import VertexColors, finely_meshed
 from trackshade.propagation.layout import find_planes, unwrap
 from trackshade.propagation.pictures import surface_picture
 from trackshade.propagation.poses import PoseTable
@@ -332,3 +332,16 @@ def test_light_match_is_the_exponent_of_the_light(exponent):
     )
     assert np.isnan(flat.slope)
     assert flat.agrees
+
+
+def test_colors_of_many_meshes_are_kept_from_frame_to_frame():
+    meshes = [reference.mesh(0, reference.moved((0, 0, 5), (0, 0, 6))) for _ in range(40)]
+    camera = reference.camera([np.eye(4)] * 2)
+    table = PoseTable(reference.make_shot((sphere(),), meshes, camera))
+    points = {mesh: (np.eye(3), np.full((3, 3), mesh / 40)) for mesh in range(40)}
+    colors = VertexColors(table, points)
+    start, found = colors.at(0)
+    np.testing.assert_allclose(found[start], np.tile(np.arange(40)[:, None] / 40, 3), rtol=1e-6)
+    before = [colors._of(mesh, 0) for mesh in range(40)]
+    colors.at(1)
+    assert all(colors._of(mesh, 0) is kept for mesh, kept in enumerate(before))

@@ -19,8 +19,16 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _compile(function, inline="always")
 
 
-def _compile(function: Callable[..., Any], inline: str) -> Any:
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "inline": inline}
+def embedded(function: Callable[..., Any]) -> Any:
+    """Compile a function that kernels call once per pixel with many arrays; like `kernel`, but LLVM inlines it.
+
+    An array is passed as seven values or more, so that a call with ten of them costs more than a short function.
+    """
+    return _compile(function, inline="never", forceinline=True)
+
+
+def _compile(function: Callable[..., Any], inline: str, forceinline: bool = False) -> Any:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "inline": inline, "forceinline": forceinline}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba can write neither beside the file nor in the user's home folder

@@ -90,6 +90,10 @@ class Buffers:
             np.full((h, w), NOTHING, np.int32),
         )
 
+    def rows(self, first: int, end: int) -> Buffers:
+        """Return a view of some rows."""
+        return Buffers(self.depth[first:end], self.triangle[first:end], self.label[first:end])
+
     def clear(self) -> None:
         """Reset all pixels to the background."""
         self.depth.fill(np.inf)
@@ -153,7 +157,7 @@ def draw(
     """
     near = max(near, 1e-6)
     _draw(
-        buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, near, far,
+        buffers.depth, buffers.triangle, buffers.label, vertices, triangles, label, near, far, 0, len(buffers.depth),
         paint.kind, paint.first, paint.parameters, paint.out,
         None if surfaces is None else True, mirrored, *(surfaces or NO_SLOTS),
     )  # fmt: skip
@@ -191,12 +195,15 @@ def draw_instances(
     out: np.ndarray,  # [H, W, 3] uint8, see `PaintMode`
     surfaces: Slots | None,
     scratch: np.ndarray,  # [V, 4] float64, overwritten
+    rows: tuple[int, int] | None = None,  # the first, and the one after the last, that are drawn; all if None
 ) -> None:
     """Draw instances of a geometry; the result is that of `draw` for each of them."""
+    top, bottom = rows or (0, len(buffers.depth))
     _draw_instances(
         buffers.depth, buffers.triangle, buffers.label, positions, scratch, triangles, np.array(intrinsics),
-        bool(orthographic), max(near, 1e-6), far, instances.labels, instances.to_camera, instances.kinds, first,
-        instances.parameters, out, None if surfaces is None else True, instances.mirrored, *(surfaces or NO_SLOTS),
+        bool(orthographic), max(near, 1e-6), far, top, bottom, instances.labels, instances.to_camera, instances.kinds,
+        first, instances.parameters, out, None if surfaces is None else True, instances.mirrored,
+        *(surfaces or NO_SLOTS),
     )  # fmt: skip
 
 
@@ -253,19 +260,41 @@ def _is_covered(depth, top, bottom, left, right, nearest):
     """Return whether all pixels of a box are nearer than a depth."""
     limit = np.float32(nearest - 1e-9 * abs(nearest))  # depths of pixels are rounded otherwise than those of vertices
     for i in range(top, bottom + 1):
+        is_open = False  # without a branch for each pixel, several are compared at a time
         for j in range(left, right + 1):
-            if depth[np.uintp(i), np.uintp(j)] >= limit:  # unsigned: no check for negative indices
-                return False
+            is_open |= depth[np.uintp(i), np.uintp(j)] >= limit  # unsigned: no check for negative indices
+        if is_open:
+            return False
     return True
+
+
+@inlined
+def _steepness(a, b, c, end_row):
+    """Return -1 / a of an edge function; 0 if it hardly changes along a row, where rounding decides."""
+    return -1.0 / a if abs(a) > 1e-12 * (abs(b) * end_row + abs(c)) else 0.0
+
+
+@inlined
+def _clip_span(d, r, start, end):
+    """Return the columns at which an edge function a·x + r may be positive, of those from `start` to `end`; d: -1 / a.
+
+    They are a pixel too wide at either side, so that the function itself decides.
+    """
+    place = r * d - SAMPLE_X
+    if d < 0.0:
+        start = max(start, place - 1.0)
+    elif d > 0.0:
+        end = min(end, place + 1.0)
+    return start, end
 
 
 @kernel
 def _draw(
-    depth, triangle, labels, vertices, triangles, label, near, far, paint, first, parameters, out,
+    depth, triangle, labels, vertices, triangles, label, near, far, first_row, end_row, paint, first, parameters, out,
     by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
 ):  # fmt: skip
     # numba compiles this once for `by_slot` None, without what belongs to slots, and once with.
-    height, width = depth.shape
+    width = depth.shape[1]
     for f in range(triangles.shape[0]):
         n0, n1, n2 = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
         u0, v0, q0, z0 = vertices[n0, 0], vertices[n0, 1], vertices[n0, 2], vertices[n0, 3]
@@ -279,11 +308,11 @@ def _draw(
             top, bottom = min(v0, v1, v2), max(v0, v1, v2)
         else:
             left, top, right, bottom = _cut_box(u0, v0, q0, u1, v1, q1, u2, v2, q2, near)
-        if not (right >= 0.5 and bottom >= 0.5 and left <= width and top <= height):
+        if not (right >= 0.5 and bottom >= first_row + 0.5 and left <= width and top <= end_row):
             continue
-        left_column, top_row = math.ceil(max(left - SAMPLE_X, 0.0)), math.ceil(max(top - SAMPLE_Y, 0.0))
+        left_column, top_row = math.ceil(max(left - SAMPLE_X, 0.0)), math.ceil(max(top - SAMPLE_Y, float(first_row)))
         right_column = math.floor(min(right - SAMPLE_X, width - 1.0))
-        bottom_row = math.floor(min(bottom - SAMPLE_Y, height - 1.0))
+        bottom_row = math.floor(min(bottom - SAMPLE_Y, end_row - 1.0))
         if right_column < left_column or bottom_row < top_row:
             continue
         if whole and _is_covered(depth, top_row, bottom_row, left_column, right_column, min(z0, z1, z2)):
@@ -306,11 +335,16 @@ def _draw(
             a0, b0, c0, a1, b1, c1, a2, b2, c2 = -a0, -b0, -c0, -a1, -b1, -c1, -a2, -b2, -c2
         elif not facing > 0.0:
             continue
+        d0, d1, d2 = _steepness(a0, b0, c0, end_row), _steepness(a1, b1, c1, end_row), _steepness(a2, b2, c2, end_row)
         for i in range(top_row, bottom_row + 1):
             py = i + SAMPLE_Y
             r0, r1, r2 = b0 * py + c0, b1 * py + c1, b2 * py + c2
+            start, end = float(left_column), float(right_column)
+            start, end = _clip_span(d0, r0, start, end)
+            start, end = _clip_span(d1, r1, start, end)
+            start, end = _clip_span(d2, r2, start, end)
             is_inside = False  # edge functions are monotonic along a row, also as rounded: what is inside is one span
-            for j in range(left_column, right_column + 1):
+            for j in range(math.ceil(start), math.floor(end) + 1):
                 px = j + SAMPLE_X
                 e0, e1, e2 = a0 * px + r0, a1 * px + r1, a2 * px + r2
                 if not ((e0 > 0.0) & (e1 > 0.0) & (e2 > 0.0)):  # & makes one branch of three
@@ -349,17 +383,60 @@ def _draw(
 
 @kernel
 def _draw_instances(
-    depth, triangle, labels, positions, scratch, triangles, k, orthographic, near, far, numbers, to_camera, kinds,
-    first, parameters, out, by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
+    depth, triangle, labels, positions, scratch, triangles, k, orthographic, near, far, first_row, end_row, numbers,
+    to_camera, kinds, first, parameters, out, by_slot, mirrored, slots, front, back, cutouts, layers, uv, sizes, rules,
+    opaque, texels,
 ):  # fmt: skip
+    box = _bounding_box(positions)
     order = np.argsort(to_camera[:, 2, 3])  # from near to far, so that more is hidden
     for m in range(numbers.size):
         n = order[m]
+        if _is_hidden(depth, box, to_camera[n], k, orthographic, near, far, first_row, end_row):
+            continue
         _to_screen(positions, to_camera[n], k, orthographic, scratch)
         _draw(
-            depth, triangle, labels, scratch, triangles, numbers[n], near, far, kinds[n], first, parameters[n], out,
-            by_slot, mirrored[n], slots, front, back, cutouts, layers, uv, sizes, rules, opaque, texels,
+            depth, triangle, labels, scratch, triangles, numbers[n], near, far, first_row, end_row, kinds[n], first,
+            parameters[n], out, by_slot, mirrored[n], slots, front, back, cutouts, layers, uv, sizes, rules, opaque,
+            texels,
         )  # fmt: skip
+
+
+@kernel
+def _bounding_box(positions):
+    """Return the lowest and highest coordinates of points, [2, 3] float64."""
+    box = np.empty((2, 3))
+    box[0], box[1] = np.inf, -np.inf
+    for n in range(positions.shape[0]):
+        for axis in range(3):
+            value = np.float64(positions[n, axis])
+            box[0, axis], box[1, axis] = min(box[0, axis], value), max(box[1, axis], value)
+    return box
+
+
+@kernel
+def _is_hidden(depth, box, m, k, orthographic, near, far, first_row, end_row):
+    """Return whether a mesh in a box [2, 3] surely changes no pixel of some rows: it is out of view, or covered."""
+    nearest = left = top = np.inf
+    farthest = right = bottom = -np.inf
+    for corner in range(8):
+        px, py, pz = box[corner & 1, 0], box[(corner >> 1) & 1, 1], box[corner >> 2, 2]
+        x = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3]
+        y = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]
+        z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
+        nearest, farthest = min(nearest, z), max(farthest, z)
+        q = 1.0 if orthographic else 1.0 / z
+        u, v = k[0, 0] * x * q + k[0, 2], k[1, 1] * y * q + k[1, 2]
+        left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
+    # The vertices are inside the box but for the rounding of their coordinates.
+    if farthest < near - 1e-9 * near or nearest > far + 1e-9 * far:
+        return True
+    if not nearest > near:  # the box may reach behind the camera
+        return False
+    if not (right >= -1.0 and bottom >= first_row - 1.0 and left <= depth.shape[1] + 1.0 and top <= end_row + 1.0):
+        return True
+    left_column, right_column = int(max(left - 1.0, 0.0)), int(min(right + 1.0, depth.shape[1] - 1.0))
+    top_row, bottom_row = int(max(top - 1.0, float(first_row))), int(min(bottom + 1.0, end_row - 1.0))
+    return _is_covered(depth, top_row, bottom_row, left_column, right_column, nearest)
 
 
 @kernel

@@ -98,15 +98,7 @@ def find_places(geometry: Geometry, canvas: Canvas) -> tuple[np.ndarray, np.ndar
     positions, normals = (np.zeros((height, width, 3), np.float32) for _ in range(2))
     flat, _ = face_normals(first, geometry.triangles)
     owner, weights = _owners(canvas, slice(0, height))
-    # Of the samples of a texel, any that a triangle covers.
-    for index in range(_SAMPLES**2):
-        face = owner[index // _SAMPLES :: _SAMPLES, index % _SAMPLES :: _SAMPLES]
-        part = weights[index // _SAMPLES :: _SAMPLES, index % _SAMPLES :: _SAMPLES]
-        has = face >= 0
-        b, c = part[has].T
-        corners = first[geometry.triangles[face[has]]]
-        positions[has] = np.einsum("nk,nkx->nx", np.stack([1 - b - c, b, c], axis=1), corners)
-        normals[has] = flat[face[has]]
+    _write_places(owner, weights, first, geometry.triangles, flat, positions, normals)
     return positions, normals
 
 
@@ -155,6 +147,29 @@ def _reduce(out: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     color, share = np.zeros((*whole.shape, 3), np.float32), np.zeros(whole.shape, np.float32)
     _average(out, whole, KNOWN_SHARE, color, share)
     return color, share
+
+
+@kernel
+def _write_places(owner, weights, first, triangles, flat, positions, normals):
+    height, width = positions.shape[0], positions.shape[1]
+    for i in range(height):
+        for j in range(width):
+            p = q = -1  # of the samples of a texel, any that a triangle covers
+            for a in range(_SAMPLES * i, _SAMPLES * (i + 1)):
+                for b in range(_SAMPLES * j, _SAMPLES * (j + 1)):
+                    if owner[a, b] >= 0:
+                        p, q = a, b
+            if p < 0:
+                continue
+            face, b, c = owner[p, q], weights[p, q, 0], weights[p, q, 1]
+            for axis in range(3):
+                x, y, z = (
+                    first[triangles[face, 0], axis],
+                    first[triangles[face, 1], axis],
+                    first[triangles[face, 2], axis],
+                )
+                positions[i, j, axis] = (1.0 - b - c) * x + b * y + c * z
+                normals[i, j, axis] = flat[face, axis]
 
 
 @kernel

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackshade.control.compiling import kernel
+from trackshade.control.compiling import embedded, kernel
 from trackshade.propagation.light import LUMINANCE, light_at
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import Pose
@@ -54,7 +54,7 @@ class Fills(NamedTuple):
     panorama: np.ndarray
 
 
-@kernel
+@embedded
 def fill_color(
     start, canvas, uv, table, insets, texels, vertex_start, vertices, plain, panorama, triangles, face_start, mesh,
     face, b, c, spread, dx, dy, dz,
@@ -123,7 +123,7 @@ def fill_color(
     return _read(table, texels, index, u, v)
 
 
-@kernel
+@embedded
 def _texel(uv, at, b, c):
     """Return the place of a surface point on its coarsest canvas, texels."""
     a = 1.0 - b - c
@@ -133,7 +133,7 @@ def _texel(uv, at, b, c):
     )
 
 
-@kernel
+@embedded
 def _spread(start, canvas, uv, insets, labels, faces, weights, p, q, samples):
     """Return the side of a pixel in texels of a sample's coarsest canvas, by the samples beside it; 0 if unknown."""
     mesh = labels[p, q]
@@ -158,7 +158,7 @@ def _spread(start, canvas, uv, insets, labels, faces, weights, p, q, samples):
     return samples * math.sqrt(abs(ax * by - ay * bx))
 
 
-@kernel
+@embedded
 def _read(table, texels, index, u, v):
     """Return what a canvas has at a place: color, how much better it is than a picture, and the pictures' light."""
     first, height, width = table[index, 0], table[index, 1], table[index, 2]
@@ -175,7 +175,7 @@ def _read(table, texels, index, u, v):
     return r, g, d, better, np.float64(texels[nearest, 4])
 
 
-@kernel
+@embedded
 def _mix(a, b, c, d, x, y):
     return (a * (1.0 - x) + b * x) * (1.0 - y) + (c * (1.0 - x) + d * x) * y
 
@@ -232,10 +232,12 @@ def background_rays(frame: Pose) -> np.ndarray:
     return frame.rotation.T @ unproject
 
 
-@kernel
+@embedded
 def _encode(value):
     value = max(value, 0.0)
-    return value * 12.92 if value <= 0.0031308 else 1.055 * value ** (1.0 / 2.4) - 0.055
+    if value <= 0.0031308:
+        return value * 12.92
+    return 1.055 * np.float64(np.float32(value) ** np.float32(1.0 / 2.4)) - 0.055  # as exact as what is written
 
 
 @kernel
@@ -251,6 +253,8 @@ def _compose(
         for j in range(columns):
             whole = uniform[i, j]
             red = green = blue = covered = hidden = 0.0
+            lr = lg = lb = 1.0
+            lx = ly = value = 0.0
             for s in range(count):
                 p, q = i * samples + s // samples, j * samples + s % samples
                 mesh = labels[p, q]
@@ -270,11 +274,12 @@ def _compose(
                 else:
                     share = 0.0
                     hidden += 1.0 if weight_soft == 0.0 else 0.0
-                lr = lg = lb = 1.0
-                lx = ly = value = 0.0
+                if not (whole and s > 0):  # the samples of a whole pixel have one light
+                    lr = lg = lb = 1.0
+                    lx = ly = value = 0.0
                 if mesh >= 0:
                     covered += 1.0
-                    if has_light:
+                    if has_light and not (whole and s > 0):
                         value, lx, ly = np.float64(levels[p, q]), x, y
                         if whole:
                             lx, ly, value = j + 0.5, first_row + i + 0.5, _mean_level(levels, i, j, samples)
@@ -361,7 +366,7 @@ def _change(image, label, level, tolerance, trust, inner, u, v, mesh, value, the
     return max(low - before, before - high, 0.0)
 
 
-@kernel
+@embedded
 def _mean_level(levels, i, j, samples):
     total = 0.0
     for p in range(i * samples, (i + 1) * samples):

@@ -18,7 +18,7 @@ from trackshade.propagation.surface import shown_points
 from trackshade.shot import Shot
 
 _POINTS = 20_000  # known points of a mesh that are kept
-_KEPT = 16  # geometries whose colors are kept
+_KEPT = 2_000_000  # vertices whose colors are kept, 12 bytes each
 _FINE = 16.0  # pixels of a frame that a triangle covers on average, up to which vertices tell colors well
 _MOST_FINE = 400  # meshes
 
@@ -122,6 +122,6 @@ class VertexColors:
         colors = np.einsum("nk,nkc->nc", weight / weight.sum(axis=1, keepdims=True), means[index]).astype(np.float32)
         with self._lock:
             self._colors[key] = colors
-            while len(self._colors) > _KEPT:
+            while sum(map(len, self._colors.values())) > _KEPT and len(self._colors) > 1:
                 self._colors.popitem(last=False)
         return colors

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackshade.control.compiling import kernel
+from trackshade.control.compiling import embedded, kernel
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.poses import resize_shot
 from trackshade.propagation.rims import Rims, Visible, is_continuous, unmix_rims
@@ -113,7 +113,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
     return wide
 
 
-@kernel
+@embedded
 def _step(label, level, i, j, a, b):
     """Return how the level changes to pixel (a, b); inf if that is outside or shows another mesh."""
     height, width = label.shape
@@ -154,7 +154,7 @@ def _find_rims(label, level, slope, tolerance, near, inner):
             inner[i, j] = inside
 
 
-@kernel
+@embedded
 def _cubic(distance):
     """Return the Catmull-Rom weight of a pixel at a distance."""
     d = abs(distance)
@@ -165,7 +165,7 @@ def _cubic(distance):
     return 0.0
 
 
-@kernel
+@embedded
 def read(image, label, level, tolerance, trust, inner, u, v, mesh, value):
     """Read the color of a surface point from a picture.
 

@@ -212,9 +212,10 @@ class Propagation:
         surfaces = maker.plan()
         samples = [(picture, pose.t) for picture, pose in pictures]
         self._vertex_colors = VertexColors.from_pictures(self._table, samples, maker.unmapped)
-        texels: list[np.ndarray] = []
 
         def work(index: int) -> list[np.ndarray]:
+            if index == len(surfaces):
+                return [make_panorama(pictures, self.shot, times, self._seed)]
             done, inset = [], None
             for empty in reversed(surfaces[index]):
                 canvas = maker.gather(empty, inset)
@@ -227,10 +228,11 @@ class Propagation:
                 done.append(np.concatenate(channels, axis=2, dtype=np.float32).reshape(-1, 5))
             return done[::-1]
 
-        for index, filled in enumerate(self._each(work, range(len(surfaces)))):
-            texels += filled
-            progress(0.4 + 0.6 * (index + 1) / len(surfaces), "unseen surfaces")
-        panorama = make_panorama(pictures, self.shot, times, self._seed)
+        filled: list[list[np.ndarray]] = []
+        for part in self._each(work, range(len(surfaces) + 1)):
+            filled.append(part)
+            progress(0.4 + 0.6 * len(filled) / (len(surfaces) + 1), "unseen surfaces")
+        (panorama,), texels = filled.pop(), [canvas for part in filled for canvas in part]
         plain = plain_colors(self.shot, [key.picture for key in keys])
         return _pack_fills(self.shot, surfaces, texels, plain, panorama)
 
@@ -316,11 +318,11 @@ class Propagation:
     @contextmanager
     def _raster(self, size: tuple[int, int]) -> Iterator[ShotRaster]:
         if size != self.size:
-            yield ShotRaster(resize_shot(self.shot, (size[0] * self._samples, size[1] * self._samples)))
+            yield ShotRaster(resize_shot(self.shot, (size[0] * self._samples, size[1] * self._samples)), self._each)
             return
         with self._lock:
             raster = self._rasters.pop() if self._rasters else None
-        raster = raster or ShotRaster(self._sampled)
+        raster = raster or ShotRaster(self._sampled, self._each)
         try:
             yield raster
         finally:

@@ -73,22 +73,32 @@ def make_panorama(
 
 def _looked_at(height: int, shot: Shot, times: Iterable[int], margin: float = RIM) -> np.ndarray:
     """Return the directions at which samples of a shot look, and some pixels around them, [h, 2·h] bool."""
-    elevation, azimuth = np.meshgrid(
-        (np.arange(height) + 0.5) / height * math.pi,
-        ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * math.pi,
-        indexing="ij",
-    )
-    parts = [np.sin(elevation) * np.cos(azimuth), np.sin(elevation) * np.sin(azimuth), np.cos(elevation)]
-    directions = np.stack(parts, axis=-1).astype(np.float32)
     seen, camera = np.zeros((height, 2 * height), np.bool_), shot.camera
     for t in times:
         if not camera.orthographic[t]:
-            to_pixels = (camera.intrinsics[t] @ camera.world_to_camera[t, :3, :3]).astype(np.float32)
-            x, y, z = np.moveaxis(directions @ to_pixels.T, -1, 0)
-            rim = z * np.float32(margin * math.pi * camera.intrinsics[t, 0, 0] / height)
-            inside = (x >= -rim) & (x <= shot.size[0] * z + rim) & (y >= -rim) & (y <= shot.size[1] * z + rim)
-            seen |= (z > 1e-6) & inside
+            to_pixels = camera.intrinsics[t] @ camera.world_to_camera[t, :3, :3]
+            _look(to_pixels, float(margin * math.pi * camera.intrinsics[t, 0, 0] / height), *shot.size, seen)
     return seen
+
+
+@kernel
+def _look(to_pixels, margin, width, height, seen):
+    rows, columns = seen.shape
+    across = np.empty((columns, 2))
+    for j in range(columns):
+        azimuth = ((j + 0.5) / columns - 0.5) * 2.0 * math.pi
+        across[j, 0], across[j, 1] = math.cos(azimuth), math.sin(azimuth)
+    for i in range(rows):
+        elevation = (i + 0.5) / rows * math.pi
+        ring, dz = math.sin(elevation), math.cos(elevation)
+        for j in range(columns):
+            dx, dy = ring * across[j, 0], ring * across[j, 1]
+            x = to_pixels[0, 0] * dx + to_pixels[0, 1] * dy + to_pixels[0, 2] * dz
+            y = to_pixels[1, 0] * dx + to_pixels[1, 1] * dy + to_pixels[1, 2] * dz
+            z = to_pixels[2, 0] * dx + to_pixels[2, 1] * dy + to_pixels[2, 2] * dz
+            rim = margin * z
+            is_inside = (x >= -rim) & (x <= width * z + rim) & (y >= -rim) & (y <= height * z + rim)
+            seen[i, j] |= is_inside & (z > 1e-6)
 
 
 def _detail(color: np.ndarray, known: np.ndarray) -> float:
@@ -127,12 +137,15 @@ def _around(panorama: np.ndarray) -> np.ndarray:
 @kernel
 def _gather(image, label, level, tolerance, trust, inner, rotation, lens, total):
     height, width = total.shape[0], total.shape[1]
+    across = np.empty((width, 2))
+    for j in range(width):
+        azimuth = ((j + 0.5) / width - 0.5) * 2.0 * math.pi
+        across[j, 0], across[j, 1] = math.cos(azimuth), math.sin(azimuth)
     for i in range(height):
         elevation = (i + 0.5) / height * math.pi
+        ring, dz = math.sin(elevation), math.cos(elevation)
         for j in range(width):
-            azimuth = ((j + 0.5) / width - 0.5) * 2.0 * math.pi
-            dx, dy = math.sin(elevation) * math.cos(azimuth), math.sin(elevation) * math.sin(azimuth)
-            dz = math.cos(elevation)
+            dx, dy = ring * across[j, 0], ring * across[j, 1]
             x = rotation[0, 0] * dx + rotation[0, 1] * dy + rotation[0, 2] * dz
             y = rotation[1, 0] * dx + rotation[1, 1] * dy + rotation[1, 2] * dz
             z = rotation[2, 0] * dx + rotation[2, 1] * dy + rotation[2, 2] * dz

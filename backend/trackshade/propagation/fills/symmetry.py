@@ -9,12 +9,13 @@ mirror images are believed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from trackshade.control.compiling import kernel
 from trackshade.propagation.fills.push_pull import average_points
 
 MIN_EXPLAINED = 0.7  # fraction of the variance of known colors that the symmetry explains
@@ -26,6 +27,7 @@ LARGE_OVERLAP = 0.3  # fraction of the known points that this takes
 MIN_OVERLAP = 0.03  # fraction of the known points that must map onto known points to judge the colors
 MIN_COSINE = 0.7  # of the angle between the normals of a mapped point and of the one that it takes
 _TESTED, _FEW = 2000, 200  # points
+_CELLS = 64  # along the longest side of the grid in which points are searched, at most
 _TURNS = (2, 3, 4, 5, 6, 8, 12)
 
 
@@ -91,7 +93,7 @@ def fill_symmetric(
     some = points[:: max(1, len(points) // 2000)]
     step = float(np.median(KDTree(some).query(some, k=2)[0][:, 1]))
     spacing = 2 * step * float(np.sqrt(len(some) / len(points)))
-    surface = _Points(points[has], None if directions is None else directions[has])
+    surface = NearPoints(points[has], None if directions is None else directions[has], spacing)
     source = values[has]
     filled = np.zeros(len(points), bool)
     for symmetry in symmetries:
@@ -99,7 +101,7 @@ def fill_symmetric(
         if not len(left):
             break
         turned = None if directions is None else directions[left] @ symmetry.matrix.T
-        distance, index = surface.nearest(points[left] @ symmetry.matrix.T + symmetry.offset, turned, spacing, 8)
+        distance, index = surface.nearest(points[left] @ symmetry.matrix.T + symmetry.offset, turned, 8)
         found = np.isfinite(distance).any(axis=1)
         # The nearest one counts most, so that details stay sharp.
         weight = 1 / np.maximum(distance[found], 0.05 * spacing) ** 2
@@ -123,37 +125,37 @@ def find_symmetries(
     pick = rng.permutation(len(points))[:_TESTED]
     pick_known = rng.permutation(np.flatnonzero(known))[:_TESTED]
     some = rng.permutation(len(points))[: 20 * _TESTED]
-    whole = _Points(points[some], None if normals is None else normals[some])
-    seen = _Points(points[known], None if normals is None else normals[known])
+    whole = NearPoints(points[some], None if normals is None else normals[some], SHAPE * size)
+    seen = NearPoints(points[known], None if normals is None else normals[known], SHAPE * size)
     values = colors[known]
     variance = float(values.astype(np.float64).var(axis=0).sum())
     mean = float(np.abs(values).mean())
     found = []
+    # A few points decide most cases.
+    tested, tested_known = (
+        [(points[few], None if normals is None else normals[few], colors[few]) for few in (chosen[:_FEW], chosen)]
+        for chosen in (pick, pick_known)
+    )
     for matrix, center in _candidates(points, size):
         offset = center - matrix @ center
-
-        def mapped(
-            index: np.ndarray, matrix: np.ndarray = matrix, offset: np.ndarray = offset
-        ) -> tuple[np.ndarray, np.ndarray | None]:
-            return points[index] @ matrix.T + offset, None if normals is None else normals[index] @ matrix.T
-
-        # A few points decide most cases.
         share = 0.0
-        for some in (pick[:_FEW], pick):
-            share = float(np.isfinite(whole.nearest(*mapped(some), SHAPE * size, 4)[0]).any(axis=1).mean())
+        for places, directions, _ in tested:
+            turned = None if directions is None else directions @ matrix.T
+            share = _share_found(whole.nearest(places @ matrix.T + offset, turned, 4)[0])
             if not MIN_SHARE - 0.05 <= share < 0.99:
                 break
         if share < MIN_SHARE:
             continue
         is_mirror = np.linalg.det(matrix) < 0
         overlap = explained = error = 0.0
-        for some in (pick_known[:_FEW], pick_known):
-            distance, index = seen.nearest(*mapped(some), SHAPE * size, 4)
+        for places, directions, own in tested_known:
+            turned = None if directions is None else directions @ matrix.T
+            distance, index = seen.nearest(places @ matrix.T + offset, turned, 4)
             best = np.arange(len(index)), distance.argmin(axis=1)
             hit = np.isfinite(distance[best])
             overlap = float(hit.mean())
             if hit.any():
-                error = float(np.square(values[index[best][hit]] - colors[some][hit]).sum(axis=1).mean())
+                error = float(np.square(values[index[best][hit]] - own[hit]).sum(axis=1).mean())
                 explained = 1 - error / max(2 * variance, 1e-12)
             is_other = explained < MIN_EXPLAINED - 0.3 and np.sqrt(error / 3) > 2 * FLAT * mean
             if not hit.any() or (is_other and hit.sum() >= _FEW / 5):
@@ -197,21 +199,93 @@ def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-class _Points:
-    """Points of a surface, searched by position; those whose normals point elsewhere are left out."""
+class NearPoints:
+    """Points of a surface, searched by position in a grid; those whose normals point elsewhere are left out.
 
-    def __init__(self, points: np.ndarray, normals: np.ndarray | None) -> None:
-        self.normals = normals
-        self.tree = KDTree(points)
+    Args:
+        points: [N, 3] float64.
+        normals: [N, 3] float64 unit vectors, or None.
+        limit: distance up to which points are near.
+    """
 
-    def nearest(
-        self, points: np.ndarray, normals: np.ndarray | None, limit: float, count: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return distances and indices of the nearest points, [N, count]; inf and 0 beyond `limit`, or turned away."""
-        ranks: Any = range(1, count + 1)
-        distance, index = self.tree.query(points, k=ranks, distance_upper_bound=limit)
-        found = np.isfinite(distance)
-        index = np.where(found, index, 0)
-        if normals is not None and self.normals is not None:
-            found &= (self.normals[index] * normals[:, None]).sum(axis=-1) >= MIN_COSINE
-        return np.where(found, distance, np.inf), index
+    def __init__(self, points: np.ndarray, normals: np.ndarray | None, limit: float) -> None:
+        self._low = points.min(axis=0) if len(points) else np.zeros(3)
+        extent = points.max(axis=0) - self._low if len(points) else np.zeros(3)
+        self._limit, self._cell = limit, max(limit, float(extent.max()) / _CELLS) or 1.0
+        self._shape = np.floor(extent / self._cell).astype(np.int64) + 1
+        cells = np.ravel_multi_index(tuple(((points - self._low) // self._cell).astype(np.int64).T), tuple(self._shape))
+        self._order = np.argsort(cells, kind="stable")
+        self._start = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=int(self._shape.prod())))])
+        self._points = points[self._order]
+        self._normals = None if normals is None else normals[self._order]
+
+    def nearest(self, points: np.ndarray, normals: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the distances and indices of the nearest points, [N, count].
+
+        Distances are inf beyond the limit, where indices are 0, and of points that are turned away.
+        """
+        distance, index = np.full((len(points), count), np.inf), np.zeros((len(points), count), np.int64)
+        none = np.zeros((0, 3))
+        both = normals is not None and self._normals is not None
+        _find_nearest(
+            self._points, self._normals if both else none, self._order, self._start, self._low, self._cell,
+            self._shape, points, normals if both else none, self._limit, distance, index,
+        )  # fmt: skip
+        return distance, index
+
+
+@kernel
+def _share_found(distance):
+    """Return the share of rows [N, K] in which a distance is finite."""
+    count = 0
+    for n in range(distance.shape[0]):
+        for k in range(distance.shape[1]):
+            if distance[n, k] < np.inf:
+                count += 1
+                break
+    return count / distance.shape[0]
+
+
+@kernel
+def _find_nearest(
+    points, normals, order, start, low, cell, shape, asked, directions, limit, distance, index
+):  # fmt: skip
+    count = distance.shape[1]
+    at, lowest, highest = np.zeros(count, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for n in range(asked.shape[0]):
+        x, y, z = asked[n, 0], asked[n, 1], asked[n, 2]
+        is_near = True
+        for axis in range(3):
+            place = (asked[n, axis] - low[axis]) / cell
+            if not -1.0 <= place <= shape[axis] + 1.0:
+                is_near = False
+                break
+            middle = math.floor(place)
+            lowest[axis], highest[axis] = max(middle - 1, 0), min(middle + 1, shape[axis] - 1)
+        if not is_near:
+            continue
+        found = 0
+        nearest = distance[n]
+        for a in range(lowest[0], highest[0] + 1):
+            for b in range(lowest[1], highest[1] + 1):
+                row = (a * shape[1] + b) * shape[2]
+                for k in range(start[row + lowest[2]], start[row + highest[2] + 1]):
+                    dx, dy, dz = points[k, 0] - x, points[k, 1] - y, points[k, 2] - z
+                    away = math.sqrt(dx * dx + dy * dy + dz * dz)
+                    if not (away < limit and away < nearest[count - 1]):
+                        continue
+                    rank = min(found, count - 1)
+                    while rank > 0 and nearest[rank - 1] > away:
+                        nearest[rank], at[rank] = nearest[rank - 1], at[rank - 1]
+                        rank -= 1
+                    nearest[rank], at[rank] = away, k
+                    found = min(found + 1, count)
+        for rank in range(found):
+            k = at[rank]
+            index[n, rank] = order[k]
+            if normals.shape[0] > 0:
+                cosine = 0.0
+                for axis in range(3):
+                    cosine += normals[k, axis] * directions[n, axis]
+                if not cosine >= MIN_COSINE:
+                    nearest[rank] = np.inf
