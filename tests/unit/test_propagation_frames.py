@@ -181,6 +181,22 @@ def test_frames_of_a_video_show_what_no_other_picture_does():
     assert abs(errors[1][shown == 1].mean() - kept) < 0.3 * kept
 
 
+def test_rough_frames_of_a_video_show_nothing_by_themselves():
+    """Their low frequencies count; blocks of a small model are not seen where no other picture shows the surface."""
+    shot = reference.box_over_floor(2, travel=2.5)
+    sharp, truth = (reference.paint(shot, t, reference.smooth_texture) for t in range(2))
+    blocks = 0.6 * (np.indices(truth.shape[:2]).sum(axis=0) // 2 % 2)[..., None] + 0.7
+    frames = []
+    for is_filling in (True, False):
+        rough = KeyPicture(1, coded(truth * blocks), detail=False, is_filling=is_filling)
+        propagation = Propagation(shot, [KeyPicture(0, coded(sharp)), rough], threads=2)
+        propagation.prepare()
+        frames.append(propagation.frame(1))
+    hidden = frames[1].shown == 0
+    filling, not_filling = (np.abs(np.diff(frame.image.mean(axis=2)))[hidden[:, 1:]].mean() for frame in frames)
+    assert not_filling < 0.5 * filling
+
+
 def test_rims_of_shadows_are_those_of_the_frames_of_a_video():
     """Such a frame shows what the sharp picture does not, at the rims of its shadows as well; no fill does."""
     shot = reference.box_over_floor(2, travel=2.5)

@@ -40,7 +40,8 @@ class ModelSpec:
     shipped: bool  # whether the weights are part of this package
     folder: str = ""  # folder or file of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty
     base: str = ""  # built-in model that a registered checkpoint is based on, otherwise empty
-    # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`
+    # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`. Frames of a
+    # model whose default is "first-frame" are rough: of those, only the light is used
     key_pictures: str = "first-frame"
     # "module:class" in the backend that runs it, a `trackshade.pipelines.families.family.ModelFamily`
     family: str = "trackshade.pipelines.families.diffusion_shader:DiffusionShader"

@@ -59,11 +59,13 @@ class KeyPicture:
         detail: False if it is soft, as the frames of a video model are. Its light and colors at low frequencies are
             used, and, unless it is much smaller than the frames, all of it where no other picture shows the surface or
             does so doubtfully.
+        is_filling: False for a picture without detail that is too rough to show what no other one does.
     """
 
     t: int
     image: np.ndarray
     detail: bool = True
+    is_filling: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +176,8 @@ class Propagation:
             progress(0.15 * index / len(detailed), "key pictures")
             keys.append(self._prepare_key(key))
         least = LEAST_SIZE * max(self.size)
-        soft = [self._prepare_key(key) for key in coarse if max(key.image.shape[:2]) >= least]
+        filling = [key for key in coarse if key.is_filling and max(key.image.shape[:2]) >= least]
+        soft = [self._prepare_key(key) for key in filling]
         self._fills = self._fill(keys, soft, lambda part, stage: progress(0.15 + 0.7 * part, stage))
         self._keys, self._soft = ([replace(key, shade=None) for key in part] for part in (keys, soft))
         low = []

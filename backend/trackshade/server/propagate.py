@@ -123,6 +123,7 @@ def collect_keys(
     first_frame: np.ndarray | None,  # [H, W, 3] uint8
     keys: Mapping[int, np.ndarray],  # [h, w, 3] uint8
     images: Mapping[int, np.ndarray],  # [N, h, w, 3] uint8
+    is_filling: bool = True,
 ) -> KeyPictures:
     """Collect the pictures that are propagated.
 
@@ -133,6 +134,7 @@ def collect_keys(
         keys: further given pictures, by cell (sample * V + camera); one of the first cell replaces the first frame.
         images: by camera, the model's first images at its size. Without a given picture of a camera's first sample, the
             first of them replaces it.
+        is_filling: whether the model's images show what no other picture does, see `KeyPicture`.
     """
     views = len(shot.cameras)
     given = {} if first_frame is None else {0: first_frame}
@@ -145,7 +147,7 @@ def collect_keys(
     positions = np.union1d(np.arange(len(shot.frame_numbers)), [position for position, _ in made])
     numbers = {position: index * views for index, position in enumerate(positions.tolist())}
     pictures = [KeyPicture(numbers[cell // views] + cell % views, image) for cell, image in given.items()]
-    pictures += [KeyPicture(numbers[t] + view, image, detail=t == 0) for (t, view), image in made.items()]
+    pictures += [KeyPicture(numbers[t] + view, image, t == 0, is_filling) for (t, view), image in made.items()]
     sampled = unroll_cameras(sample_shot(shot, positions))
     record = [
         {

@@ -167,7 +167,7 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
         firsts = {(view, 0): _first_frame(run, view) for view in range(len(views))}
         given = {cell: run.fit.fit_image(image) for cell, image in firsts.items() if image is not None}
         images = models.make_cells(run, given)
-        keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images)
+        keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images, is_filling=False)
         return *check_keys(run, keys), digests
     if is_video or (run.inputs.first_frame is None and not run.inputs.keys):
         # A video model's frames share no latents with those of another camera: each camera has a run of its own, which
@@ -180,7 +180,9 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
         with closing(run.spread(parts)) as results:
             for index, (number, result) in enumerate(zip(firsts, results, strict=True)):
                 images[number], digests = parts.take(index, result)
-    keys, warnings = check_keys(run, collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images))
+    is_filling = run.spec.key_pictures == "video"
+    keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images, is_filling)
+    keys, warnings = check_keys(run, keys)
     return keys, [*warnings, *unused_settings(run, bool(images))], digests
 
 
