@@ -32,6 +32,7 @@ _RECOLORED = 40  # levels by which the color of a followed point may change
 _UNKNOWN = 0.2  # points that move, added to those in each cell
 _CONSTANT = 6.0  # levels: median change of a color that stays
 _APART = 2.0  # px from where the camera would show a point, from which it moves by itself
+_LEAVES = 0.25  # times the frames in which it is there, for which it has to leave: flow drags along what is hidden
 _OTHER_COLOR = 14  # levels by which another color is seen there
 _OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
 _SURE_DEPTHS = 0.94, 1.06  # and of depths behind what moves: what stands still before these is a part of it
@@ -199,7 +200,7 @@ class _Still:
         solution, key = self.solution, self.key
         local = (self.world[chosen] @ solution.rotations[key].T + solution.translations[key]) * factor
         world = (local - solution.translations[key]) @ solution.rotations[key]
-        count = np.zeros(len(chosen), int)
+        leaves, stays = np.zeros(len(chosen), int), np.zeros(len(chosen), int)
         height, width = self.smooth.shape[1:3]
         x, y = np.clip(pixels[key, chosen].astype(int), 0, (width - 1, height - 1)).T
         color = self.smooth[key][y, x].astype(np.int16)
@@ -209,8 +210,9 @@ class _Still:
             inside = ((place >= 0) & (place < (width, height))).all(axis=1)
             x, y = np.clip(place.astype(int), 0, (width - 1, height - 1)).T
             other = np.abs(image[y, x] - color).max(axis=1) > _OTHER_COLOR
-            count += apart & (other | ~inside)
-        return count >= 2
+            leaves += apart & (other | ~inside)
+            stays += alive[t, chosen] & ~apart
+        return (leaves >= 2) & (leaves > _LEAVES * stays)
 
 
 def _contrast(image: np.ndarray) -> np.ndarray:
