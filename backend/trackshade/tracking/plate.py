@@ -33,6 +33,7 @@ _UNKNOWN = 0.2  # points that move, added to those in each cell
 _CONSTANT = 6.0  # levels: median change of a color that stays
 _APART = 2.0  # px from where the camera would show a point, from which it moves by itself
 _LEAVES = 0.25  # times the frames in which it is there, for which it has to leave: flow drags along what is hidden
+_LARGEST_HOLE = 0.05  # of the picture: of what moves, where nothing is known of what is behind
 _OTHER_COLOR = 14  # levels by which another color is seen there
 _OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
 _SURE_DEPTHS = 0.94, 1.06  # and of depths behind what moves: what stands still before these is a part of it
@@ -46,6 +47,7 @@ def cover_masks(
     solution: Solution,
     inverse_depths: np.ndarray,
     hidden: np.ndarray,
+    figure: np.ndarray,
     near: np.ndarray | None,
     given: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +59,7 @@ def cover_masks(
         solution: cameras, with the focal length and the center in pixels of these pictures.
         inverse_depths: [h, w] of what stands still in the first frame, continued behind what moves.
         hidden: [h, w] pixels of the first frame around what moves, where these depths are those behind it.
+        figure: [h, w] pixels of the first frame that are in front of those depths, and joined to what moves.
         near: [h, w] pixels of the first frame that may move; None for all.
         given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
 
@@ -71,7 +74,7 @@ def cover_masks(
     place = solution.rays(pixels) / inverse_depths[..., None]
     maps = np.stack([_project(place, solution, t) for t in range(count)]).astype(np.float32)
     back = np.stack([_invert(item, pixels) for item in maps])
-    moving, resting, known_to_move = _motion_maps(smooth, flows, solution, inverse_depths, back, hidden, near, given)
+    moving, resting, known_to_move = _motion_maps(smooth, flows, solution, inverse_depths, back, hidden, figure, near, given)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
     samples = np.full((len(chosen), height, width, 3), np.nan, np.float32)
     is_clear, is_left = np.zeros(samples.shape[:3], bool), np.zeros(samples.shape[:3], bool)
@@ -111,8 +114,8 @@ def cover_masks(
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
         sure = _sample(known.astype(np.float32), back[t]) > 0.5
         around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
-        differs &= valid & around & (sure | ~resting[t])
-        masks.append(_that_move(_clean(differs), moving[t]))
+        differs &= valid & around & (sure | known_to_move[t])
+        masks.append(_filled(_that_move(_clean(differs), moving[t]), ~sure & ~resting[t]))
     return np.stack(masks), maps
 
 
@@ -123,6 +126,7 @@ def _motion_maps(
     inverse_depths: np.ndarray,
     back: np.ndarray,
     hidden: np.ndarray,
+    figure: np.ndarray,
     near: np.ndarray | None,
     given: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -144,10 +148,14 @@ def _motion_maps(
         world = solution.rays(origin) * depth
         still = _Still(smooth, solution, world, key)
         moves = still.leaves(np.arange(len(points)), pixels, alive, 1.0)
+        rests = np.zeros(len(points), bool)  # a part of what moves, which stands still in front of what is behind it
+        chosen = np.flatnonzero(alive[0] & _inside(figure, pixels[0]))
+        rests[chosen] = still.leaves(chosen, pixels, alive, 1.0, 0.0)
         for is_sure, factors in ((True, _SURE_DEPTHS), (False, _OTHER_DEPTHS)) if parallax else ():
             for factor in factors:
                 chosen = np.flatnonzero(moves & (_inside(hidden, origin) == is_sure))
                 moves[chosen] = still.leaves(chosen, pixels, alive, factor)
+        moves |= rests
         x, y = np.clip(pixels[0].astype(int), 0, (width - 1, height - 1)).T
         if near is not None:
             moves &= ~alive[0] | near[y, x]
@@ -186,7 +194,9 @@ class _Still:
     world: np.ndarray
     key: int
 
-    def leaves(self, chosen: np.ndarray, pixels: np.ndarray, alive: np.ndarray, factor: float) -> np.ndarray:
+    def leaves(
+        self, chosen: np.ndarray, pixels: np.ndarray, alive: np.ndarray, factor: float, share: float = _LEAVES
+    ) -> np.ndarray:
         """Return which points leave the places where a depth, times a factor, would show them.
 
         A place that has the point's color in all frames may well show it: flow drags along what has no texture.
@@ -196,6 +206,7 @@ class _Still:
             pixels: [T, N, 2] where they were followed to.
             alive: [T, N] whether that is known.
             factor: of the depth in their frame.
+            share: times the frames in which they are there, for which they have to leave.
         """
         solution, key = self.solution, self.key
         local = (self.world[chosen] @ solution.rotations[key].T + solution.translations[key]) * factor
@@ -212,7 +223,7 @@ class _Still:
             other = np.abs(image[y, x] - color).max(axis=1) > _OTHER_COLOR
             leaves += apart & (other | ~inside)
             stays += alive[t, chosen] & ~apart
-        return (leaves >= 2) & (leaves > _LEAVES * stays)
+        return (leaves >= 2) & (leaves > share * stays)
 
 
 def _contrast(image: np.ndarray) -> np.ndarray:
@@ -245,6 +256,15 @@ def _that_move(mask: np.ndarray, moving: np.ndarray) -> np.ndarray:
     chosen = share > _MOVING_SHARE
     chosen[0] = False
     return chosen[np.asarray(labels, np.intp)]
+
+
+def _filled(mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Return a mask with those of its holes filled whose background is mostly unknown: nothing is seen through them."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    share = np.bincount(labels.ravel(), unknown.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    holes = (share > 0.5) & (stats[:, cv2.CC_STAT_AREA] < _LARGEST_HOLE * mask.size)
+    holes[0] = False
+    return mask | holes[np.asarray(labels, np.intp)]
 
 
 def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:

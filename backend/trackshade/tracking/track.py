@@ -211,7 +211,10 @@ def _find_figures(
         seeds.append(_picture(figure, solved, flows))
         near = cv2.dilate(np.any(seeds, axis=0).astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
     depths = picture_of(behind, solved, flows.size, flows.ratio)
-    covers, still = cover_masks(small, flows, _scaled(solved.solution, flows), depths, _picture(hidden, solved, flows), near, given)
+    masks_behind = _picture(hidden, solved, flows), _picture(figure, solved, flows)
+    covers, still = cover_masks(
+        small, flows, _scaled(solved.solution, flows), depths, *masks_behind, near=near, given=given
+    )
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
         return solved, None, np.zeros(len(points), bool)
