@@ -27,7 +27,7 @@ _KEYS, _SPACING = 5, 4  # frames whose points are followed, and their distance, 
 _MOSTLY = 0.4  # of the frames that have to show a pixel of the plate, for their median to be its color
 _AGREE = 3  # frames that have to show the same color where nothing is known to move
 _PATCH, _TEXTURE = 9, 3.0  # px, and levels: standard deviation in such a square from which a point can be followed
-_GAP = 9  # px between pieces of what moves that move with them
+_GAP = 5  # px between pieces of what moves that move with them
 _RECOLORED = 40  # levels by which the color of a followed point may change
 _UNKNOWN = 0.2  # points that move, added to those in each cell
 _CONSTANT = 6.0  # levels: median change of a color that stays
@@ -50,7 +50,7 @@ def cover_masks(
     figure: np.ndarray,
     near: np.ndarray | None,
     given: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which pixels of each frame show something that moves in front of what stands still, and where those are.
 
     Args:
@@ -64,7 +64,8 @@ def cover_masks(
         given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
 
     Returns:
-        [T, h, w] bool, nothing where the first frame does not show what is behind; and [T, h, w, 2] where each frame
+        [T, h, w] bool, nothing where the first frame does not show what is behind; those of them where some frame shows
+        what is behind; and [T, h, w, 2] where each frame
         shows the still surfaces at the pixels of the first one.
     """
     count, height, width = images.shape[:3]
@@ -87,7 +88,7 @@ def cover_masks(
         is_left[number] = inside & (_sample(known_to_move[t].astype(np.float32), maps[t]) < 0.1)
     known = is_clear.sum(axis=0) >= max(2, _MOSTLY * len(chosen))
     if not known.any():
-        return moving, maps
+        return moving, moving, maps
     plate = np.nan_to_num(_median(np.where(is_clear[..., None], samples, np.nan))).astype(np.uint8)
     # Elsewhere, a color that several frames agree on, and that is seen less where something is known to move.
     rest = np.flatnonzero(~known)
@@ -108,7 +109,7 @@ def cover_masks(
                                _sample(differences[t], maps[t]), np.nan) for t in chosen])  # fmt: skip
     typical = np.nan_to_num(_median(usual[..., None])[..., 0])
     typical = cv2.blur(np.minimum(typical, _LEAST).astype(np.float32), (5, 5))
-    masks = []
+    masks, certain = [], []
     for t in range(count):
         differs = differences[t] > _LEAST + _NOISE * _sample(typical, back[t])
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
@@ -116,7 +117,8 @@ def cover_masks(
         around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
         differs &= valid & around & (sure | known_to_move[t])
         masks.append(_filled(_that_move(_clean(differs), moving[t]), ~sure & ~resting[t]))
-    return np.stack(masks), maps
+        certain.append(masks[-1] & sure)
+    return np.stack(masks), np.stack(certain), maps
 
 
 def _motion_maps(

@@ -212,14 +212,14 @@ def _find_figures(
         near = cv2.dilate(np.any(seeds, axis=0).astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
     depths = picture_of(behind, solved, flows.size, flows.ratio)
     masks_behind = _picture(hidden, solved, flows), _picture(figure, solved, flows)
-    covers, still = cover_masks(
+    covers, certain, still = cover_masks(
         small, flows, _scaled(solved.solution, flows), depths, *masks_behind, near=near, given=given
     )
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
         return solved, None, np.zeros(len(points), bool)
     step(0.7)
-    figures = find_figures(small, covers, still, masks and seeds, flows)
+    figures = find_figures(small, covers, certain, still, masks and seeds, flows)
     x, y = np.clip((points * flows.ratio).astype(int), 0, np.array(flows.size) - 1).T
     step(1.0)
     return solved, figures, figures.labels[y, x] >= 0
