@@ -159,6 +159,26 @@ def with_depths_of_tracks(
     return replace(solved, **merged), float(np.median(miss)) if len(miss) else np.inf
 
 
+def with_depths(grays: np.ndarray, solved: PointSolve, chosen: np.ndarray, inverse: np.ndarray) -> PointSolve:
+    """Give points other depths.
+
+    Args:
+        grays: [T, H, W] uint8.
+        solved: the points.
+        chosen: [M] which of them.
+        inverse: [M] their inverse depths.
+    """
+    if not len(chosen):
+        return solved
+    patches = Patches(smoothed(grays, _BLUR), solved.points[chosen], _OFFSETS)
+    merged = {name: getattr(solved, name).copy() for name in ("shape", "pixels", "alike")}
+    merged["shape"][chosen] = np.c_[inverse, np.zeros((len(chosen), 2))]
+    merged["pixels"][:, chosen], merged["alike"][:, chosen] = patches.compare(
+        solved.solution, merged["shape"][chosen]
+    )
+    return replace(solved, **merged)
+
+
 def picture_of(inverse: np.ndarray, solved: PointSolve, size: tuple[int, int], ratio: np.ndarray) -> np.ndarray:
     """Return the inverse depths between points, [h, w].
 

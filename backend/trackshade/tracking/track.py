@@ -32,7 +32,7 @@ from trackshade.tracking.flow import Flows, anchor, compute_flows
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import find_moving, group_moving
 from trackshade.tracking.plate import cover_masks
-from trackshade.tracking.points import PointSolve, picture_of, place_points, with_depths_of_tracks
+from trackshade.tracking.points import PointSolve, picture_of, place_points, with_depths, with_depths_of_tracks
 from trackshade.tracking.surface import moving_meshes, sky_mesh, static_meshes, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
@@ -99,11 +99,11 @@ def track_video(
     solved = place_points(
         footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
     )
-    solved, figures, moving = _find_figures(
+    solved, figures, moving, behind = _find_figures(
         footage.images, grays, solved, camera, masks, threads, stage("Looking for what moves", 0.75, 0.92)
     )
     done = stage("Building", 0.92, 1.0)
-    return _assemble(path, request, footage, camera, solved, figures, moving, given is None, done)
+    return _assemble(path, request, footage, camera, solved, figures, moving, behind, given is None, done)
 
 
 def _corner_count(size: tuple[int, int]) -> int:
@@ -166,10 +166,11 @@ def _find_figures(
     masks: list[np.ndarray],
     threads: int,
     step: Callable[[float], None],
-) -> tuple[PointSolve, Figures | None, np.ndarray]:
+) -> tuple[PointSolve, Figures | None, np.ndarray, np.ndarray]:
     """Find what moves by itself, or follow what the masks say does, and divide it into parts.
 
-    Tracks that the camera explains at another depth are no motion: their points get this depth. The last result says which points show what moves, [N].
+    Tracks that the camera explains at another depth are no motion: their points get this depth. The last two results are which points show what moves, [N], and the
+    inverse depths of what stands still there, [N].
     """
     points, moves = solved.points, camera.kind == "moves"
     flows = compute_flows(grays, threads, lambda fraction: step(0.5 * fraction))
@@ -194,7 +195,7 @@ def _find_figures(
     moving = np.zeros(len(points), bool)
     if moves and not kept:
         step(1.0)
-        return solved, None, moving
+        return solved, None, moving, solved.shape[:, 0]
     for chosen in kept:
         moving[chosen] = True
     step(0.6)
@@ -217,12 +218,16 @@ def _find_figures(
     )
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
-        return solved, None, np.zeros(len(points), bool)
+        return solved, None, np.zeros(len(points), bool), solved.shape[:, 0]
     step(0.7)
     figures = find_figures(small, covers, certain, still, masks and seeds, flows)
     x, y = np.clip((points * flows.ratio).astype(int), 0, np.array(flows.size) - 1).T
+    moving = figures.labels[y, x] >= 0
+    if moves:  # what is not covered shows what is behind
+        other = np.flatnonzero(figure & ~moving)
+        solved = with_depths(grays, solved, other, behind[other])
     step(1.0)
-    return solved, figures, figures.labels[y, x] >= 0
+    return solved, figures, moving, behind
 
 
 def _picture(points: np.ndarray, solved: PointSolve, flows: Flows) -> np.ndarray:
@@ -269,6 +274,7 @@ def _assemble(
     solved: PointSolve,
     figures: Figures | None,
     moving: np.ndarray,
+    behind: np.ndarray,
     free_focal: bool,
     step: Callable[[float], None],
 ) -> LiftedScene:
@@ -278,7 +284,7 @@ def _assemble(
     seen = visibility(solved, moving, (width, height))
     step(0.5)
     image = footage.images[0]
-    meshes = static_meshes(solved, moving, seen, image, scale, _TO_WORLD)
+    meshes = static_meshes(solved, moving, behind, seen, image, scale, _TO_WORLD)
     if figures is not None:
         meshes += moving_meshes(figures, solved, moving, (width, height), scale, _TO_WORLD)
     ahead = np.concatenate([mesh.positions[0] for mesh in meshes]) @ _TO_WORLD[:, 2]
