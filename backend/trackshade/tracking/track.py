@@ -26,6 +26,7 @@ from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking.behind import behind_figures
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.camera import CameraSolve, solve_camera
+from trackshade.tracking.cutouts import cut_out
 from trackshade.tracking.features import Features, correlation, follow_features
 from trackshade.tracking.figures import Figures, find_figures
 from trackshade.tracking.flow import Flows, anchor, compute_flows
@@ -219,6 +220,8 @@ def _find_figures(
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
         return solved, None, np.zeros(len(points), bool), solved.shape[:, 0]
+    if not masks:
+        covers = cut_out(small, covers, certain, threads)
     step(0.7)
     figures = find_figures(small, covers, certain, still, masks and seeds, flows)
     x, y = np.clip((points * flows.ratio).astype(int), 0, np.array(flows.size) - 1).T
