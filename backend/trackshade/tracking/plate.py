@@ -24,7 +24,8 @@ _TOLERANCE = 3  # pixels along a side of the neighborhood whose colors are alike
 _SHADOW = 0.8, 3.0  # correlation with the plate from which a pixel lies in a shadow, and levels of texture for it
 _SMALLEST = 24  # pixels of a piece
 _KEYS, _SPACING = 5, 4  # frames whose points are followed, and their distance, px
-_MOSTLY = 0.4  # of the frames that have to show a pixel of the plate, for their median to be its color
+_SEEN = 0.15  # of the frames that have to show a pixel of the plate, for their median to be its color
+_MOSTLY = 0.4  # the same before a camera that moves
 _AGREE = 3  # frames that have to show the same color where nothing is known to move
 _PATCH, _TEXTURE = 9, 3.0  # px, and levels: standard deviation in such a square from which a point can be followed
 _GAP = 5  # px between pieces of what moves that move with them
@@ -70,6 +71,7 @@ def cover_masks(
     """
     count, height, width = images.shape[:3]
     smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 0.8) for image in images])
+    parallax = bool(np.ptp(solution.translations, axis=0).any())
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     pixels = np.stack([x, y], axis=-1)
     place = solution.rays(pixels) / inverse_depths[..., None]
@@ -86,12 +88,12 @@ def cover_masks(
         samples[number][inside] = _sample(smooth[t], maps[t])[inside]
         is_clear[number] = inside & (_sample(clear.astype(np.float32), maps[t]) > 0.9)
         is_left[number] = inside & (_sample(known_to_move[t].astype(np.float32), maps[t]) < 0.1)
-    known = is_clear.sum(axis=0) >= max(2, _MOSTLY * len(chosen))
+    known = is_clear.sum(axis=0) >= max(2, (_MOSTLY if parallax else _SEEN) * len(chosen))
     if not known.any():
         return moving, moving, maps
     plate = np.nan_to_num(_median(np.where(is_clear[..., None], samples, np.nan))).astype(np.uint8)
     # Elsewhere, a color that several frames agree on, and that is seen less where something is known to move.
-    rest = np.flatnonzero(~known)
+    rest = np.flatnonzero(~known) if parallax else np.zeros(0, np.intp)
     colors, agreed = _agreed(samples.reshape(len(chosen), -1, 3)[:, rest], is_left.reshape(len(chosen), -1)[:, rest])
     plate.reshape(-1, 3)[rest[agreed]] = colors[agreed]
     known.reshape(-1)[rest[agreed]] = True
@@ -115,9 +117,10 @@ def cover_masks(
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
         sure = _sample(known.astype(np.float32), back[t]) > 0.5
         around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
-        differs &= valid & around & (sure | known_to_move[t])
-        masks.append(_filled(_that_move(_clean(differs), moving[t]), ~sure & ~resting[t]))
-        certain.append(masks[-1] & sure)
+        differs &= valid & around & (sure | (known_to_move[t] if parallax else ~resting[t]))
+        found = _that_move(_clean(differs), moving[t])
+        masks.append(_filled(found, ~sure & ~resting[t]) if parallax else found)
+        certain.append(masks[-1] & sure if parallax else masks[-1])
     return np.stack(masks), np.stack(certain), maps
 
 
@@ -144,12 +147,13 @@ def _motion_maps(
         x, y = np.clip(pixels.astype(int), 0, (width - 1, height - 1)).transpose(2, 0, 1)
         colors = smooth[np.arange(count)[:, None], y, x].astype(np.int16)
         alive &= np.abs(colors - colors[key]).max(axis=2) < _RECOLORED  # flow drags what is beside a moving thing along
-        alive &= _inside(_contrast(smooth[key]) > _TEXTURE, points)  # and what has no texture
+        if parallax:  # and what has no texture
+            alive &= _inside(_contrast(smooth[key]) > _TEXTURE, points)
         origin = read_field(back[key], points)
         depth = 1 / np.maximum(read_field(inverse_depths[..., None], origin), 1e-9)
         world = solution.rays(origin) * depth
         still = _Still(smooth, solution, world, key)
-        moves = still.leaves(np.arange(len(points)), pixels, alive, 1.0)
+        moves = still.leaves(np.arange(len(points)), pixels, alive, 1.0, _LEAVES if parallax else 0.0)
         rests = np.zeros(len(points), bool)  # a part of what moves, which stands still in front of what is behind it
         chosen = np.flatnonzero(alive[0] & _inside(figure, pixels[0]))
         rests[chosen] = still.leaves(chosen, pixels, alive, 1.0, 0.0)
@@ -177,7 +181,8 @@ def _motion_maps(
         for pictures, values in ((out, share), (sure, of_known)):
             pictures.append(cv2.resize(values, (columns * _SPACING, rows * _SPACING))[:height, :width])
     shares = np.stack(out)
-    return shares > 0.5, shares < 0.2, np.stack([_closed(item > 0.5) for item in sure])
+    moving = shares > 0.5
+    return moving, shares < 0.2, np.stack([_closed(item > 0.5) for item in sure]) if parallax else moving
 
 
 @dataclass(frozen=True, eq=False)

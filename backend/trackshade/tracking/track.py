@@ -220,7 +220,7 @@ def _find_figures(
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
         return solved, None, np.zeros(len(points), bool), solved.shape[:, 0]
-    if not masks:
+    if moves and not masks:
         covers = cut_out(small, covers, certain, threads)
     step(0.7)
     figures = find_figures(small, covers, certain, still, masks and seeds, flows)
