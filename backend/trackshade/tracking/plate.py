@@ -117,7 +117,11 @@ def cover_masks(
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
         sure = _sample(known.astype(np.float32), back[t]) > 0.5
         around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
-        differs &= valid & around & (sure | (known_to_move[t] if parallax else ~resting[t]))
+        differs &= valid & (sure | (known_to_move[t] if parallax else ~resting[t]))
+        if parallax:  # beyond the first frame there is no plate
+            differs |= ~valid & known_to_move[t]
+            sure &= valid
+        differs &= around
         found = _that_move(_clean(differs), moving[t])
         masks.append(_filled(found, ~sure & ~resting[t]) if parallax else found)
         certain.append(masks[-1] & sure if parallax else masks[-1])
@@ -150,6 +154,8 @@ def _motion_maps(
         if parallax:  # and what has no texture
             alive &= _inside(_contrast(smooth[key]) > _TEXTURE, points)
         origin = read_field(back[key], points)
+        if parallax:  # beyond the first frame, depths are not known
+            alive &= ((origin >= 0) & (origin < (width, height))).all(axis=1)
         depth = 1 / np.maximum(read_field(inverse_depths[..., None], origin), 1e-9)
         world = solution.rays(origin) * depth
         still = _Still(smooth, solution, world, key)
