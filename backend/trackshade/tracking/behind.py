@@ -119,7 +119,6 @@ def _placed(solved: PointSolve, features: Any, seen: Observations) -> np.ndarray
     solution = replace(solved.solution, inverse_depths=np.ones(len(features.hosts)))
     rho, deviations = depths_from_motion(features, seen, solution)
     solution = replace(solution, inverse_depths=np.maximum(rho, 1e-9))
-    print("dev", np.percentile(deviations, [10, 50, 90]) if hasattr(deviations, "shape") else deviations, len(rho))
     ahead = host_rays(features, solution) / solution.inverse_depths[:, None] - solution.translations[features.hosts]
     world = np.einsum("nji,nj->ni", solution.rotations[features.hosts], ahead)
     depth = np.maximum(world[:, 2], 1e-9)
