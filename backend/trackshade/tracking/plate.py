@@ -77,7 +77,9 @@ def cover_masks(
     place = solution.rays(pixels) / inverse_depths[..., None]
     maps = np.stack([_project(place, solution, t) for t in range(count)]).astype(np.float32)
     back = np.stack([_invert(item, pixels) for item in maps])
-    moving, resting, known_to_move = _motion_maps(smooth, flows, solution, inverse_depths, back, hidden, figure, near, given)
+    moving, resting, known_to_move = _motion_maps(
+        smooth, flows, solution, inverse_depths, back, hidden, figure, near, given
+    )
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
     samples = np.full((len(chosen), height, width, 3), np.nan, np.float32)
     is_clear, is_left = np.zeros(samples.shape[:3], bool), np.zeros(samples.shape[:3], bool)
@@ -313,7 +315,9 @@ def _agreed(samples: np.ndarray, is_left: np.ndarray) -> tuple[np.ndarray, np.nd
             alike = np.abs(samples - samples[number]).max(axis=2) < _LEAST
         own, others = (alike & is_left).sum(axis=0), (alike & ~is_left).sum(axis=0)
         better = is_left[number] & (own > np.maximum(best, others))
-        mean = np.nan_to_num((np.nan_to_num(samples) * (alike & is_left)[..., None]).sum(axis=0) / np.maximum(own, 1)[:, None])
+        mean = np.nan_to_num(
+            (np.nan_to_num(samples) * (alike & is_left)[..., None]).sum(axis=0) / np.maximum(own, 1)[:, None]
+        )
         colors[better], best[better] = mean[better].astype(np.uint8), own[better]
     return colors, best >= _AGREE
 

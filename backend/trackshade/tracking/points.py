@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from trackshade.tracking.bundle import Observations, Solution, depths_from_motion, host_rays, residuals
 from trackshade.tracking.camera import CameraSolve
@@ -173,9 +171,7 @@ def with_depths(grays: np.ndarray, solved: PointSolve, chosen: np.ndarray, inver
     patches = Patches(smoothed(grays, _BLUR), solved.points[chosen], _OFFSETS)
     merged = {name: getattr(solved, name).copy() for name in ("shape", "pixels", "alike")}
     merged["shape"][chosen] = np.c_[inverse, np.zeros((len(chosen), 2))]
-    merged["pixels"][:, chosen], merged["alike"][:, chosen] = patches.compare(
-        solved.solution, merged["shape"][chosen]
-    )
+    merged["pixels"][:, chosen], merged["alike"][:, chosen] = patches.compare(solved.solution, merged["shape"][chosen])
     return replace(solved, **merged)
 
 

@@ -170,8 +170,8 @@ def _find_figures(
 ) -> tuple[PointSolve, Figures | None, np.ndarray, np.ndarray]:
     """Find what moves by itself, or follow what the masks say does, and divide it into parts.
 
-    Tracks that the camera explains at another depth are no motion: their points get this depth. The last two results are which points show what moves, [N], and the
-    inverse depths of what stands still there, [N].
+    Tracks that the camera explains at another depth are no motion: their points get this depth. The last two results
+    are which points show what moves, [N], and the inverse depths of what stands still there, [N].
     """
     points, moves = solved.points, camera.kind == "moves"
     flows = compute_flows(grays, threads, lambda fraction: step(0.5 * fraction))
@@ -203,6 +203,8 @@ def _find_figures(
     behind, figure, hidden = (solved.shape[:, 0], moving, moving)
     if moves:
         behind, figure, hidden = behind_figures(solved, camera, moving)
+    if masks:
+        figure = moving
     small = np.stack([cv2.resize(image, flows.size, interpolation=cv2.INTER_AREA) for image in images])
     seeds = masks or [_pixels_of(chosen, solved, images.shape[1:3]) for chosen in kept]
     seeds = [cv2.resize(seed.astype(np.uint8), flows.size, interpolation=cv2.INTER_AREA) > 0 for seed in seeds]
@@ -213,9 +215,9 @@ def _find_figures(
         seeds.append(_picture(figure, solved, flows))
         near = cv2.dilate(np.any(seeds, axis=0).astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
     depths = picture_of(behind, solved, flows.size, flows.ratio)
-    masks_behind = _picture(hidden, solved, flows), _picture(figure, solved, flows)
+    around = _picture(hidden, solved, flows), _picture(figure, solved, flows)
     covers, certain, still = cover_masks(
-        small, flows, _scaled(solved.solution, flows), depths, *masks_behind, near=near, given=given
+        small, flows, _scaled(solved.solution, flows), depths, *around, near=near, given=given
     )
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
