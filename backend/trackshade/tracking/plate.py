@@ -2,9 +2,10 @@
 """What moves in front of still surfaces in each frame: its mask, from a clean plate of what is behind it.
 
 Points of several frames are followed by optical flow; those that leave the place where the solved camera would show
-them belong to what moves, for the whole clip, also while it rests. Each pixel of the first frame is looked up in all
-frames along the camera and the depth of what stands still; the median of what does not move there is the clean plate. A
-pixel of a frame is covered where it differs from the plate by more than still pixels around it do.
+them, while another color is seen there, belong to what moves, for the whole clip, also while it rests. Each pixel of
+the first frame is looked up in all frames along the camera and the depth of what stands still; the median of what does
+not move there is the clean plate, or, where the camera moves and few frames show it, the color that most of these agree
+on. A pixel of a frame is covered where it differs from the plate by more than still pixels around it do.
 """
 
 from __future__ import annotations
@@ -65,9 +66,8 @@ def cover_masks(
         given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
 
     Returns:
-        [T, h, w] bool, nothing where the first frame does not show what is behind; those of them where some frame shows
-        what is behind; and [T, h, w, 2] where each frame
-        shows the still surfaces at the pixels of the first one.
+        [T, h, w] bool, those masks; [T, h, w] bool, the pixels of them that differ from what other frames show behind
+        them; and [T, h, w, 2] where each frame shows the still surfaces at the pixels of the first one.
     """
     count, height, width = images.shape[:3]
     smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 0.8) for image in images])
