@@ -28,6 +28,7 @@ _BENEATH = 8.0  # px that a part continues beneath those in front of it
 _MATCHED, _OTHER = 22.0, 38.0  # levels: colors up to which a point is seen, and from which something else is
 _COMPARED, _WRONG = 8, 60  # frames whose colors say which part a pixel belongs to, and levels that are only wrong
 _KEPT = 3.0  # levels by which another part has to explain a pixel better
+_NEAR = 14.0  # px from the part that tracks give a pixel to, up to which another one may explain it better
 _RESTS = 2.0  # px from where the camera would show it, up to which a part stands still
 _SLIVER = 8.0  # px inside of a thing's outline up to which pixels may turn out to stand still
 _SURE_ORDER = 5.0  # points that say what is in front
@@ -35,7 +36,8 @@ _WINDOW = 9  # frames whose evidence about what is in front counts together
 _MOST_BEYOND = 3.0  # px by which tracks may differ from their part's map
 _LATER, _MOST_LATER = 8, 24  # frames in which later surfaces are looked for, and their number
 _GAP = 0.15  # px by which each px of distance from a part counts as a difference of motion
-_FARTHEST = 14.0  # px of mean distance up to which a later surface belongs to a part
+_BESIDE = 25  # percentile of the distances of its points from a part that says how near it is: limbs are long
+_FARTHEST = 14.0  # px of distance up to which a later surface belongs to a part
 _SHARES_MOTION = 1.5  # px by which a later surface may differ from the motion of a part that it belongs to
 _KNOWN_SHARE = 0.3  # of the points of a later surface that are known in a frame that shows it
 _OUTSIDE = 1.5  # px outside the silhouette from which a vertex is not seen
@@ -86,13 +88,19 @@ class Figures:
 
 
 def find_figures(
-    images: np.ndarray, covers: np.ndarray, still: np.ndarray, given: list[np.ndarray], flows: Flows
+    images: np.ndarray,
+    covers: np.ndarray,
+    certain: np.ndarray,
+    still: np.ndarray,
+    given: list[np.ndarray],
+    flows: Flows,
 ) -> Figures:
     """Divide what moves into parts, and find how their meshes move.
 
     Args:
         images: [T, h, w, 3] uint8, of the size that flow is computed in.
         covers: [T, h, w] what covers still surfaces.
+        certain: [T, h, w] that of it which differs from surfaces that other frames show.
         still: [T, h, w, 2] where each frame shows the still surfaces at the pixels of the first one.
         given: [h, w] pixels of the first frame that show each thing; empty to take what `covers` shows.
         flows: how pixels move.
@@ -123,7 +131,7 @@ def find_figures(
         parts.append(_move(one.thing, one.tracks, one.maps, outline, 0, silhouettes))
     owners = list(range(len(parts)))
     if parts:
-        _add_later(parts, owners, smooth, covers, flows, silhouettes)
+        _add_later(parts, owners, smooth, covers, certain, flows, silhouettes)
     later = np.arange(len(begun), len(parts))
     ranks = np.r_[ranks, np.repeat(later[:, None], len(smooth), axis=1)]
     size = (len(scales), len(images))
@@ -185,7 +193,8 @@ def _relabel(
     costs = np.full((len(begun), height, width), np.inf, np.float32)
     for number, part in enumerate(begun):
         own = errors(apply(part.maps[frames][:, None], pixels)) - _KEPT * part.region
-        costs[number] = np.where(things == part.thing, own, np.inf)
+        near = (things == part.thing) & (signed_distances(part.region) < _NEAR)
+        costs[number] = np.where(near, own, np.inf)
     if not begun:
         return begun
     best = costs.argmin(axis=0)
@@ -196,7 +205,7 @@ def _relabel(
     out = []
     for number, part in enumerate(begun):
         region = (best == number) & (things == part.thing)
-        region = _large_pieces(cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)))
+        region = _largest_piece(cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)))
         if region.sum() >= _SMALLEST // 2:
             out.append(replace(part, region=region))
     # Pixels that are left over belong to the nearest part of their thing.
@@ -210,12 +219,12 @@ def _relabel(
     return out
 
 
-def _large_pieces(mask: np.ndarray) -> np.ndarray:
-    """Return the pieces of a mask that are not much smaller than its largest one, [h, w] bool."""
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    """Return the largest piece of a mask, [h, w] bool: a part is in one piece."""
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0
-    return (areas >= max(1, 0.3 * areas.max()))[np.asarray(pieces, np.intp)]
+    if len(stats) == 1:
+        return mask > 0
+    return np.asarray(pieces) == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
 
 
 def _look(image: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -372,13 +381,14 @@ def _add_later(
     owners: list[int],
     smooth: np.ndarray,
     covers: np.ndarray,
+    certain: np.ndarray,
     flows: Flows,
     silhouettes: list[Silhouette],
 ) -> None:
     """Add what comes into view later to the parts, in the frames that show most of it."""
     size = smooth.shape[2], smooth.shape[1]
     tried: set[int] = {0}
-    rest = {t: covers[t] & (_drawn(parts, t, size) < 0) for t in range(len(smooth))}
+    rest = {t: certain[t] & (_drawn(parts, t, size) < 0) for t in range(len(smooth))}
     for _ in range(_LATER):
         areas = {t: int(_opened(mask).sum()) for t, mask in rest.items() if t not in tried}
         if not areas or len(parts) > len(set(owners)) + _MOST_LATER:
@@ -425,7 +435,8 @@ def _later_part(
     best, owner, shared = np.inf, -1, tracks.pixels[:, :3, :]
     for number, part in enumerate(parts):
         if part.first == 0:
-            gap = np.sqrt(np.square(part.pixels[t][:, None] - some).sum(axis=-1).min(axis=0)).mean()
+            gap = np.sqrt(np.square(part.pixels[t][:, None] - some).sum(axis=-1).min(axis=0))
+            gap = np.percentile(gap, _BESIDE)
             shifts = compose(invert(part.maps[t])[None], part.maps)
             miss = np.linalg.norm(apply(shifts, tracks.start) - tracks.pixels, axis=2)[tracks.known]
             cost = float(np.median(miss)) + _GAP * float(gap)

@@ -70,22 +70,24 @@ class _Grid:
     numbers: np.ndarray
 
 
-def build_layers(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) -> Layers:
+def build_layers(solved: PointSolve, moving: np.ndarray, behind: np.ndarray, size: tuple[int, int]) -> Layers:
     """Continue what stands still behind what is in front of it, and beyond the picture.
 
     Args:
         solved: the points.
         moving: [N] which of them move by themselves.
+        behind: [N] inverse depths of what stands still there.
         size: (width, height) of the picture, pixels.
     """
-    grid = _beyond(solved, moving, size)
+    grid = _beyond(solved, moving, behind, size)
     flat = _Grid(*(getattr(grid, name).reshape(-1, *getattr(grid, name).shape[2:]) for name in grid.__annotations__))
     cut = _cut_beyond(flat, len(solved.points))
     shape = grid.known.shape
     centers = -np.einsum("tji,tj->ti", solved.solution.rotations, solved.solution.translations)
     parallax = solved.solution.focal * float(np.linalg.norm(centers, axis=1).max())
-    behind = _behind(grid, cut, parallax)
-    hidden = np.isfinite(behind)
+    continued = _behind(grid, cut, parallax)
+    continued = np.where(np.isfinite(continued) & ~grid.known, grid.inverse, continued)
+    hidden = np.isfinite(continued)
     known = grid.known & ~_is_small(grid.known & hidden)
     shown, hidden = known.ravel(), hidden.ravel()
     seen = grid_triangles(shape, lambda a, b: shown[a] & shown[b] & ~cut(a, b))
@@ -93,7 +95,7 @@ def build_layers(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) 
     count = len(solved.points) + int((grid.numbers >= len(solved.points)).sum())
     numbers = flat.numbers.copy()
     numbers[hidden] = count + np.arange(int(hidden.sum()))
-    far = np.where(hidden, behind.ravel(), flat.inverse)
+    far = np.where(hidden, continued.ravel(), flat.inverse)
     there = hidden | shown
     under = grid_triangles(shape, lambda a, b: there[a] & there[b] & ((hidden[a] & hidden[b]) | _near(far[a], far[b])))
     under = under[hidden[under].any(axis=1)]
@@ -131,16 +133,14 @@ def _near(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.abs(one - other) <= CUT_STEP * np.minimum(one, other)
 
 
-def _beyond(solved: PointSolve, moving: np.ndarray, size: tuple[int, int]) -> _Grid:
+def _beyond(solved: PointSolve, moving: np.ndarray, behind: np.ndarray, size: tuple[int, int]) -> _Grid:
     """Return the points with rings of others around them, on continued surfaces."""
     rows, columns = solved.grid
     # Beside what moves, depth is that of neither.
     doubtful: Any = ndimage.binary_dilation(moving.reshape(solved.grid), np.ones((3, 3), bool))
     known = ~doubtful
     inverse = solved.shape[:, 0].reshape(solved.grid).astype(np.float64)
-    if known.any():  # what moves has the depth of what is around it
-        nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-        inverse = inverse[tuple(nearest)]
+    inverse[doubtful] = behind.reshape(solved.grid)[doubtful]
     step = float(solved.points[1, 0] - solved.points[0, 0])
     reach = max(_REACH * max(size), 2 * step * _RINGS)
     # Steps that grow: the first one is the grid's.

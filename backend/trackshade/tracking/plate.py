@@ -2,12 +2,15 @@
 """What moves in front of still surfaces in each frame: its mask, from a clean plate of what is behind it.
 
 Points of several frames are followed by optical flow; those that leave the place where the solved camera would show
-them belong to what moves, for the whole clip, also while it rests. Each pixel of the first frame is looked up in all
-frames along the camera and the depth of what stands still; the median of what does not move there is the clean plate. A
-pixel of a frame is covered where it differs from the plate by more than still pixels around it do.
+them, while another color is seen there, belong to what moves, for the whole clip, also while it rests. Each pixel of
+the first frame is looked up in all frames along the camera and the depth of what stands still; the median of what does
+not move there is the clean plate, or, where the camera moves and few frames show it, the color that most of these agree
+on. A pixel of a frame is covered where it differs from the plate by more than still pixels around it do.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,12 +25,20 @@ _TOLERANCE = 3  # pixels along a side of the neighborhood whose colors are alike
 _SHADOW = 0.8, 3.0  # correlation with the plate from which a pixel lies in a shadow, and levels of texture for it
 _SMALLEST = 24  # pixels of a piece
 _KEYS, _SPACING = 5, 4  # frames whose points are followed, and their distance, px
-_SEEN = 0.15  # of the frames that have to show a pixel of the plate
+_SEEN = 0.15  # of the frames that have to show a pixel of the plate, for their median to be its color
+_MOSTLY = 0.4  # the same before a camera that moves
+_AGREE = 3  # frames that have to show the same color where nothing is known to move
+_PATCH, _TEXTURE = 9, 3.0  # px, and levels: standard deviation in such a square from which a point can be followed
+_GAP = 5  # px between pieces of what moves that move with them
 _RECOLORED = 40  # levels by which the color of a followed point may change
 _UNKNOWN = 0.2  # points that move, added to those in each cell
 _CONSTANT = 6.0  # levels: median change of a color that stays
 _APART = 2.0  # px from where the camera would show a point, from which it moves by itself
+_LEAVES = 0.25  # times the frames in which it is there, for which it has to leave: flow drags along what is hidden
+_LARGEST_HOLE = 0.05  # of the picture: of what moves, where nothing is known of what is behind
+_OTHER_COLOR = 14  # levels by which another color is seen there
 _OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
+_SURE_DEPTHS = 0.94, 1.06  # and of depths behind what moves: what stands still before these is a part of it
 _BESIDE = 13  # px: size of the square around what is known to move in which pixels that differ move with it
 _MOVING_SHARE = 0.25  # of the pixels of a piece that have to be known to move
 
@@ -37,9 +48,11 @@ def cover_masks(
     flows: Flows,
     solution: Solution,
     inverse_depths: np.ndarray,
+    hidden: np.ndarray,
+    figure: np.ndarray,
     near: np.ndarray | None,
     given: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which pixels of each frame show something that moves in front of what stands still, and where those are.
 
     Args:
@@ -47,34 +60,45 @@ def cover_masks(
         flows: how pixels move.
         solution: cameras, with the focal length and the center in pixels of these pictures.
         inverse_depths: [h, w] of what stands still in the first frame, continued behind what moves.
+        hidden: [h, w] pixels of the first frame around what moves, where these depths are those behind it.
+        figure: [h, w] pixels of the first frame that are in front of those depths, and joined to what moves.
         near: [h, w] pixels of the first frame that may move; None for all.
         given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
 
     Returns:
-        [T, h, w] bool, nothing where the first frame does not show what is behind; and [T, h, w, 2] where each frame
-        shows the still surfaces at the pixels of the first one.
+        [T, h, w] bool, those masks; [T, h, w] bool, the pixels of them that differ from what other frames show behind
+        them; and [T, h, w, 2] where each frame shows the still surfaces at the pixels of the first one.
     """
     count, height, width = images.shape[:3]
     smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 0.8) for image in images])
+    parallax = bool(np.ptp(solution.translations, axis=0).any())
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     pixels = np.stack([x, y], axis=-1)
     place = solution.rays(pixels) / inverse_depths[..., None]
     maps = np.stack([_project(place, solution, t) for t in range(count)]).astype(np.float32)
     back = np.stack([_invert(item, pixels) for item in maps])
-    moving, resting = _motion_maps(smooth, flows, solution, inverse_depths, back, near, given)
+    moving, resting, known_to_move = _motion_maps(
+        smooth, flows, solution, inverse_depths, back, hidden, figure, near, given
+    )
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
     samples = np.full((len(chosen), height, width, 3), np.nan, np.float32)
-    is_clear = np.zeros(samples.shape[:3], bool)
+    is_clear, is_left = np.zeros(samples.shape[:3], bool), np.zeros(samples.shape[:3], bool)
     window = np.ones((5, 5), np.uint8)
     for number, t in enumerate(chosen):
-        clear = 1 - cv2.dilate(moving[t].astype(np.uint8), window)
+        clear = 1 - cv2.dilate(known_to_move[t].astype(np.uint8), window)
         inside = ((maps[t] >= 0) & (maps[t] < (width, height))).all(axis=-1)
         samples[number][inside] = _sample(smooth[t], maps[t])[inside]
         is_clear[number] = inside & (_sample(clear.astype(np.float32), maps[t]) > 0.9)
-    known = is_clear.sum(axis=0) >= max(2, _SEEN * len(chosen))
+        is_left[number] = inside & (_sample(known_to_move[t].astype(np.float32), maps[t]) < 0.1)
+    known = is_clear.sum(axis=0) >= max(2, (_MOSTLY if parallax else _SEEN) * len(chosen))
     if not known.any():
-        return moving, maps
+        return moving, moving, maps
     plate = np.nan_to_num(_median(np.where(is_clear[..., None], samples, np.nan))).astype(np.uint8)
+    # Elsewhere, a color that several frames agree on, and that is seen less where something is known to move.
+    rest = np.flatnonzero(~known) if parallax else np.zeros(0, np.intp)
+    colors, agreed = _agreed(samples.reshape(len(chosen), -1, 3)[:, rest], is_left.reshape(len(chosen), -1)[:, rest])
+    plate.reshape(-1, 3)[rest[agreed]] = colors[agreed]
+    known.reshape(-1)[rest[agreed]] = True
     plate = cv2.inpaint(plate, (~known).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     # What keeps its color although something seems to move, and looks like what is around it, stands still, too: flow
     # drags what has no texture along.
@@ -89,15 +113,21 @@ def cover_masks(
                                _sample(differences[t], maps[t]), np.nan) for t in chosen])  # fmt: skip
     typical = np.nan_to_num(_median(usual[..., None])[..., 0])
     typical = cv2.blur(np.minimum(typical, _LEAST).astype(np.float32), (5, 5))
-    masks = []
+    masks, certain = [], []
     for t in range(count):
         differs = differences[t] > _LEAST + _NOISE * _sample(typical, back[t])
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
         sure = _sample(known.astype(np.float32), back[t]) > 0.5
         around = cv2.dilate(moving[t].astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8)) > 0
-        differs &= valid & around & (sure | ~resting[t])
-        masks.append(_that_move(_clean(differs), moving[t]))
-    return np.stack(masks), maps
+        differs &= valid & (sure | (known_to_move[t] if parallax else ~resting[t]))
+        if parallax:  # beyond the first frame there is no plate
+            differs |= ~valid & known_to_move[t]
+            sure &= valid
+        differs &= around
+        found = _that_move(_clean(differs), moving[t])
+        masks.append(_filled(found, ~sure & ~resting[t]) if parallax else found)
+        certain.append(masks[-1] & sure if parallax else masks[-1])
+    return np.stack(masks), np.stack(certain), maps
 
 
 def _motion_maps(
@@ -106,13 +136,16 @@ def _motion_maps(
     solution: Solution,
     inverse_depths: np.ndarray,
     back: np.ndarray,
+    hidden: np.ndarray,
+    figure: np.ndarray,
     near: np.ndarray | None,
     given: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels show what moves at any time, and which show what never does, [T, h, w] bool each."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which pixels show what moves at any time, [T, h, w] bool, which what never does, and which surely move."""
     count, height, width = back.shape[:3]
     rows, columns = -(-height // _SPACING), -(-width // _SPACING)
     votes = np.zeros((2, count, rows * columns), np.float32)
+    parallax = bool(np.ptp(solution.translations, axis=0).any())
     x, y = np.meshgrid(np.arange(1, width, _SPACING) + 0.5, np.arange(1, height, _SPACING) + 0.5)
     points = np.stack([x.ravel(), y.ravel()], axis=1)
     for key in np.unique(np.linspace(0, count - 1, min(count, _KEYS)).round().astype(int)).tolist():
@@ -120,13 +153,23 @@ def _motion_maps(
         x, y = np.clip(pixels.astype(int), 0, (width - 1, height - 1)).transpose(2, 0, 1)
         colors = smooth[np.arange(count)[:, None], y, x].astype(np.int16)
         alive &= np.abs(colors - colors[key]).max(axis=2) < _RECOLORED  # flow drags what is beside a moving thing along
+        if parallax:  # and what has no texture
+            alive &= _inside(_contrast(smooth[key]) > _TEXTURE, points)
         origin = read_field(back[key], points)
+        if parallax:  # beyond the first frame, depths are not known
+            alive &= ((origin >= 0) & (origin < (width, height))).all(axis=1)
         depth = 1 / np.maximum(read_field(inverse_depths[..., None], origin), 1e-9)
         world = solution.rays(origin) * depth
-        moves = _moves(solution, world, key, pixels, alive, 1.0)
-        for factor in _OTHER_DEPTHS if np.ptp(solution.translations, axis=0).any() else ():
-            chosen = np.flatnonzero(moves)
-            moves[chosen] = _moves(solution, world[chosen], key, pixels[:, chosen], alive[:, chosen], factor)
+        still = _Still(smooth, solution, world, key)
+        moves = still.leaves(np.arange(len(points)), pixels, alive, 1.0, _LEAVES if parallax else 0.0)
+        rests = np.zeros(len(points), bool)  # a part of what moves, which stands still in front of what is behind it
+        chosen = np.flatnonzero(alive[0] & _inside(figure, pixels[0]))
+        rests[chosen] = still.leaves(chosen, pixels, alive, 1.0, 0.0)
+        for is_sure, factors in ((True, _SURE_DEPTHS), (False, _OTHER_DEPTHS)) if parallax else ():
+            for factor in factors:
+                chosen = np.flatnonzero(moves & (_inside(hidden, origin) == is_sure))
+                moves[chosen] = still.leaves(chosen, pixels, alive, factor)
+        moves |= rests
         x, y = np.clip(pixels[0].astype(int), 0, (width - 1, height - 1)).T
         if near is not None:
             moves &= ~alive[0] | near[y, x]
@@ -138,23 +181,87 @@ def _motion_maps(
             for kind in (0, 1):
                 chosen = alive[t] & (moves == bool(kind))
                 votes[kind, t] += np.bincount(index[t, chosen], minlength=rows * columns)
-    out = []
+    out, sure = [], []
     for t in range(count):
         still, moving = (cv2.GaussianBlur(votes[kind, t].reshape(rows, columns), (0, 0), 0.7) for kind in (0, 1))
         share = (moving + _UNKNOWN) / (still + moving + _UNKNOWN)  # where no point is known, something is new
-        out.append(cv2.resize(share, (columns * _SPACING, rows * _SPACING))[:height, :width])
+        of_known = moving / np.maximum(still + moving, 0.05)  # 0 where none is known
+        for pictures, values in ((out, share), (sure, of_known)):
+            pictures.append(cv2.resize(values, (columns * _SPACING, rows * _SPACING))[:height, :width])
     shares = np.stack(out)
-    return shares > 0.5, shares < 0.2
+    moving = shares > 0.5
+    return moving, shares < 0.2, np.stack([_closed(item > 0.5) for item in sure]) if parallax else moving
 
 
-def _moves(
-    solution: Solution, world: np.ndarray, key: int, pixels: np.ndarray, alive: np.ndarray, factor: float
-) -> np.ndarray:
-    """Return which points [N, 3] leave the places where a depth, times a factor in frame `key`, would show them."""
-    local = (world @ solution.rotations[key].T + solution.translations[key]) * factor
-    world = (local - solution.translations[key]) @ solution.rotations[key]
-    places = np.stack([_project(world, solution, t) for t in range(len(pixels))])
-    return ((np.linalg.norm(places - pixels, axis=2) > _APART) & alive).sum(axis=0) >= 2
+@dataclass(frozen=True, eq=False)
+class _Still:
+    """Points as they would be seen if they stood still.
+
+    Attributes:
+        smooth: [T, h, w, 3] uint8.
+        solution: the cameras.
+        world: [N, 3] where they are.
+        key: frame in which they were found.
+    """
+
+    smooth: np.ndarray
+    solution: Solution
+    world: np.ndarray
+    key: int
+
+    def leaves(
+        self, chosen: np.ndarray, pixels: np.ndarray, alive: np.ndarray, factor: float, share: float = _LEAVES
+    ) -> np.ndarray:
+        """Return which points leave the places where a depth, times a factor, would show them.
+
+        A place that has the point's color in all frames may well show it: flow drags along what has no texture.
+
+        Args:
+            chosen: [M] the points that are asked for.
+            pixels: [T, N, 2] where they were followed to.
+            alive: [T, N] whether that is known.
+            factor: of the depth in their frame.
+            share: times the frames in which they are there, for which they have to leave.
+        """
+        solution, key = self.solution, self.key
+        local = (self.world[chosen] @ solution.rotations[key].T + solution.translations[key]) * factor
+        world = (local - solution.translations[key]) @ solution.rotations[key]
+        leaves, stays = np.zeros(len(chosen), int), np.zeros(len(chosen), int)
+        height, width = self.smooth.shape[1:3]
+        x, y = np.clip(pixels[key, chosen].astype(int), 0, (width - 1, height - 1)).T
+        color = self.smooth[key][y, x].astype(np.int16)
+        for t, image in enumerate(self.smooth):
+            place = _project(world, solution, t)
+            apart = (np.linalg.norm(place - pixels[t, chosen], axis=1) > _APART) & alive[t, chosen]
+            inside = ((place >= 0) & (place < (width, height))).all(axis=1)
+            x, y = np.clip(place.astype(int), 0, (width - 1, height - 1)).T
+            other = np.abs(image[y, x] - color).max(axis=1) > _OTHER_COLOR
+            leaves += apart & (other | ~inside)
+            stays += alive[t, chosen] & ~apart
+        return (leaves >= 2) & (leaves > share * stays)
+
+
+def _contrast(image: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of the gray levels around each pixel, [h, w]."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    size = (_PATCH, _PATCH)
+    return np.sqrt(np.maximum(cv2.blur(gray * gray, size) - cv2.blur(gray, size) ** 2, 0))
+
+
+def _closed(mask: np.ndarray) -> np.ndarray:
+    """Return a mask with what lies between and within its pieces: what has no texture does as its outline does."""
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8))
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(1 - closed, connectivity=4)
+    height, width = mask.shape
+    low, high = stats[:, :2], stats[:, :2] + stats[:, 2:4]
+    enclosed = (low > 0).all(axis=1) & (high < (width, height)).all(axis=1)
+    enclosed[0] = False
+    return (closed > 0) | enclosed[np.asarray(pieces, np.intp)] if count > 1 else closed > 0
+
+
+def _inside(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    x, y = np.clip(pixels.astype(int), 0, np.array(mask.shape[::-1]) - 1).T
+    return mask[y, x]
 
 
 def _that_move(mask: np.ndarray, moving: np.ndarray) -> np.ndarray:
@@ -164,6 +271,15 @@ def _that_move(mask: np.ndarray, moving: np.ndarray) -> np.ndarray:
     chosen = share > _MOVING_SHARE
     chosen[0] = False
     return chosen[np.asarray(labels, np.intp)]
+
+
+def _filled(mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Return a mask with those of its holes filled whose background is mostly unknown: nothing is seen through them."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    share = np.bincount(labels.ravel(), unknown.ravel(), count) / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    holes = (share > 0.5) & (stats[:, cv2.CC_STAT_AREA] < _LARGEST_HOLE * mask.size)
+    holes[0] = False
+    return mask | holes[np.asarray(labels, np.intp)]
 
 
 def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:
@@ -184,6 +300,26 @@ def _median(samples: np.ndarray) -> np.ndarray:
     middle = (np.isfinite(samples[..., 0]).sum(axis=0) - 1) // 2
     index = np.broadcast_to(np.maximum(middle, 0)[None, ..., None], (1, *samples.shape[1:]))
     return np.take_along_axis(order, index, axis=0)[0]
+
+
+def _agreed(samples: np.ndarray, is_left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colors that samples of pixels agree on, [N, 3] uint8, and whether enough do, [N].
+
+    Args:
+        samples: [S, N, 3] levels; NaN outside the picture.
+        is_left: [S, N] which are not known to show what moves.
+    """
+    best, colors = np.zeros(samples.shape[1]), np.zeros(samples.shape[1:], np.uint8)
+    for number in range(len(samples)):
+        with np.errstate(invalid="ignore"):
+            alike = np.abs(samples - samples[number]).max(axis=2) < _LEAST
+        own, others = (alike & is_left).sum(axis=0), (alike & ~is_left).sum(axis=0)
+        better = is_left[number] & (own > np.maximum(best, others))
+        mean = np.nan_to_num(
+            (np.nan_to_num(samples) * (alike & is_left)[..., None]).sum(axis=0) / np.maximum(own, 1)[:, None]
+        )
+        colors[better], best[better] = mean[better].astype(np.uint8), own[better]
+    return colors, best >= _AGREE
 
 
 def _invert(forward: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from trackshade.tracking.bundle import Observations, Solution, depths_from_motion, host_rays, residuals
 from trackshade.tracking.camera import CameraSolve
@@ -159,24 +157,34 @@ def with_depths_of_tracks(
     return replace(solved, **merged), float(np.median(miss)) if len(miss) else np.inf
 
 
-def still_depths(solved: PointSolve, moving: np.ndarray, size: tuple[int, int], ratio: np.ndarray) -> np.ndarray:
-    """Return the inverse depths of what stands still in the first frame, [h, w]; behind what moves, those around it.
+def with_depths(grays: np.ndarray, solved: PointSolve, chosen: np.ndarray, inverse: np.ndarray) -> PointSolve:
+    """Give points other depths.
 
     Args:
+        grays: [T, H, W] uint8.
         solved: the points.
-        moving: [N] which of them move by themselves.
+        chosen: [M] which of them.
+        inverse: [M] their inverse depths.
+    """
+    if not len(chosen):
+        return solved
+    patches = Patches(smoothed(grays, _BLUR), solved.points[chosen], _OFFSETS)
+    merged = {name: getattr(solved, name).copy() for name in ("shape", "pixels", "alike")}
+    merged["shape"][chosen] = np.c_[inverse, np.zeros((len(chosen), 2))]
+    merged["pixels"][:, chosen], merged["alike"][:, chosen] = patches.compare(solved.solution, merged["shape"][chosen])
+    return replace(solved, **merged)
+
+
+def picture_of(inverse: np.ndarray, solved: PointSolve, size: tuple[int, int], ratio: np.ndarray) -> np.ndarray:
+    """Return the inverse depths between points, [h, w].
+
+    Args:
+        inverse: [N] those of the points.
+        solved: the points.
         size: (width, height) of the result.
         ratio: [2] this size relative to that of the frames.
     """
-    doubtful = cv2.dilate(moving.reshape(solved.grid).astype(np.uint8), np.ones((5, 5), np.uint8)).ravel() > 0
-    inverse = solved.shape[:, 0]
     step = float(solved.points[1, 0] - solved.points[0, 0])
-    if moving.any() and not doubtful.all():  # planes through what is known
-        grid, known = solved.grid, ~doubtful.reshape(solved.grid)
-        nearest: Any = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-        inverse = inverse.reshape(grid)[tuple(nearest)].ravel()
-        deviations = np.where(doubtful, np.inf, 0.0)
-        inverse = fill_depth(inverse, deviations, np.zeros((len(inverse), 3)), grid, step)[:, 0]
     inverse = inverse.reshape(solved.grid)
     x, y = np.meshgrid(*((np.arange(count) + 0.5) / r for count, r in zip(size, ratio, strict=True)))
     x, y = ((axis - first) / step for axis, first in zip((x, y), solved.points[0], strict=True))

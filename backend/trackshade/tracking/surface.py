@@ -77,6 +77,7 @@ def _without_blinks(seen: np.ndarray) -> np.ndarray:
 def static_meshes(
     solved: PointSolve,
     moving: np.ndarray,
+    behind: np.ndarray,
     seen: np.ndarray,
     image: np.ndarray,
     scale: float,
@@ -89,12 +90,13 @@ def static_meshes(
     Args:
         solved: the points.
         moving: [N] which of them move by themselves.
+        behind: [N] inverse depths of what stands still there.
         seen: [T, N] when each is seen.
         image: [H, W, 3] uint8, the first frame.
         scale: metres per unit.
         to_world: [3, 3] from the first camera's axes to the world's.
     """
-    layers = build_layers(solved, moving, (image.shape[1], image.shape[0]))
+    layers = build_layers(solved, moving, behind, (image.shape[1], image.shape[0]))
     rim = static_rim(solved, moving, layers.is_front, image)
     pixels = np.concatenate([solved.points, layers.pixels, rim.pixels])
     inverse = np.concatenate([solved.shape[:, 0], layers.inverse, rim.inverse(solved)])

@@ -23,15 +23,17 @@ import numpy as np
 from trackshade.core.errors import CancelledError, ShotError
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
+from trackshade.tracking.behind import behind_figures
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.camera import CameraSolve, solve_camera
+from trackshade.tracking.cutouts import cut_out
 from trackshade.tracking.features import Features, correlation, follow_features
 from trackshade.tracking.figures import Figures, find_figures
 from trackshade.tracking.flow import Flows, anchor, compute_flows
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import find_moving, group_moving
 from trackshade.tracking.plate import cover_masks
-from trackshade.tracking.points import PointSolve, place_points, still_depths, with_depths_of_tracks
+from trackshade.tracking.points import PointSolve, picture_of, place_points, with_depths, with_depths_of_tracks
 from trackshade.tracking.surface import moving_meshes, sky_mesh, static_meshes, visibility
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
@@ -98,12 +100,11 @@ def track_video(
     solved = place_points(
         footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
     )
-    moves = camera.kind == "moves"
-    solved, figures, moving = _find_figures(
-        footage.images, grays, solved, masks, moves, threads, stage("Looking for what moves", 0.75, 0.92)
+    solved, figures, moving, behind = _find_figures(
+        footage.images, grays, solved, camera, masks, threads, stage("Looking for what moves", 0.75, 0.92)
     )
     done = stage("Building", 0.92, 1.0)
-    return _assemble(path, request, footage, camera, solved, figures, moving, given is None, done)
+    return _assemble(path, request, footage, camera, solved, figures, moving, behind, given is None, done)
 
 
 def _corner_count(size: tuple[int, int]) -> int:
@@ -162,17 +163,17 @@ def _find_figures(
     images: np.ndarray,
     grays: np.ndarray,
     solved: PointSolve,
+    camera: CameraSolve,
     masks: list[np.ndarray],
-    moves: bool,
     threads: int,
     step: Callable[[float], None],
-) -> tuple[PointSolve, Figures | None, np.ndarray]:
+) -> tuple[PointSolve, Figures | None, np.ndarray, np.ndarray]:
     """Find what moves by itself, or follow what the masks say does, and divide it into parts.
 
-    Tracks that the camera explains at another depth are no motion: their points get this depth. `moves` says whether
-    the camera moves, so that there is such a depth. The last result says which points show what moves, [N].
+    Tracks that the camera explains at another depth are no motion: their points get this depth. The last two results
+    are which points show what moves, [N], and the inverse depths of what stands still there, [N].
     """
-    points = solved.points
+    points, moves = solved.points, camera.kind == "moves"
     flows = compute_flows(grays, threads, lambda fraction: step(0.5 * fraction))
     pixels, alive = flows.follow(points * flows.ratio)
     pixels /= flows.ratio
@@ -195,10 +196,15 @@ def _find_figures(
     moving = np.zeros(len(points), bool)
     if moves and not kept:
         step(1.0)
-        return solved, None, moving
+        return solved, None, moving, solved.shape[:, 0]
     for chosen in kept:
         moving[chosen] = True
     step(0.6)
+    behind, figure, hidden = (solved.shape[:, 0], moving, moving)
+    if moves:
+        behind, figure, hidden = behind_figures(solved, camera, moving)
+    if masks:
+        figure = moving
     small = np.stack([cv2.resize(image, flows.size, interpolation=cv2.INTER_AREA) for image in images])
     seeds = masks or [_pixels_of(chosen, solved, images.shape[1:3]) for chosen in kept]
     seeds = [cv2.resize(seed.astype(np.uint8), flows.size, interpolation=cv2.INTER_AREA) > 0 for seed in seeds]
@@ -206,17 +212,32 @@ def _find_figures(
     if masks:
         given = np.any(seeds, axis=0)
     elif moves:
+        seeds.append(_picture(figure, solved, flows))
         near = cv2.dilate(np.any(seeds, axis=0).astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
-    depths = still_depths(solved, moving, flows.size, flows.ratio)
-    covers, still = cover_masks(small, flows, _scaled(solved.solution, flows), depths, near, given)
+    depths = picture_of(behind, solved, flows.size, flows.ratio)
+    around = _picture(hidden, solved, flows), _picture(figure, solved, flows)
+    covers, certain, still = cover_masks(
+        small, flows, _scaled(solved.solution, flows), depths, *around, near=near, given=given
+    )
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
-        return solved, None, np.zeros(len(points), bool)
+        return solved, None, np.zeros(len(points), bool), solved.shape[:, 0]
+    if moves and not masks:
+        covers = cut_out(small, covers, certain, threads)
     step(0.7)
-    figures = find_figures(small, covers, still, masks and seeds, flows)
+    figures = find_figures(small, covers, certain, still, masks and seeds, flows)
     x, y = np.clip((points * flows.ratio).astype(int), 0, np.array(flows.size) - 1).T
+    moving = figures.labels[y, x] >= 0
+    if moves:  # what is not covered shows what is behind
+        other = np.flatnonzero(figure & ~moving)
+        solved = with_depths(grays, solved, other, behind[other])
     step(1.0)
-    return solved, figures, figures.labels[y, x] >= 0
+    return solved, figures, moving, behind
+
+
+def _picture(points: np.ndarray, solved: PointSolve, flows: Flows) -> np.ndarray:
+    """Return the pixels nearest to some points, [h, w] bool, of the pictures that flow is computed in."""
+    return cv2.resize(points.reshape(solved.grid).astype(np.uint8), flows.size, interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _pixels_of(chosen: np.ndarray, solved: PointSolve, shape: tuple[int, ...]) -> np.ndarray:
@@ -258,6 +279,7 @@ def _assemble(
     solved: PointSolve,
     figures: Figures | None,
     moving: np.ndarray,
+    behind: np.ndarray,
     free_focal: bool,
     step: Callable[[float], None],
 ) -> LiftedScene:
@@ -267,7 +289,7 @@ def _assemble(
     seen = visibility(solved, moving, (width, height))
     step(0.5)
     image = footage.images[0]
-    meshes = static_meshes(solved, moving, seen, image, scale, _TO_WORLD)
+    meshes = static_meshes(solved, moving, behind, seen, image, scale, _TO_WORLD)
     if figures is not None:
         meshes += moving_meshes(figures, solved, moving, (width, height), scale, _TO_WORLD)
     ahead = np.concatenate([mesh.positions[0] for mesh in meshes]) @ _TO_WORLD[:, 2]
