@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +56,13 @@ def rows() -> list[Row]:
     coverage(shot, [0])
     measured = time.perf_counter() - begin
     crowd = _instances()
-    raster = ShotRaster(crowd)
-    raster.draw(0)
-    begin = time.perf_counter()
-    for t in range(4):
-        raster.draw(t)
-    drawn = (time.perf_counter() - begin) / 4
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        raster = ShotRaster(crowd, pool.map)
+        raster.draw(0)
+        begin = _clocks()
+        for t in range(4):
+            raster.draw(t)
+        drawn = (_clocks() - begin) / 4
     what = f"{SHORT} frames of {SIZE[0]} × {SIZE[1]}"
     much = f"{LONG} frames of {LARGE[0]} × {LARGE[1]}"
     name = f"propagation, {what}, extrapolated from {DRAWN}, {os.cpu_count()} cores"
@@ -77,7 +79,8 @@ def rows() -> list[Row]:
         ("memory of the process at most", f"{most:.0f} MB", ""),
         (f"processor a pixel, a frame of {LONG} against one of {SHORT}", f"{growth:.2f} x", "<= 1.2 x"),
         ("coverage of the short shot and the best next key frame", f"{measured:.1f} s", ""),
-        (f"drawing a frame of {INSTANCES:,} instances", f"{1e3 * drawn:.0f} ms", "<= 100 ms"),
+        (f"drawing a frame of {INSTANCES:,} instances", f"{1e3 * drawn[0]:.0f} ms", "<= 100 ms"),
+        ("the same, time of the processor", f"{1e3 * drawn[1]:.0f} ms", ""),
         *_cuda_rows(shot, clay),
     ]
 

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from trackshade.control.compiling import kernel
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.layout import face_normals
 from trackshade.propagation.pictures import SurfacePicture
-from trackshade.propagation.poses import Pose, PoseTable, resize_shot
+from trackshade.propagation.poses import Pose, PoseTable, load_corners, resize_shot
 from trackshade.propagation.surface import find_points, pull
 
 SURVEYED = 24  # frames
@@ -113,26 +115,34 @@ def _density(
     weights: np.ndarray,
 ) -> np.ndarray:
     """Return pixels per object unit at surface points, [N]."""
-    corners = table.triangles[starts[mesh] + face]
-    where = frame.where[mesh]
-    is_still = where >= 0
-    local = np.empty((len(mesh), 3, 3))
-    local[is_still] = table.still[where[is_still, None] + corners[is_still]]
-    local[~is_still] = frame.moving[-1 - where[~is_still, None] + corners[~is_still]]
-    matrix = frame.to_camera[mesh]
-    there = np.einsum("nij,nkj->nki", matrix[:, :3, :3], local) + matrix[:, None, :3, 3]
-    normal = np.cross(there[:, 1] - there[:, 0], there[:, 2] - there[:, 0])
-    size = np.linalg.norm(normal, axis=1)
-    point = there[:, 0] + weights[:, :1] * (there[:, 1] - there[:, 0]) + weights[:, 1:] * (there[:, 2] - there[:, 0])
-    focal = frame.lens[0] * frame.lens[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if frame.orthographic:
-            pixel = size / (focal * np.abs(normal[:, 2]))
+    density = np.zeros(len(mesh))
+    _write_densities(
+        mesh, face, weights, _first_areas(table, t, mesh, face), table.still, frame.moving, frame.where,
+        table.triangles, starts, frame.to_camera, frame.lens[0] * frame.lens[1], frame.orthographic, density,
+    )  # fmt: skip
+    return density
+
+
+@kernel
+def _write_densities(
+    mesh, face, weights, first_areas, still, moving, where, triangles, starts, to_camera, focal, orthographic, density
+):  # fmt: skip
+    x, y, z = np.zeros(3), np.zeros(3), np.zeros(3)
+    for n in range(mesh.shape[0]):
+        own = mesh[n]
+        load_corners(still, moving, where[own], triangles, starts[own] + face[n], to_camera, own, x, y, z)
+        ax, ay, az = x[1] - x[0], y[1] - y[0], z[1] - z[0]
+        bx, by, bz = x[2] - x[0], y[2] - y[0], z[2] - z[0]
+        nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+        size = math.sqrt(nx * nx + ny * ny + nz * nz)  # twice the area
+        if orthographic:
+            pixel = size / (focal * abs(nz))
         else:
-            pixel = point[:, 2] ** 3 * size / (focal * np.abs(np.einsum("nk,nk->n", normal, point)))
-        first = _first_areas(table, t, mesh, face)
-        density = 1 / np.sqrt(pixel * first / (size / 2))
-    return np.where(np.isfinite(density), density, 0.0)
+            b, c = weights[n, 0], weights[n, 1]
+            px, py, pz = x[0] + b * ax + c * bx, y[0] + b * ay + c * by, z[0] + b * az + c * bz
+            pixel = pz**3 * size / (focal * abs(nx * px + ny * py + nz * pz))
+        value = 1.0 / math.sqrt(pixel * first_areas[n] / (0.5 * size))
+        density[n] = value if value < np.inf else 0.0
 
 
 def _first_areas(table: PoseTable, t: int, mesh: np.ndarray, face: np.ndarray) -> np.ndarray:
