@@ -43,6 +43,7 @@ SMOOTH = 0.02  # of the longer side: spread of the low frequencies that are used
 LEAST_SIZE = 1 / 3  # of a frame's, that pictures without detail must have to show what the others do not
 STRONGEST = 4.0  # factor by which those change colors
 _DARK = 0.01  # linear light, added to both
+_HIDDEN = 1e-3  # weight of pixels that no picture with detail shows, of pictures that are too rough to show them
 FADE = 1.0  # seconds between a picture and a frame after which its weight is halved
 FADE_ANGLE = 0.5  # radians between their cameras that count as much, in a shot with several cameras
 MOST_SOFT = 8  # pictures without detail that fills read, at most
@@ -59,7 +60,7 @@ class KeyPicture:
         detail: False if it is soft, as the frames of a video model are. Its light and colors at low frequencies are
             used, and, unless it is much smaller than the frames, all of it where no other picture shows the surface or
             does so doubtfully.
-        is_filling: False for a picture without detail that is too rough to show what no other one does.
+        is_filling: False for a picture without detail that is too rough to show what no other one does, nor its light.
     """
 
     t: int
@@ -192,8 +193,12 @@ class Propagation:
         height, width = key.image.shape[:2]
         frame = self._draw(key.t, (width, height), None)
         spread = SMOOTH * max(width, height)
-        given, own = (gaussian_filter(to_linear(image), (spread, spread, 0)) for image in (key.image, frame.image))
-        factor = np.clip((given + _DARK) / (own + _DARK), 1 / STRONGEST, STRONGEST)
+        weight = np.float32(1.0) if key.is_filling else np.maximum(frame.shown, _HIDDEN)[..., None]
+        given, own = (
+            gaussian_filter((to_linear(image) + _DARK) * weight, (spread, spread, 0))
+            for image in (key.image, frame.image)
+        )
+        factor = np.clip(given / own, 1 / STRONGEST, STRONGEST)
         return _Key(surface_picture(self.shot, key.t, factor, rims=Rims.HARD), self._table.pose(key.t, (width, height)))
 
     def _prepare_key(self, key: KeyPicture) -> _Key:
