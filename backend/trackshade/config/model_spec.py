@@ -40,8 +40,7 @@ class ModelSpec:
     shipped: bool  # whether the weights are part of this package
     folder: str = ""  # folder or file of a registered checkpoint (see `trackshade.config.checkpoints`), otherwise empty
     base: str = ""  # built-in model that a registered checkpoint is based on, otherwise empty
-    # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`. Frames of a
-    # model whose default is "first-frame" are rough: of those, only the light is used
+    # pictures that are propagated by default, "first-frame" or "video"; see `ShadeSettings.key_pictures`
     key_pictures: str = "first-frame"
     # "module:class" in the backend that runs it, a `trackshade.pipelines.families.family.ModelFamily`
     family: str = "trackshade.pipelines.families.diffusion_shader:DiffusionShader"
@@ -60,6 +59,11 @@ class ModelSpec:
     recognized_by: tuple[tuple[str, Any], ...] = ()
     pass_frames: int = 0  # most frames that are made at a time, if it makes longer videos in several passes; else 0
     held_frames: int = 0  # last frames of a pass with which the next one begins
+
+    @property
+    def shows_surfaces(self) -> bool:
+        """Whether its frames may show surfaces that no other picture does; those of a rough model only give light."""
+        return self.key_pictures == "video"
 
     @property
     def takes_loras(self) -> bool:

@@ -82,12 +82,19 @@ def _looked_at(height: int, shot: Shot, times: Iterable[int], margin: float = RI
 
 
 @kernel
-def _look(to_pixels, margin, width, height, seen):
-    rows, columns = seen.shape
+def _azimuths(columns):
+    """Return cosine and sine of the azimuth of each column of a panorama, [columns, 2]."""
     across = np.empty((columns, 2))
     for j in range(columns):
         azimuth = ((j + 0.5) / columns - 0.5) * 2.0 * math.pi
         across[j, 0], across[j, 1] = math.cos(azimuth), math.sin(azimuth)
+    return across
+
+
+@kernel
+def _look(to_pixels, margin, width, height, seen):
+    rows, columns = seen.shape
+    across = _azimuths(columns)
     for i in range(rows):
         elevation = (i + 0.5) / rows * math.pi
         ring, dz = math.sin(elevation), math.cos(elevation)
@@ -137,10 +144,7 @@ def _around(panorama: np.ndarray) -> np.ndarray:
 @kernel
 def _gather(image, label, level, tolerance, trust, inner, rotation, lens, total):
     height, width = total.shape[0], total.shape[1]
-    across = np.empty((width, 2))
-    for j in range(width):
-        azimuth = ((j + 0.5) / width - 0.5) * 2.0 * math.pi
-        across[j, 0], across[j, 1] = math.cos(azimuth), math.sin(azimuth)
+    across = _azimuths(width)
     for i in range(height):
         elevation = (i + 0.5) / height * math.pi
         ring, dz = math.sin(elevation), math.cos(elevation)

@@ -182,8 +182,9 @@ class JobRunner:
         if has_images:
             first = None if inputs.first_frame is None else run.fit.fit_image(inputs.first_frame)
             images[0], digests = self._models.make_images(run, first, still=not is_video)
-        is_filling = run.spec.key_pictures == "video"
-        keys = collect_keys(run.shot, run.fit, inputs.first_frame, inputs.keys, images, is_filling)
+        keys = collect_keys(
+            run.shot, run.fit, inputs.first_frame, inputs.keys, images, is_filling=run.spec.shows_surfaces
+        )
         keys, warnings = check_keys(run, keys)
         return keys, [*warnings, *unused_settings(run, has_images)], digests
 

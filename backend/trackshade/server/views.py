@@ -180,8 +180,9 @@ def _collect(run: JobRun, views: Sequence[JobRun], models: Models) -> tuple[KeyP
         with closing(run.spread(parts)) as results:
             for index, (number, result) in enumerate(zip(firsts, results, strict=True)):
                 images[number], digests = parts.take(index, result)
-    is_filling = run.spec.key_pictures == "video"
-    keys = collect_keys(run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images, is_filling)
+    keys = collect_keys(
+        run.shot, run.fit, run.inputs.first_frame, run.inputs.keys, images, is_filling=run.spec.shows_surfaces
+    )
     keys, warnings = check_keys(run, keys)
     return keys, [*warnings, *unused_settings(run, bool(images))], digests
 

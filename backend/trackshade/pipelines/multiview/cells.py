@@ -72,8 +72,8 @@ def sample_cells(
         steps: denoising steps.
         seed: of the noise.
         size: (width, height) of the cells.
-        light: clay renders of all samples of the unrolled shot, by which what is known is relit for other cells; it is
-            not if its light is another one, or without clay renders.
+        light: clay renders of all samples of the unrolled shot, by which pictures are relit for other cells. If it is
+            None, or the first picture has another light than its clay render, they are not relit.
         clips_per_batch: greatest number of clips that are denoised in one call, which limits the memory.
         progress: called as progress(done, total) after every step; what it raises ends the sampling.
 

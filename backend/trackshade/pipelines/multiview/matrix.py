@@ -90,8 +90,8 @@ class MatrixDenoiser:
         model: the networks.
         warp: warps pictures of the unrolled shot, at the size of the cells.
         bf16: whether products are computed in bfloat16.
-        temperature: how far samples deviate from the mean, see `ReferenceGuidedTransformer3DModel.forward`;
-            `RELIT_TEMPERATURE` if references are relit, else `TEMPERATURE` if None.
+        temperature: how far samples deviate from the mean, see `ReferenceGuidedTransformer3DModel.forward`. If None, it
+            is `RELIT_TEMPERATURE` where references are relit, and `TEMPERATURE` where they are not.
     """
 
     def __init__(
