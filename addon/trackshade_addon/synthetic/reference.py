@@ -4,7 +4,8 @@
     scene.shot        every frame of the scene's range, at the size of the true frames
     truth/0000.png    true frames, named by sample: the first and the last one, and some between them
     video/0000.png    every third sample at half the size, as from a perfect video model; not of long scenes
-    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: clay renders of all these samples (`capture.clay`)
+    clay/0000.npy     [h, w, 3] float16, scene-linear, half the size: clay renders (`capture.clay`) of these samples,
+                      and of those that the embedded model makes, spread evenly
     settings.json     what the files were rendered with
 
 `trackshade evaluate propagation` reads the folder, and `trackshade evaluate tracking` its shot and true frames.
@@ -34,6 +35,7 @@ from ..capture.first_frame import SampleRenderer
 from ..capture.request import ShotRequest
 
 VIDEO_STEP, MAX_VIDEO = 3, 49  # samples from one frame of video/ to the next; most samples of a scene with them
+_MODEL_FRAMES = 17  # of the embedded model
 _FRAMES = 33  # samples that `every` is meant for; of longer scenes, as many are rendered
 
 
@@ -83,7 +85,8 @@ def render_reference(
         video = range(0, count, VIDEO_STEP) if count <= MAX_VIDEO else ()
         pictures = [("truth", t) for t in truth]
         if not all_frames:
-            pictures += [("video", t) for t in video] + [("clay", t) for t in {*truth, *video}]
+            made = np.rint(np.linspace(0, count - 1, min(count, _MODEL_FRAMES))).astype(int).tolist()
+            pictures += [("video", t) for t in video] + [("clay", t) for t in {*truth, *video, *made}]
         missing = sorted({item for item in pictures if not _path(folder, *item).exists()}, key=lambda item: item[1])
         _render_missing(scene, shot, folder, missing, report)
     except OSError as error:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from trackshade.config.registry import spec
 from trackshade.control.video import tracking_video
 from trackshade.core.colors import to_uint8
 from trackshade.core.errors import UsageError
@@ -21,6 +23,21 @@ from trackshade.shot import Shot
 from ..warp import fill_smoothly
 from .dataset import EvalScene
 from .surfaces import FirstFramePlaces, SampleViews
+
+
+@dataclass(frozen=True)
+class MiniVideo:
+    """A video of the embedded model.
+
+    Attributes:
+        samples: Samples of the shot that its frames are of, ascending.
+        frames: [n, h, w, 3] uint8.
+        seconds: Processor time that it took.
+    """
+
+    samples: list[int]
+    frames: np.ndarray
+    seconds: float
 
 
 class EvalCase:
@@ -45,6 +62,26 @@ class EvalCase:
     def places(self) -> list[FirstFramePlaces]:
         """Where the first frame shows what those samples show."""
         return [self.views.first_frame_places(t) for t in self.scene.truth]
+
+    @cached_property
+    def mini_video(self) -> MiniVideo:
+        """What the embedded model makes of the first frame and the tracks."""
+        from ..generator import SamplingConfig, VideoGenerator
+
+        scene, shot = self.scene, self.scene.shot
+        generator = VideoGenerator(SamplingConfig.from_defaults("mini"), "cpu")
+        sampling, start = generator.sampling, time.process_time()
+        samples = np.unique(np.rint(np.linspace(0, len(shot.frame_numbers) - 1, sampling.frames)).astype(int))
+        if len(samples) < sampling.frames:
+            raise UsageError(
+                "too-few-frames",
+                f"{scene.name} has {len(shot.frame_numbers)} frames; the model 'mini' needs {sampling.frames}.",
+                "Leave the scene out, or the arms that use the model.",
+            )
+        tracking = tracking_video(resize_shot(shot, sampling.size), threads=self.threads or None).frames[samples]
+        image = cv2.resize(scene.frames[0], sampling.size, interpolation=cv2.INTER_AREA)
+        videos, _ = generator.generate([""], [image], [tracking], [self.seed])
+        return MiniVideo(samples.tolist(), videos[0], time.process_time() - start)
 
 
 @dataclass(frozen=True)
@@ -124,25 +161,11 @@ def _warp_flat(case: EvalCase) -> ArmResult:
     return _warp(case, fill)
 
 
-def _run_mini(case: EvalCase) -> ArmResult:
-    """Run the embedded model on frames spread over the shot, and enlarge them."""
-    from ..generator import SamplingConfig, VideoGenerator
-
-    scene, shot = case.scene, case.scene.shot
-    generator = VideoGenerator(SamplingConfig.from_defaults("mini"), "cpu")
-    sampling, start = generator.sampling, time.process_time()
-    samples = np.unique(np.rint(np.linspace(0, len(shot.frame_numbers) - 1, sampling.frames)).astype(int))
-    if len(samples) < sampling.frames:
-        raise UsageError(
-            "too-few-frames",
-            f"{scene.name} has {len(shot.frame_numbers)} frames; the arm 'mini' needs {sampling.frames}.",
-            "Leave the arm or the scene out.",
-        )
-    tracking = tracking_video(resize_shot(shot, sampling.size), threads=case.threads or None).frames[samples]
-    image = cv2.resize(scene.frames[0], sampling.size, interpolation=cv2.INTER_AREA)
-    videos, _ = generator.generate([""], [image], [tracking], [case.seed])
-    images = interpolate(videos[0], samples.tolist(), scene.truth, shot.size)
-    return ArmResult(images, time.process_time() - start)
+def _enlarge_mini(case: EvalCase) -> ArmResult:
+    """Enlarge the embedded model's video, with in-betweens by optical flow."""
+    video, start = case.mini_video, time.process_time()
+    images = interpolate(video.frames, video.samples, case.scene.truth, case.scene.shot.size)
+    return ArmResult(images, video.seconds + time.process_time() - start)
 
 
 def _interpolate_video(case: EvalCase) -> ArmResult | None:
@@ -204,21 +227,29 @@ def _in_between(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarr
     return np.rint(blended).clip(0, 255).astype(np.uint8)
 
 
-def _propagate(case: EvalCase, *, light: bool = True, video: bool = False, fill: Method = "auto") -> ArmResult | None:
+Video = Literal["none", "ideal", "mini"]
+
+
+def _propagate(case: EvalCase, *, light: bool = True, video: Video = "none", fill: Method = "auto") -> ArmResult | None:
     """Run propagation.
 
     Args:
         case: The scene.
         light: Whether it gets the clay renders.
-        video: Whether the frames of the ideal video are further key pictures.
+        video: Whose frames are further key pictures, as in a job with a video model.
         fill: How what no picture shows is filled.
     """
-    scene = case.scene
+    scene, made = case.scene, 0.0
     keys = [KeyPicture(0, scene.frames[0])]
-    if video:
+    if video == "ideal":
         if not scene.video:
             return None
         keys += [KeyPicture(t, scene.video_frame(t), detail=False) for t in scene.video if t]
+    elif video == "mini":
+        if not {*case.mini_video.samples} <= scene.lit:
+            return None
+        frames, made = zip(case.mini_video.samples, case.mini_video.frames, strict=True), case.mini_video.seconds
+        keys += [KeyPicture(t, frame, False, spec("mini").shows_surfaces) for t, frame in frames if t]
     start = time.process_time()
     clay = scene.light if light else None
     options = {"threads": case.threads, "seed": case.seed, "device": case.device}
@@ -226,12 +257,15 @@ def _propagate(case: EvalCase, *, light: bool = True, video: bool = False, fill:
     propagation.prepare()
     prepared = time.process_time()
     images = np.stack([to_uint8(propagation.frame(t).image) for t in scene.truth])
-    return ArmResult(images, prepared - start, (time.process_time() - prepared) / len(images))
+    return ArmResult(images, made + prepared - start, (time.process_time() - prepared) / len(images))
 
 
 ARMS: Mapping[str, Arm] = {
     "still": Arm("first frame repeated", _repeat_first),
-    "mini": Arm("embedded model, enlarged", _run_mini),
+    "mini": Arm("embedded model, enlarged", _enlarge_mini),
+    "mini-keys": Arm(
+        "propagation of the embedded model's video and the first frame", partial(_propagate, video="mini")
+    ),
     "push-pull": Arm("exact warp, filled smoothly frame by frame", partial(_warp, fill=fill_smoothly)),
     "flat": Arm("exact warp, one color per mesh", _warp_flat),
     "unlit": Arm("propagation without light", partial(_propagate, light=False)),
@@ -241,7 +275,7 @@ ARMS: Mapping[str, Arm] = {
         for fill in METHODS
         if fill != "auto"
     },
-    "video": Arm("propagation of the ideal video and the first frame", partial(_propagate, video=True)),
+    "video": Arm("propagation of the ideal video and the first frame", partial(_propagate, video="ideal")),
     "video-flow": Arm("ideal video, enlarged, in-betweens by flow", _interpolate_video),
 }
 """By name, in the order of tables."""

@@ -54,6 +54,7 @@ class EvalScene:
         shot: Every frame, at the size of the true frames.
         truth: Samples with a true frame, ascending from 0.
         video: Samples with a frame of the ideal video, ascending; empty if one of them has no clay render.
+        lit: Samples with a clay render.
     """
 
     name: str
@@ -61,6 +62,7 @@ class EvalScene:
     shot: Shot
     truth: tuple[int, ...]
     video: tuple[int, ...]
+    lit: frozenset[int]
 
     def picture(self, t: int) -> np.ndarray:
         """Return the true frame of sample `t`, [H, W, 3] uint8 sRGB."""
@@ -71,7 +73,7 @@ class EvalScene:
         return _read_image(self.folder / "video" / f"{t:04d}.png")
 
     def light(self, t: int) -> np.ndarray:
-        """Return the clay render of a sample in `truth` or `video`, [h, w, 3] float32 linear."""
+        """Return the clay render of a sample in `lit`, [h, w, 3] float32 linear."""
         return np.load(self.folder / "clay" / f"{t:04d}.npy", allow_pickle=False).astype(np.float32)
 
     @cached_property
@@ -87,7 +89,7 @@ def open_scene(folder: Path, name: str | None = None) -> EvalScene:
         ShotError: if it has no shot, no true frame of the first sample and another one, or no clay renders of them.
     """
     path = next((folder / shot for shot in _SHOTS if (folder / shot).is_file()), None)
-    truth, clay = _samples(folder / "truth", "png"), {*_samples(folder / "clay", "npy")}
+    truth, clay = _samples(folder / "truth", "png"), frozenset(_samples(folder / "clay", "npy"))
     if path is None or truth[:1] != (0,) or len(truth) < 2 or not {*truth} <= clay:
         raise ShotError(
             "no-true-frames",
@@ -96,7 +98,7 @@ def open_scene(folder: Path, name: str | None = None) -> EvalScene:
         )
     shot = Shot.load(path)
     video = _samples(folder / "video", "png")
-    return EvalScene(name or folder.name, folder, shot, truth, video if {*video} <= clay else ())
+    return EvalScene(name or folder.name, folder, shot, truth, video if {*video} <= clay else (), clay)
 
 
 def render_kind(data: Path, kind: str, seed: int, settings: RenderSettings, report: Callable[[str], None]) -> EvalScene:
