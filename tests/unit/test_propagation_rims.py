@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from tests.helpers import propagation_reference as reference
 from trackshade.core.colors import linear_to_srgb, srgb_to_linear
 from trackshade.propagation import KeyPicture, Propagation
-from trackshade.propagation.pictures import surface_picture
+from trackshade.propagation.pictures import NOTHING, surface_picture
+from trackshade.propagation.poses import resize_shot
 from trackshade.propagation.rims import FILTER_WIDTH, SAMPLES, Rims, filter_weights
 
 FINE = 8  # rays along each side of a pixel
@@ -109,3 +111,20 @@ def test_no_outline_is_carried_to_another_place():
     beside = at_rims(shot, 0) & (before == 0) & (after == 0) & ~at_rims(shot, 3)
     assert beside.sum() > 20
     assert frame[beside].max() < 0.3  # the box is brighter than 0.5
+
+
+@pytest.mark.parametrize("orthographic", [False, True])
+def test_ink_outside_of_a_silhouette_is_not_carried(orthographic):
+    """A stroke of 3 pixels around the box is no part of the floor, which is filled there when the box is away."""
+    shot = resize_shot(reference.box_over_floor(1, orthographic), (360, 240))
+    picture = reference.paint(shot, 0, texture)
+    label = reference.look(shot, 0, shot.size).mesh
+    stroke = distance_transform_edt(label != 1) <= 3
+    picture[stroke & (label == 0)] = 0.01
+    found = surface_picture(shot, 0, picture).label
+    assert (found[stroke & (label == 0)] == NOTHING).mean() > 0.95
+    away = distance_transform_edt(label != 1) > 6
+    np.testing.assert_array_equal(found[away], label[away])
+    assert (found[label == 1] == 1).mean() > 0.99
+    plain = surface_picture(shot, 0, reference.paint(shot, 0, texture)).label
+    np.testing.assert_array_equal(plain, label)

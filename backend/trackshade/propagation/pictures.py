@@ -17,12 +17,14 @@ import numpy as np
 
 from trackshade.control.compiling import embedded, kernel
 from trackshade.control.scene import ShotRaster
+from trackshade.propagation.outlines import outline_pixels
 from trackshade.propagation.poses import resize_shot
 from trackshade.propagation.rims import Rims, Visible, is_continuous, unmix_rims
 from trackshade.shot import Shot
 
 SNAP = 1e-3  # pixels: a position nearer to a pixel's center is the center
 LEAST_SHARE = 0.25  # of a bilinear sample that must show the surface
+NOTHING = -2  # label of pixels whose color is of no surface that the geometry has there
 _OUTLINE = 3  # pixels of the background beside meshes: outlines that were painted there belong to the meshes
 
 
@@ -31,7 +33,7 @@ class SurfacePicture(NamedTuple):
 
     Attributes:
         image: [h, w, 3] float32, linear light.
-        label: [h, w] int32, index into `Shot.meshes`, -1 for the background.
+        label: [h, w] int32, index into `Shot.meshes`, -1 for the background, `NOTHING` where outlines are painted.
         triangle: [h, w] int32, index into the mesh's triangles.
         level: [h, w] float32, see above; 0 for the background.
         tolerance: [h, w] float32, difference of level up to which a point in the pixel is on the visible surface.
@@ -84,7 +86,13 @@ def surface_picture(
     _find_rims(label, level, slope, tolerance, near, inner)
     clean = np.ascontiguousarray(image, np.float32).copy()
     trust = np.full(shape, 255, np.uint8)
-    unmix_rims(sized, t, clean, Visible(label, level, slope, tolerance), near, rims)
+    visible = Visible(label, level, slope, tolerance)
+    kind = unmix_rims(sized, t, clean, visible, near, rims)
+    if rims is None:
+        covered = outline_pixels(image, visible, near, orthographic, kind)
+        if covered.any():
+            label[covered] = NOTHING
+            _find_rims(label, level, slope, tolerance, near, inner)
     trust[_dilated(near)] = 170
     trust[near] = 85
     trust[[0, -1]] = trust[:, [0, -1]] = 85

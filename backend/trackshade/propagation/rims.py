@@ -88,7 +88,7 @@ def unmix_rims(
     visible: Visible,
     rims: np.ndarray,
     kind: Rims | None = None,
-) -> None:
+) -> Rims:
     """Replace the colors of pixels at rims by those of the surfaces that their centers show.
 
     Args:
@@ -98,17 +98,20 @@ def unmix_rims(
         visible: what the picture shows.
         rims: [h, w] bool, pixels that may be mixed.
         kind: how they come about; found out by their colors if None.
+
+    Returns:
+        How they come about.
     """
     pixels = np.flatnonzero(rims)
     if not len(pixels) or kind is Rims.HARD:
-        return
+        return Rims.HARD
     shares = np.zeros((len(pixels), SURFACES), np.float32)
     mixtures = _Mixtures(pixels, shares, np.full((len(pixels), SURFACES - 1), -1, np.int64))
     if kind is not Rims.PAINTED:
         _draw_shares(shot, t, visible, mixtures)
-    kind = kind or _find_kind(image, visible, mixtures)
+    kind = kind or _find_kind(image, visible, mixtures, bool(shot.camera.orthographic[t]))
     if kind is Rims.HARD:
-        return
+        return kind
     if kind is Rims.PAINTED:
         shares[:] = 0.0
     own = np.ones(rims.shape, np.float32)
@@ -116,6 +119,7 @@ def unmix_rims(
     given = image.copy()
     for _ in range(_ROUNDS):
         _unmix(*mixtures, *visible, own, given, image.copy(), image)
+    return kind
 
 
 def _draw_shares(shot: Shot, t: int, visible: Visible, mixtures: _Mixtures) -> None:
@@ -135,20 +139,30 @@ def _draw_shares(shot: Shot, t: int, visible: Visible, mixtures: _Mixtures) -> N
         first = last
 
 
-def _find_kind(image: np.ndarray, visible: Visible, mixtures: _Mixtures) -> Rims:
-    """Compare pixels that two surfaces of different colors share with what is expected of each kind."""
+def _find_kind(image: np.ndarray, visible: Visible, mixtures: _Mixtures, orthographic: bool) -> Rims:
+    """Compare pixels that two surfaces of different colors share with what is expected of each kind.
+
+    Pixels of the surface in front and of the one behind are compared by themselves, since outlines may be painted on
+    one side of a silhouette only.
+    """
     pixels, shares, places = mixtures
     two = (np.abs(shares[:, 0] - 0.5) < _HALF) & (shares[:, 0] + shares[:, 1] > _WHOLE) & (places[:, 0] >= 0)
-    chosen = np.flatnonzero(two)
-    chosen = chosen[:: max(1, len(chosen) // _COMPARED)]
-    errors = np.full((len(chosen), 2), np.nan)
     own = np.ones(image.shape[:2], np.float32)
     own.ravel()[pixels] = 0.0
-    _compare(pixels[chosen], shares[chosen], places[chosen], *visible, own, image, errors)
-    errors = errors[np.isfinite(errors[:, 0])]
-    if len(errors) < _LEAST_COMPARED:
+    level = -visible.level.ravel() if orthographic else visible.level.ravel()
+    is_front = level[pixels] > level[places[:, 0]]
+    sides = []
+    for side in (two & is_front, two & ~is_front):
+        chosen = np.flatnonzero(side)
+        chosen = chosen[:: max(1, len(chosen) // _COMPARED)]
+        errors = np.full((len(chosen), 2), np.nan)
+        _compare(pixels[chosen], shares[chosen], places[chosen], *visible, own, image, errors)
+        errors = errors[np.isfinite(errors[:, 0])]
+        if len(errors) >= _LEAST_COMPARED:
+            sides.append(np.median(errors, axis=0))
+    if not sides:
         return Rims.MIXED
-    mixed, hard = np.median(errors, axis=0).tolist()
+    mixed, hard = np.max(sides, axis=0).tolist()
     if min(mixed, hard) > _STRANGE:
         return Rims.PAINTED
     return Rims.MIXED if mixed < hard else Rims.HARD
