@@ -29,6 +29,7 @@ from trackshade.tracking.camera import CameraSolve, solve_camera
 from trackshade.tracking.cutouts import cut_out
 from trackshade.tracking.features import Features, correlation, follow_features
 from trackshade.tracking.figures import Figures, find_figures
+from trackshade.tracking.floating import floating_pieces
 from trackshade.tracking.flow import Flows, anchor, compute_flows
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import find_moving, group_moving
@@ -194,11 +195,16 @@ def _find_figures(
                 continue
         kept.append(chosen)
     moving = np.zeros(len(points), bool)
+    for chosen in kept:
+        moving[chosen] = True
+    if moves and not masks:
+        floating = floating_pieces(grays, solved, pixels, alive, moving)
+        for chosen in floating:
+            moving[chosen] = True
+        kept += floating
     if moves and not kept:
         step(1.0)
         return solved, None, moving, solved.shape[:, 0]
-    for chosen in kept:
-        moving[chosen] = True
     step(0.6)
     behind, figure, hidden = (solved.shape[:, 0], moving, moving)
     if moves:
@@ -291,7 +297,7 @@ def _assemble(
     image = footage.images[0]
     meshes = static_meshes(solved, moving, behind, seen, image, scale, _TO_WORLD)
     if figures is not None:
-        meshes += moving_meshes(figures, solved, moving, (width, height), scale, _TO_WORLD)
+        meshes += moving_meshes(figures, solved, moving, behind, (width, height), scale, _TO_WORLD)
     ahead = np.concatenate([mesh.positions[0] for mesh in meshes]) @ _TO_WORLD[:, 2]
     meshes.append(sky_mesh(solved.solution, float(ahead.max()) / scale, scale, _TO_WORLD))
     count = len(footage.images)
