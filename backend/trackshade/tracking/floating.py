@@ -49,9 +49,7 @@ def floating_pieces(
     return out
 
 
-def _gain(
-    grays: np.ndarray, solved: PointSolve, piece: np.ndarray, pixels: np.ndarray, alive: np.ndarray
-) -> float:
+def _gain(grays: np.ndarray, solved: PointSolve, piece: np.ndarray, pixels: np.ndarray, alive: np.ndarray) -> float:
     """Return how much more alike patches are where following leads, on the mean; less than 0 if this is unknown."""
     chosen = piece[solved.contrast[piece] > _TEXTURE]
     known = alive[1:, chosen] & (solved.alike[1:, chosen] > -1)
