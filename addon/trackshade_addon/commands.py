@@ -266,6 +266,7 @@ def _track(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
         {
             **{key: values[key] for key in ("start", "duration", "max_frames", "spacing", "fov")},
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
+            "boxes": [parsing.parse_box(box) for box in values["box"] or ()],
         }
     )
     return _make_scene(source, request, values, report)

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from tests.helpers.footage import noise
 from trackshade.control.raster import Buffers, draw
+from trackshade.core.errors import ShotError
+from trackshade.results.video import write_video
 from trackshade.shot.lifted import LiftedMesh
+from trackshade.shot.track_request import TrackRequest
+from trackshade.tracking import track_video
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.figures import Figures, Part, find_figures
 from trackshade.tracking.flow import compute_flows
@@ -122,3 +128,20 @@ def test_cards_are_in_front_of_what_is_behind_them(figures: Figures) -> None:
     )  # fmt: skip
     meshes = moving_meshes(figures, solved, moving, wall, SIZE, 1.0, np.eye(3))
     assert depth_range(meshes)[1] < 1 / 0.4
+
+
+def test_boxes_say_what_moves(tmp_path: Path) -> None:
+    images, labels = clip()
+    path, box = tmp_path / "walk.mp4", (36.0, 16.0, 82.0, 80.0)
+    write_video(path, images[:5], 24, lossless=True)
+    scene = track_video(path, TrackRequest(focal=150.0, boxes=(box, box)), threads=1)  # what overlaps counts once
+    assert [mesh.name for mesh in scene.meshes] == ["Static", "Moving 1", "Sky"]
+    (moving,) = (mesh for mesh in scene.meshes if mesh.name == "Moving 1")
+    places = (moving.positions[0] @ scene.world_to_camera[0][:3, :3].T) @ scene.intrinsics.T
+    x, y = (places[:, :2] / places[:, 2:]).T
+    rows, columns = np.nonzero(labels[0] >= 0)
+    assert box[0] - 1 < x.min() < columns.min() + 2 < columns.max() - 1 < x.max() < box[2] + 1
+    assert box[1] - 1 < y.min() < rows.min() + 2 < rows.max() - 1 < y.max() < box[3] + 1
+    with pytest.raises(ShotError) as caught:
+        track_video(path, TrackRequest(focal=150.0, boxes=((100, 5, 130, 25),)), threads=1)
+    assert caught.value.code == "empty-box"

@@ -442,6 +442,8 @@ _TRACK = (
     Option("--max-frames", "Maximum number of frames that are tracked; longer footage is resampled.", "N", 49, int),
     Option("--spacing", "Distance of the points in the first frame, pixels of the tracked footage.", "X", 6.0, float),
     replace(_MASKS, help="Mask of something that moves, in the first frame. Repeat it for more."),
+    Option("--box", "Box around something that moves, in the first frame, pixels. Repeat it for more.", "L,T,R,B",
+           repeat=True),
     replace(_FOV, help="Horizontal field of view, degrees. Default: estimated."),
 )  # fmt: skip
 

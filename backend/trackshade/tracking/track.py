@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from trackshade.core.errors import CancelledError, ShotError
+from trackshade.lifting.cutouts import cut_out as cut_out_box
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking.behind import behind_figures
@@ -120,7 +121,7 @@ def _known_focal(request: TrackRequest, size: tuple[int, int]) -> float | None:
 
 
 def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
-    """Return the masks of moving things, [H, W] bool of the tracked size. Raise ShotError."""
+    """Return masks of the things that a request names, [H, W] bool of the tracked size. Raise ShotError."""
     height, width = footage.images.shape[1:3]
     masks = []
     for name in request.masks:
@@ -138,6 +139,17 @@ def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
         mask = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) > 127
         if not mask.any():
             raise ShotError("empty-mask", f"The mask {name} is black everywhere.", "Paint what moves white.")
+        masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
+    ratio = width / footage.size[0], height / footage.size[1]
+    for left, top, right, bottom in request.boxes:
+        box = left * ratio[0], top * ratio[1], right * ratio[0], bottom * ratio[1]
+        mask = cut_out_box(footage.images[0], box)
+        if mask is None:
+            raise ShotError(
+                "empty-box",
+                f"Nothing in the box {left:g},{top:g},{right:g},{bottom:g} differs from what surrounds it.",
+                "Draw the box around all of what moves, or give a mask.",
+            )
         masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
     return masks
 
