@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from trackshade.core.errors import CancelledError, ShotError
-from trackshade.lifting.cutouts import cut_out as cut_out_box
+from trackshade.lifting.cutouts import cut_out_boxes
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking.behind import behind_figures
@@ -76,6 +76,7 @@ def track_video(
 
     Raises:
         ShotError: the video or a mask cannot be used.
+        ModelError: the mask model cannot be used.
         UsageError: the request names what the video does not have.
         CancelledError: `cancelled` returned True.
     """
@@ -121,7 +122,7 @@ def _known_focal(request: TrackRequest, size: tuple[int, int]) -> float | None:
 
 
 def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
-    """Return masks of the things that a request names, [H, W] bool of the tracked size. Raise ShotError."""
+    """Return masks of the things that a request names, [H, W] bool of the tracked size. Raise TrackshadeError."""
     height, width = footage.images.shape[1:3]
     masks = []
     for name in request.masks:
@@ -141,13 +142,13 @@ def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
             raise ShotError("empty-mask", f"The mask {name} is black everywhere.", "Paint what moves white.")
         masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
     ratio = width / footage.size[0], height / footage.size[1]
-    for left, top, right, bottom in request.boxes:
-        box = left * ratio[0], top * ratio[1], right * ratio[0], bottom * ratio[1]
-        mask = cut_out_box(footage.images[0], box)
+    boxes = [(left * ratio[0], top * ratio[1], right * ratio[0], bottom * ratio[1])
+             for left, top, right, bottom in request.boxes]  # fmt: skip
+    for box, mask in zip(request.boxes, cut_out_boxes(footage.images[0], boxes, request.mask_model), strict=True):
         if mask is None:
             raise ShotError(
                 "empty-box",
-                f"Nothing in the box {left:g},{top:g},{right:g},{bottom:g} differs from what surrounds it.",
+                f"Nothing in the box {','.join(f'{side:g}' for side in box)} differs from what surrounds it.",
                 "Draw the box around all of what moves, or give a mask.",
             )
         masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
