@@ -224,3 +224,22 @@ def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) ->
     faces = np.array([face.vertices[:] for face in tracks.data.polygons]) + 48
     shown = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
     np.testing.assert_allclose(shown, expected_pixels(made, 0, 4)[faces], atol=2e-3)
+
+
+def test_tracked_points_can_be_masked_and_smoothed(scene: bpy.types.Scene, footage: Path) -> None:
+    made = lifted.tracked_scene(footage)
+    build_scene(made, scene)
+    tracks = scene.objects["Tracks"]
+    faces = np.array([face.vertices[:] for face in tracks.data.polygons])
+    tracks.vertex_groups.new(name="Kept").add(list(range(48, 57)), 1.0, "REPLACE")
+    mask = tracks.modifiers.new("Mask", "MASK")
+    mask.vertex_group = "Kept"
+    shown = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
+    kept = expected_pixels(made, 0, 4)[faces[(faces >= 48).all(1)]]
+    np.testing.assert_allclose(shown, kept, atol=2e-3)
+    smooth = tracks.modifiers.new("Smooth", "SMOOTH")
+    smooth.factor, smooth.iterations = 0.5, 2
+    smoothed = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
+    assert smoothed.shape == shown.shape
+    assert np.ptp(smoothed.reshape(-1, 2), axis=0).max() < np.ptp(shown.reshape(-1, 2), axis=0).max()  # it shrinks
+    np.testing.assert_allclose(smoothed.mean((0, 1)), shown.mean((0, 1)), atol=1.0)
