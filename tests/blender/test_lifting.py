@@ -125,6 +125,24 @@ def test_a_moved_object_keeps_its_picture(scene: bpy.types.Scene, photo: Path, t
     assert np.allclose(person.location, pivot + np.array([0.6, 0, 0]), atol=1e-5)
 
 
+def test_an_object_is_duplicated_and_removed(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
+    pixels, made = lifted.photo(photo), lifted.photo_scene(photo)
+    build_scene(made, scene)
+    person = scene.objects["Person"]
+    other = person.copy()
+    other.name = "Other"
+    scene.collection.objects.link(other)
+    other.location.x += 12 * 3.0 / lifted.FOCAL  # by twelve pixels at its depth
+    shown = render(scene, tmp_path / "render.png")
+    np.testing.assert_array_equal(shown[10:26, 26:36], pixels[10:26, 14:24])
+    np.testing.assert_array_equal(shown[:, :26], pixels[:, :26])
+    bpy.data.objects.remove(person)
+    shot = stage.shoot(scene, 2)
+    assert "Person" not in {mesh.name for mesh in shot.meshes}
+    wanted = expected_pixels(made, 3, 0) + np.array([12.0, 0.0])
+    np.testing.assert_allclose(pixels_of(shot, "Other", 1), wanted, atol=2e-3)
+
+
 def test_walls_are_not_seen_from_behind(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
     made = lifted.photo_scene(photo)
     build_scene(made, scene)
