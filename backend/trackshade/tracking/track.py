@@ -3,9 +3,9 @@
 
 The steps: corners are followed and give a first camera (`features`, `camera`); a plane sweep gives the depth of the
 first frame (`depth`); patches of the first frame refine points and cameras together (`photometric`, `points`); what
-does not fit them moves by itself and keeps its own tracks (`flow`, `moving`); and points are hidden where their patch
-looks different or another surface is in front (`surface`). Surfaces are continued behind others and beyond the picture
-(`layers`), and their rims follow the picture between points (`rims`).
+does not fit them moves by itself and keeps its own tracks (`flow`, `moving`, `floating`); and points are hidden where
+their patch looks different or another surface is in front (`surface`). Surfaces are continued behind others and beyond
+the picture (`layers`), and their rims follow the picture between points (`rims`).
 """
 
 from __future__ import annotations
