@@ -233,7 +233,7 @@ def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source = Path(values["image"]).absolute()
     request = LiftRequest.from_dict(
         {
-            **{key: values[key] for key in ("depth_unit", "depth_model", "depth_kind", "fov", "behind")},
+            **{key: values[key] for key in ("depth_unit", "depth_model", "depth_kind", "mask_model", "fov", "behind")},
             "camera_height": values["camera_height"],
             "depth": None if values["depth"] is None else str(Path(values["depth"]).absolute()),
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
@@ -264,8 +264,9 @@ def _track(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source = Path(values["video"]).absolute()
     request = TrackRequest.from_dict(
         {
-            **{key: values[key] for key in ("start", "duration", "max_frames", "spacing", "fov")},
+            **{key: values[key] for key in ("start", "duration", "max_frames", "spacing", "mask_model", "fov")},
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
+            "boxes": [parsing.parse_box(box) for box in values["box"] or ()],
         }
     )
     return _make_scene(source, request, values, report)

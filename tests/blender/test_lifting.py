@@ -125,6 +125,24 @@ def test_a_moved_object_keeps_its_picture(scene: bpy.types.Scene, photo: Path, t
     assert np.allclose(person.location, pivot + np.array([0.6, 0, 0]), atol=1e-5)
 
 
+def test_an_object_is_duplicated_and_removed(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
+    pixels, made = lifted.photo(photo), lifted.photo_scene(photo)
+    build_scene(made, scene)
+    person = scene.objects["Person"]
+    other = person.copy()
+    other.name = "Other"
+    scene.collection.objects.link(other)
+    other.location.x += 12 * 3.0 / lifted.FOCAL  # by twelve pixels at its depth
+    shown = render(scene, tmp_path / "render.png")
+    np.testing.assert_array_equal(shown[10:26, 26:36], pixels[10:26, 14:24])
+    np.testing.assert_array_equal(shown[:, :26], pixels[:, :26])
+    bpy.data.objects.remove(person)
+    shot = stage.shoot(scene, 2)
+    assert "Person" not in {mesh.name for mesh in shot.meshes}
+    wanted = expected_pixels(made, 3, 0) + np.array([12.0, 0.0])
+    np.testing.assert_allclose(pixels_of(shot, "Other", 1), wanted, atol=2e-3)
+
+
 def test_walls_are_not_seen_from_behind(scene: bpy.types.Scene, photo: Path, tmp_path: Path) -> None:
     made = lifted.photo_scene(photo)
     build_scene(made, scene)
@@ -224,3 +242,22 @@ def test_tracked_points_can_be_deleted(scene: bpy.types.Scene, footage: Path) ->
     faces = np.array([face.vertices[:] for face in tracks.data.polygons]) + 48
     shown = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
     np.testing.assert_allclose(shown, expected_pixels(made, 0, 4)[faces], atol=2e-3)
+
+
+def test_tracked_points_can_be_masked_and_smoothed(scene: bpy.types.Scene, footage: Path) -> None:
+    made = lifted.tracked_scene(footage)
+    build_scene(made, scene)
+    tracks = scene.objects["Tracks"]
+    faces = np.array([face.vertices[:] for face in tracks.data.polygons])
+    tracks.vertex_groups.new(name="Kept").add(list(range(48, 57)), 1.0, "REPLACE")
+    mask = tracks.modifiers.new("Mask", "MASK")
+    mask.vertex_group = "Kept"
+    shown = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
+    kept = expected_pixels(made, 0, 4)[faces[(faces >= 48).all(1)]]
+    np.testing.assert_allclose(shown, kept, atol=2e-3)
+    smooth = tracks.modifiers.new("Smooth", "SMOOTH")
+    smooth.factor, smooth.iterations = 0.5, 2
+    smoothed = corners_of(stage.shoot(scene, lifted.FRAMES), "Tracks", 4)
+    assert smoothed.shape == shown.shape
+    assert np.ptp(smoothed.reshape(-1, 2), axis=0).max() < np.ptp(shown.reshape(-1, 2), axis=0).max()  # it shrinks
+    np.testing.assert_allclose(smoothed.mean((0, 1)), shown.mean((0, 1)), atol=1.0)

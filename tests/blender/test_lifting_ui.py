@@ -293,6 +293,7 @@ def trackshade_curves(obj: bpy.types.Object) -> list[bpy.types.FCurve]:
         (("lift", "street.png", "--camera-motion", "fly 1"), 2, "'fly'"),
         (("track", "gone.mp4"), 3, "gone.mp4 does not exist"),
         (("track", "gone.mp4", "--spacing", "0"), 2, "spacing"),
+        (("track", "gone.mp4", "--box", "9,9,9,20"), 2, "is empty"),
     ],
 )
 def test_bad_input_is_a_sentence_and_a_code(

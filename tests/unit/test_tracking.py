@@ -174,11 +174,12 @@ def test_tracking_is_cancelled(clip: Truth, tmp_path: Path) -> None:
 
 
 def test_requests_are_checked() -> None:
-    request = TrackRequest(start=1.5, fov=60, masks=("a.png",))
+    request = TrackRequest(start=1.5, fov=60, masks=("a.png",), boxes=((1, 2, 30.5, 40),))
     assert TrackRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
     for bad in (
         {"max_frames": 1}, {"fov": 60, "focal": 500}, {"tracker": "magic"}, {"start": -1}, {"size": [8, 8]},
         {"spacing": float("nan")}, {"speed": 1}, {"size": "large"},
+        {"boxes": [[5, 5, 5, 9]]}, {"boxes": [[1, 2, 3]]}, {"boxes": [4]},
     ):  # fmt: skip
         with pytest.raises(UsageError):
             TrackRequest.from_dict(bad)

@@ -114,3 +114,10 @@ def test_masks_end_at_edges_of_the_picture() -> None:
     found = cut_out(frames, covers, np.stack([core, np.zeros_like(core)]), 2)
     assert (found[0] & disc).sum() / (found[0] | disc).sum() > 0.95
     np.testing.assert_array_equal(found[1], wide)  # nothing is sure
+
+
+def test_masks_stay_where_colors_do_not_tell_what_moves() -> None:
+    cover = cv2.circle(np.zeros(SIZE[::-1], np.uint8), (96, 60), 30, (1,), -1) > 0
+    sure = cv2.circle(np.zeros(SIZE[::-1], np.uint8), (86, 60), 7, (1,), -1) > 0
+    found = cut_out(noise(7, SIZE, 1.5)[None], cover[None], sure[None], 1)  # the same texture everywhere
+    assert (found[0] & cover).sum() / (found[0] | cover).sum() > 0.8

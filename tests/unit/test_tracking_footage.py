@@ -111,6 +111,19 @@ def test_bad_videos_are_named(tmp_path: Path) -> None:
         read(whole, start=60)
 
 
+def test_damaged_frames_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    write_times(path, pan(20), np.arange(20) / 24)
+    assert read(path).warnings == ()
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 2, len(data) * 3 // 5, len(data) // 40):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+    footage = read(path)
+    assert len(footage.images) > 10
+    assert any("frame(s) from 0.4" in warning and "have errors" in warning for warning in footage.warnings)
+
+
 def test_pixels_become_square(tmp_path: Path) -> None:
     write_times(tmp_path / "a.mkv", pan(4), np.arange(4) / 24, Fraction(2, 1))
     footage = read(tmp_path / "a.mkv", size=[128, 128])

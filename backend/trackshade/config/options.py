@@ -414,6 +414,7 @@ _FOV = Option(
     "DEG",
     kind=float,
 )
+_MASK_MODEL = Option("--mask-model", "Mask network (SAM 2) that cuts boxes out, a folder or an identifier.", "NAME")
 _MASKS = Option("--masks", "Mask of an object, white where it is seen. Repeat it for more.", "FILE", repeat=True)
 _SCENE_FILE = Option("--out", "Scene to write. Default: named after the source, in the current folder.",
                      "SCENE.blend", short="-o")  # fmt: skip
@@ -425,6 +426,7 @@ _LIFT = (
     Option("--depth-model", "Depth network, a folder or an identifier, if there is no depth file.", "NAME"),
     _MASKS,
     Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
+    _MASK_MODEL,
     _FOV,
     Option("--place", "Whether there are side walls and a ceiling.", default="auto", choices=PLACES),
     Option(
@@ -442,6 +444,9 @@ _TRACK = (
     Option("--max-frames", "Maximum number of frames that are tracked; longer footage is resampled.", "N", 49, int),
     Option("--spacing", "Distance of the points in the first frame, pixels of the tracked footage.", "X", 6.0, float),
     replace(_MASKS, help="Mask of something that moves, in the first frame. Repeat it for more."),
+    Option("--box", "Box around something that moves, in the first frame, pixels. Repeat it for more.", "L,T,R,B",
+           repeat=True),
+    _MASK_MODEL,
     replace(_FOV, help="Horizontal field of view, degrees. Default: estimated."),
 )  # fmt: skip
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -16,6 +17,30 @@ _MARGIN = 0.5  # of the box's size, around it: what the background looks like
 _ROUNDS = 3
 _LEAST_SIDE = 4  # pixels of a box
 _EDGE_WEIGHT = 0.002  # squared levels (0 to 1) below which the guided filter takes differences for noise
+
+
+def cut_out_boxes(
+    colors: NDArray[np.uint8], boxes: Sequence[Rectangle], model: str | None
+) -> Iterator[NDArray[np.bool_] | None]:
+    """Cut what boxes hold out of a picture, one after the other, by GrabCut, or by a network if there is one.
+
+    Args:
+        colors: [h, w, 3] sRGB.
+        boxes: left, top, right and bottom, pixels of `colors`.
+        model: folder or identifier of a mask network.
+
+    Yields:
+        [h, w] where the thing in each box is seen; None if there is none.
+
+    Raises:
+        ModelError: the network cannot be used.
+    """
+    if model is None or not boxes:
+        yield from (cut_out(colors, box) for box in boxes)
+        return
+    from trackshade.lifting.mask_models import segment
+
+    yield from segment(colors, boxes, model)
 
 
 def cut_out(colors: NDArray[np.uint8], box: Rectangle) -> NDArray[np.bool_] | None:

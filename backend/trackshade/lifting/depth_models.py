@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Depth networks of transformers: Depth Anything (V1, V2, relative and metric), ZoeDepth, and DPT (MiDaS).
-
-A model is a folder or the identifier of one that is in the cache of Hugging Face; nothing is downloaded, no code comes
-with a checkpoint, and weights are read from safetensors only.
-"""
+"""Depth networks of transformers: Depth Anything (V1, V2, relative and metric), ZoeDepth, and DPT (MiDaS)."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackshade.core.errors import ModelError
 from trackshade.lifting.depth_files import Depth, on_lattice
+from trackshade.lifting.networks import IMAGENET, find_model, load_model, read_json
 from trackshade.lifting.pictures import Photo
 
 # model_type of the configuration -> class of transformers.
@@ -27,9 +22,7 @@ _CLASSES = {
     "dpt": "DPTForDepthEstimation",
 }
 _DEFAULT_SIZE = {"depth_anything": (518, 14), "zoedepth": (512, 32), "dpt": (384, 32)}  # pixels, multiple
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FARTHEST = 0.01  # of the nearest inverse depth: what a relative model calls farther is the sky
-_WEIGHTS = "model.safetensors"
 _UNUSED = "fusion_stage.layers.0.residual_layer1"  # which published DPT checkpoints lack
 
 
@@ -45,13 +38,13 @@ def estimate_depth(photo: Photo, name: str) -> Depth:
     """
     import torch
 
-    folder = find_model(name)
-    config = _read_json(folder / "config.json")
+    folder = find_model(name, "depth model")
+    config = read_json(folder / "config.json")
     kind = str(config.get("model_type"))
     if kind not in _CLASSES:
         known = ", ".join(_CLASSES)
         raise ModelError("wrong-model", f"{name} is a model of the kind {kind!r}.", f"Depth models are {known}.")
-    model = _load(folder, _CLASSES[kind])
+    model = load_model(folder, _CLASSES[kind], "depth model", unused=_UNUSED)
     pixels = torch.from_numpy(_prepared(photo.colors, folder, kind))
     with torch.inference_mode():
         values = model(pixel_values=pixels).predicted_depth
@@ -64,60 +57,10 @@ def estimate_depth(photo: Photo, name: str) -> Depth:
     return Depth(x, y, inverse, metric=is_metric, exact=False)
 
 
-def _load(folder: Path, class_name: str) -> Any:
-    """Load a model in evaluation mode. Raise ModelError if it is damaged or weights are missing."""
-    import transformers
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model, facts = getattr(transformers, class_name).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        missing = [key for key in facts["missing_keys"] if _UNUSED not in key]
-        if missing:
-            raise ValueError(f"its weights lack {missing[0]}")
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = f"The depth model {folder} cannot be loaded: " + str(error).partition("\n")[0]
-        raise ModelError("damaged-model", reason, "Fetch it again.") from error
-    return model.eval()
-
-
-def find_model(name: str) -> Path:
-    """Return the folder of a model. Raise ModelError if it is not on this machine or has no safetensors."""
-    folder = Path(name).expanduser()
-    if not (folder / "config.json").is_file():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            folder = Path(snapshot_download(name, local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError) as error:
-            raise ModelError(
-                "missing-weights",
-                f"The depth model {name} is not on this machine.",
-                f"Fetch it with 'hf download {name}', or give the folder that holds it.",
-            ) from error
-    if not (folder / _WEIGHTS).is_file():
-        raise ModelError("missing-weights", f"{folder} holds no {_WEIGHTS}.", "Only safetensors are loaded.")
-    return folder
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it is not an object")
-    except (OSError, ValueError) as error:
-        raise ModelError("damaged-model", f"{path} cannot be read: {error}.", "Fetch the model again.") from error
-    return values
-
-
 def _prepared(colors: NDArray[np.uint8], folder: Path, kind: str) -> NDArray[np.float32]:
     """Return the picture [1, 3, h, w] as a network takes it, by its preprocessor_config.json."""
     path = folder / "preprocessor_config.json"
-    config = _read_json(path) if path.is_file() else {}
+    config = read_json(path) if path.is_file() else {}
     side, multiple = _DEFAULT_SIZE[kind]
     size = config.get("size")
     width, height = (
@@ -131,7 +74,7 @@ def _prepared(colors: NDArray[np.uint8], folder: Path, kind: str) -> NDArray[np.
         width, height = scale * columns, scale * rows
     width, height = (max(multiple, multiple * round(value / multiple)) for value in (width, height))
     mean, spread = (np.array(config.get(key) or default, np.float32)
-                    for key, default in zip(("image_mean", "image_std"), _IMAGENET, strict=True))  # fmt: skip
+                    for key, default in zip(("image_mean", "image_std"), IMAGENET, strict=True))  # fmt: skip
     area = math.sqrt(width * height / (rows * columns))
     method = cv2.INTER_AREA if area < 1 else cv2.INTER_CUBIC
     small = cv2.resize(colors, (width, height), interpolation=method).astype(np.float32) / 255

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackshade.core.errors import CancelledError
 from trackshade.lifting.camera import PhotoCamera, perspective_of
-from trackshade.lifting.cutouts import cut_out
+from trackshade.lifting.cutouts import cut_out_boxes
 from trackshade.lifting.depth_files import Depth, read_depth
 from trackshade.lifting.depth_scene import ObjectMask, build_depth_scene, stand_camera
 from trackshade.lifting.perspective import FoundCamera, find_camera
@@ -48,7 +48,7 @@ def lift_image(
 
     Raises:
         ShotError: the photo, the depth or a mask cannot be used.
-        ModelError: the depth model cannot be used.
+        ModelError: the depth model or the mask model cannot be used.
         CancelledError: it was stopped.
     """
 
@@ -157,7 +157,10 @@ def _find_objects(
         taken = seen if taken is None else taken | seen
         cards.append(Card(ObjectMask(path.stem, seen)))
     across, down = photo.scale
-    for number, box in enumerate(request.boxes, 1):
+    rectangles = [box.rectangle for box in request.boxes]
+    inside = [(left / across, top / down, right / across, bottom / down) for left, top, right, bottom in rectangles]
+    found = cut_out_boxes(photo.colors, inside, request.mask_model)
+    for number, (box, seen) in enumerate(zip(request.boxes, found, strict=True), 1):
         if cancelled():
             raise CancelledError()
         name = box.name or f"Object {number}"
@@ -166,7 +169,6 @@ def _find_objects(
             size = f"{photo.size[0]}×{photo.size[1]}"
             warnings.append(f"{name}: its box is outside the picture, which has {size} pixels; it was left out.")
             continue
-        seen = cut_out(photo.colors, (left / across, top / down, right / across, bottom / down))
         if seen is None:
             warnings.append(f"{name}: nothing in its box differs from what surrounds it; it was left out.")
             continue

@@ -6,11 +6,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trackshade.core.errors import UsageError
+from trackshade.shot.lift_request import ObjectBox
+from trackshade.shot.lifted import Rectangle
 
 TRACKERS = ("flow",)
 """Trackers that need no weights: optical flow, a solved camera and depth from its parallax."""
@@ -29,6 +31,9 @@ class TrackRequest:
         fov: horizontal field of view, degrees; None to solve it.
         focal: focal length, pixels of the video's own size; None to solve it. At most one of the two is given.
         masks: image files that are white where something moves in the first tracked frame; one for each moving thing.
+        boxes: left, top, right and bottom around things that move in that frame, pixels of the video's own size; what
+            they hold is cut out.
+        mask_model: folder or identifier of a mask network (SAM 2) that cuts it out; None for GrabCut.
         part: number of the part between two cuts, from 1; None for the one that holds `start`.
         tracker: one of `TRACKERS`.
 
@@ -44,6 +49,8 @@ class TrackRequest:
     fov: float | None = None
     focal: float | None = None
     masks: tuple[str, ...] = ()
+    boxes: tuple[Rectangle, ...] = ()
+    mask_model: str | None = None
     part: int | None = None
     tracker: str = "flow"
 
@@ -53,6 +60,8 @@ class TrackRequest:
             if value is not None and not low <= value <= high:  # also for NaN
                 fix = f"Give a value from {low:g} to {high:g}." if math.isfinite(high) else f"Give {low:g} or more."
                 raise UsageError("bad-setting", f"The tracking setting {name} is {value:g}.", fix)
+        for box in self.boxes:
+            ObjectBox(box)  # raises UsageError
         if min(self.size) < 64:
             raise UsageError("bad-setting", f"The tracking size {self.size} is too small.", "Give 64 pixels or more.")
         if self.fov is not None and self.focal is not None:
@@ -88,9 +97,16 @@ class TrackRequest:
                 values["size"] = (int(width), int(height))
             if "masks" in values:
                 values["masks"] = tuple(os.fspath(path) for path in values["masks"])
+            if "boxes" in values:
+                values["boxes"] = tuple(_rectangle(box) for box in values["boxes"])
         except (TypeError, ValueError) as error:
             raise UsageError("bad-setting", f"The tracking settings are not valid: {error}.") from error
         return TrackRequest(**values)
+
+
+def _rectangle(values: Iterable[Any]) -> Rectangle:
+    left, top, right, bottom = map(float, values)
+    return left, top, right, bottom
 
 
 _RANGES = (

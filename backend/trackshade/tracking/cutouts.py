@@ -15,6 +15,7 @@ import numpy as np
 _BESIDE = 2  # px outside of a mask that may belong to it
 _AROUND = 15  # px around it whose colors are those of what stands still
 _FEWEST = 50  # pixels that have to be sure of each kind
+_LEAST_LEFT = 0.4  # of a mask: if less is left, colors do not tell what moves from what is around it
 
 
 def cut_out(images: np.ndarray, covers: np.ndarray, certain: np.ndarray, threads: int) -> np.ndarray:
@@ -50,4 +51,4 @@ def _cut_one(image: np.ndarray, cover: np.ndarray, certain: np.ndarray) -> np.nd
     cv2.grabCut(np.ascontiguousarray(image[window]), own, None, *model, 1, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
     out = np.zeros_like(cover)
     out[window] = (own == cv2.GC_FGD) | (own == cv2.GC_PR_FGD)
-    return out
+    return out if out.sum() > _LEAST_LEFT * cover.sum() else cover

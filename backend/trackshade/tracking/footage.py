@@ -145,7 +145,7 @@ def scan_video(
     """
     times: list[float] = []
     thumbnails: list[np.ndarray] = []
-    size, warnings = (0, 0), []
+    size, warnings, damaged = (0, 0), [], []
     end = np.inf if duration is None else start + duration
     with _open(path, rate) as video:
         seconds = video.seconds
@@ -165,7 +165,11 @@ def scan_video(
                 continue  # a repeated or disordered time stamp
             times.append(time)
             thumbnails.append(image)
+            if frame.is_corrupt:
+                damaged.append(time)
             report(0.5 * min(1.0, (time - start) / length) if np.isfinite(length) and length > 0 else 0.0)
+        if damaged:
+            warnings.append(f"{path.name} is damaged: {len(damaged)} frame(s) from {damaged[0]:.2f} s on have errors.")
         if video.damage:
             warnings.append(f"{path.name} is damaged after {times[-1] if times else 0:.2f} s; what follows is missing.")
     if not times:

@@ -149,6 +149,7 @@ def moving_meshes(
     figures: Figures,
     solved: PointSolve,
     moving: np.ndarray,
+    behind: np.ndarray,
     size: tuple[int, int],
     scale: float,
     to_world: np.ndarray,
@@ -161,6 +162,7 @@ def moving_meshes(
         figures: the parts.
         solved: the points of the first frame.
         moving: [N] which of them move by themselves.
+        behind: [N] inverse depths of what stands still there.
         size: (width, height) of the frames, pixels.
         scale: metres per unit.
         to_world: [3, 3] from the first camera's axes to the world's.
@@ -168,10 +170,11 @@ def moving_meshes(
     solution = solved.solution
     ratio = np.array(figures.labels.shape[::-1]) / size
     x, y = np.clip((solved.points * ratio).astype(int), 0, np.array(figures.labels.shape[::-1]) - 1).T
+    still = positions(solution, solved.points, np.where(moving, behind, solved.shape[:, 0]))
     depths = []
     for thing, sizes in enumerate(figures.scales):
         own = _depth_of(figures.labels[y, x] == thing, solved, moving) / sizes
-        depths.append(np.minimum(own, _depths_behind(thing, figures, solved, moving, ratio)) * scale)
+        depths.append(np.minimum(own, _depths_behind(thing, figures, solution, still, ratio)) * scale)
     meshes = []
     for owner in np.unique(figures.owners):
         places, seen, faces, added, start = [], [], [], [], 0
@@ -199,20 +202,28 @@ def moving_meshes(
 
 
 def _depths_behind(
-    thing: int, figures: Figures, solved: PointSolve, moving: np.ndarray, ratio: np.ndarray
+    thing: int, figures: Figures, solution: Solution, still: np.ndarray, ratio: np.ndarray
 ) -> np.ndarray:
-    """Return a depth that is in front of most still points that a thing covers, in each frame, [T]; inf for none."""
-    solution = solved.solution
-    place = positions(solution, solved.points, solved.shape[:, 0])[~moving]
+    """Return a depth that is in front of most of what a thing covers, in each frame, [T]; inf for none.
+
+    Args:
+        thing: its number.
+        figures: the parts.
+        solution: the cameras.
+        still: [N, 3] points of what stands still, also behind what moves in the first frame.
+        ratio: [2] size of the pictures of `figures` relative to that of the frames.
+    """
     corners = [part.pixels for part in figures.parts if part.thing == thing]
-    out = np.full(len(solved.pixels), np.inf)
+    out = np.full(len(solution.rotations), np.inf)
     for t, cover in enumerate(figures.covers if corners else ()):
-        pixels = solved.pixels[t, ~moving] * ratio
+        place = still @ solution.rotations[t].T + solution.translations[t]
+        place = place[place[:, 2] > 1e-9]
+        pixels = (solution.focal * place[:, :2] / place[:, 2:] + solution.center) * ratio
         low = np.min([own[t].min(axis=0) for own in corners], axis=0)
         high = np.max([own[t].max(axis=0) for own in corners], axis=0)
         near = ((pixels >= np.maximum(low, 0)) & (pixels < np.minimum(high, cover.shape[::-1]))).all(axis=1)
         u, v = np.clip(pixels.astype(int), 0, np.array(cover.shape[::-1]) - 1).T
-        depth = (place @ solution.rotations[t, 2] + solution.translations[t, 2])[near & cover[v, u]]
+        depth = place[near & cover[v, u], 2]
         if len(depth) >= _FEW:
             out[t] = np.percentile(depth, 20)
     return out

@@ -3,9 +3,9 @@
 
 The steps: corners are followed and give a first camera (`features`, `camera`); a plane sweep gives the depth of the
 first frame (`depth`); patches of the first frame refine points and cameras together (`photometric`, `points`); what
-does not fit them moves by itself and keeps its own tracks (`flow`, `moving`); and points are hidden where their patch
-looks different or another surface is in front (`surface`). Surfaces are continued behind others and beyond the picture
-(`layers`), and their rims follow the picture between points (`rims`).
+does not fit them moves by itself and keeps its own tracks (`flow`, `moving`, `floating`); and points are hidden where
+their patch looks different or another surface is in front (`surface`). Surfaces are continued behind others and beyond
+the picture (`layers`), and their rims follow the picture between points (`rims`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from trackshade.core.errors import CancelledError, ShotError
+from trackshade.lifting.cutouts import cut_out_boxes
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking.behind import behind_figures
@@ -29,6 +30,7 @@ from trackshade.tracking.camera import CameraSolve, solve_camera
 from trackshade.tracking.cutouts import cut_out
 from trackshade.tracking.features import Features, correlation, follow_features
 from trackshade.tracking.figures import Figures, find_figures
+from trackshade.tracking.floating import floating_pieces
 from trackshade.tracking.flow import Flows, anchor, compute_flows
 from trackshade.tracking.footage import Footage, read_footage
 from trackshade.tracking.moving import find_moving, group_moving
@@ -74,6 +76,7 @@ def track_video(
 
     Raises:
         ShotError: the video or a mask cannot be used.
+        ModelError: the mask model cannot be used.
         UsageError: the request names what the video does not have.
         CancelledError: `cancelled` returned True.
     """
@@ -119,7 +122,7 @@ def _known_focal(request: TrackRequest, size: tuple[int, int]) -> float | None:
 
 
 def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
-    """Return the masks of moving things, [H, W] bool of the tracked size. Raise ShotError."""
+    """Return masks of the things that a request names, [H, W] bool of the tracked size. Raise TrackshadeError."""
     height, width = footage.images.shape[1:3]
     masks = []
     for name in request.masks:
@@ -137,6 +140,17 @@ def _read_masks(request: TrackRequest, footage: Footage) -> list[np.ndarray]:
         mask = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) > 127
         if not mask.any():
             raise ShotError("empty-mask", f"The mask {name} is black everywhere.", "Paint what moves white.")
+        masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
+    ratio = width / footage.size[0], height / footage.size[1]
+    boxes = [(left * ratio[0], top * ratio[1], right * ratio[0], bottom * ratio[1])
+             for left, top, right, bottom in request.boxes]  # fmt: skip
+    for box, mask in zip(request.boxes, cut_out_boxes(footage.images[0], boxes, request.mask_model), strict=True):
+        if mask is None:
+            raise ShotError(
+                "empty-box",
+                f"Nothing in the box {','.join(f'{side:g}' for side in box)} differs from what surrounds it.",
+                "Draw the box around all of what moves, or give a mask.",
+            )
         masks.append(mask & ~np.any(masks, axis=0) if masks else mask)
     return masks
 
@@ -194,11 +208,16 @@ def _find_figures(
                 continue
         kept.append(chosen)
     moving = np.zeros(len(points), bool)
+    for chosen in kept:
+        moving[chosen] = True
+    if moves and not masks:
+        floating = floating_pieces(grays, solved, pixels, alive, moving)
+        for chosen in floating:
+            moving[chosen] = True
+        kept += floating
     if moves and not kept:
         step(1.0)
         return solved, None, moving, solved.shape[:, 0]
-    for chosen in kept:
-        moving[chosen] = True
     step(0.6)
     behind, figure, hidden = (solved.shape[:, 0], moving, moving)
     if moves:
@@ -291,7 +310,7 @@ def _assemble(
     image = footage.images[0]
     meshes = static_meshes(solved, moving, behind, seen, image, scale, _TO_WORLD)
     if figures is not None:
-        meshes += moving_meshes(figures, solved, moving, (width, height), scale, _TO_WORLD)
+        meshes += moving_meshes(figures, solved, moving, behind, (width, height), scale, _TO_WORLD)
     ahead = np.concatenate([mesh.positions[0] for mesh in meshes]) @ _TO_WORLD[:, 2]
     meshes.append(sky_mesh(solved.solution, float(ahead.max()) / scale, scale, _TO_WORLD))
     count = len(footage.images)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks of transformers that are on this machine.
+
+A network is a folder or the identifier of one that is in the cache of Hugging Face; nothing is downloaded, no code
+comes with a checkpoint, and weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trackshade.core.errors import ModelError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of the colors that networks are trained with, for red, green and blue from 0 to 1."""
+_WEIGHTS = "model.safetensors"
+
+
+def find_model(name: str, what: str) -> Path:
+    """Return the folder of a network.
+
+    Args:
+        name: its folder or identifier.
+        what: what it is called, such as "depth model".
+
+    Raises:
+        ModelError: it is not on this machine, or has no safetensors.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / "config.json").is_file():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError) as error:
+            raise ModelError(
+                "missing-weights",
+                f"The {what} {name} is not on this machine.",
+                f"Fetch it with 'hf download {name}', or give the folder that holds it.",
+            ) from error
+    if not (folder / _WEIGHTS).is_file():
+        raise ModelError("missing-weights", f"{folder} holds no {_WEIGHTS}.", "Only safetensors are loaded.")
+    return folder
+
+
+def load_model(folder: Path, class_name: str, what: str, unused: str | None = None) -> Any:
+    """Load a network in evaluation mode.
+
+    Args:
+        folder: its folder.
+        class_name: its class in transformers.
+        what: what it is called.
+        unused: part of the names of weights that may be missing.
+
+    Raises:
+        ModelError: it is damaged, or weights are missing.
+    """
+    import transformers
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # a video model that is read as the picture model in it is said to be unusual
+    try:
+        model, facts = getattr(transformers, class_name).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        missing = [key for key in facts["missing_keys"] if unused is None or unused not in key]
+        if missing:
+            raise ValueError(f"its weights lack {missing[0]}")
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = f"The {what} {folder} cannot be loaded: " + str(error).partition("\n")[0]
+        raise ModelError("damaged-model", reason, "Fetch it again.") from error
+    return model.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object of a network's folder. Raise ModelError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is not an object")
+    except (OSError, ValueError) as error:
+        raise ModelError("damaged-model", f"{path} cannot be read: {error}.", "Fetch the model again.") from error
+    return values
