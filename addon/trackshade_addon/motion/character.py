@@ -20,10 +20,10 @@ from ..capture.restore import preserve_scene
 from .armature import rest_bones
 from .surface_colors import MeshPoints, surface_colors
 
-_MAX_TRIANGLES = 2400
-_LONGEST_EDGE = 0.04  # of triangles, as a share of the rig's size: its corners have the colors
+_MAX_TRIANGLES = 1200
+_LONGEST_EDGE = 0.04  # of triangles, as a share of the rig's size: each has one color
 _ROUNDS = 6  # in which edges are halved
-_INWARD = 0.2  # how far from a corner to the middle of its triangle its color is taken
+_INWARD = 0.4  # a triangle's color is the mean of three, which are so far on the way from its corners to its middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class _Surface:
     vertices: np.ndarray
     weights: np.ndarray
     triangles: np.ndarray
-    colors: np.ndarray  # [F, 3, 3] sRGB 0..1
+    colors: np.ndarray  # [F, 3] sRGB 0..1
     materials: np.ndarray
 
 
@@ -172,7 +172,7 @@ def _colors(
     slots: list[bpy.types.Material | None],
     materials: np.ndarray,
 ) -> np.ndarray:
-    """Return the colors at the corners of triangles, [F, 3, 3] sRGB."""
+    """Return the colors of triangles, [F, 3] sRGB."""
     points = _corner_points(mesh)
     result = np.empty((len(mesh.loops), 3))
     owner = np.repeat(np.minimum(materials, len(slots) - 1), 3)
@@ -180,7 +180,7 @@ def _colors(
         chosen = np.flatnonzero(owner == slot)
         if len(chosen):
             result[chosen] = surface_colors(material, obj, points.take(chosen), len(chosen))
-    return result.reshape(-1, 3, 3)
+    return result.reshape(-1, 3, 3).mean(axis=1)
 
 
 def _corner_points(mesh: bpy.types.Mesh) -> MeshPoints:
@@ -214,7 +214,7 @@ def _join(parts: list[_Surface], num_bones: int) -> _Surface:
     """Return the surfaces of all objects as one; materials are numbered from 0."""
     if not parts:
         empty = np.zeros((0, 3))
-        return _Surface(empty, np.zeros((0, num_bones)), empty.astype(int), np.zeros((0, 3, 3)), np.zeros(0, int))
+        return _Surface(empty, np.zeros((0, num_bones)), empty.astype(int), empty, np.zeros(0, int))
     starts = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
     materials = np.concatenate([part.materials for part in parts])
     return _Surface(
@@ -234,10 +234,10 @@ def _reduce(surface: _Surface) -> _Surface:
     index = index.reshape(-1, 3)
     faces, shares = _nearest(tree, surface, vertices)
     weights = np.einsum("vc,vcb->vb", shares, surface.weights[surface.triangles[faces]])
-    inside = triangles + _INWARD * (triangles.mean(axis=1, keepdims=True) - triangles)
-    faces, shares = _nearest(tree, surface, inside.reshape(-1, 3))
-    colors = np.einsum("vc,vcd->vd", shares, surface.colors[faces]).reshape(-1, 3, 3)
-    return _Surface(vertices, weights, index, colors, surface.materials[faces].reshape(-1, 3)[:, 0])
+    places = [triangles + share * (triangles.mean(axis=1, keepdims=True) - triangles) for share in (_INWARD, 1.0)]
+    inside = np.concatenate([places[0], places[1][:, :1]], axis=1)
+    faces = _nearest(tree, surface, inside.reshape(-1, 3))[0].reshape(-1, 4)
+    return _Surface(vertices, weights, index, surface.colors[faces].mean(axis=1), surface.materials[faces[:, 3]])
 
 
 def _decimate(surface: _Surface) -> np.ndarray:

@@ -7,6 +7,7 @@ on the floor. Poses are those that `trackshade.motion.retargeting` gives the sam
 
 from __future__ import annotations
 
+import functools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ class Character:
         vertices: [V, 3] in the rest pose of its own rig, metres.
         weights: [V, J] shares of the joints; each row sums to 1.
         triangles: [F, 3] vertices of each triangle.
-        colors: [F, 3, 3] uint8 sRGB at the corners of each triangle.
+        colors: [F, 3] uint8 sRGB.
         materials: [F] number of the material of each triangle.
         heads: [J, 3] places of the joints in that rest pose; of a joint without a bone, of the next one above.
         turns: [J, 3, 3] rotations from that rest pose to the skeleton's.
@@ -114,13 +115,30 @@ class Character:
         transforms: np.ndarray,  # [..., J, 3, 4]
     ) -> np.ndarray:
         """Return the vertices in a pose by linear blend skinning, [..., V, 3]."""
-        flat = transforms.reshape(*transforms.shape[:-2], 12)
-        blended = (self.weights @ flat).reshape(*transforms.shape[:-3], -1, 3, 4)
-        return (blended[..., :3] @ self.vertices[..., None])[..., 0] + blended[..., 3]
+        poses = np.moveaxis(transforms.reshape(-1, NUM_JOINTS, 3, 4), 0, 2)  # [J, 3, T, 4]
+        moved = self._basis @ poses.transpose(0, 3, 1, 2).reshape(self._basis.shape[1], -1).astype(np.float32)
+        vertices = np.moveaxis(moved.reshape(len(moved), 3, -1), -1, 0)
+        return vertices.reshape(*transforms.shape[:-3], len(moved), 3)
 
+    @functools.cached_property
+    def _basis(self) -> np.ndarray:
+        """The vertices' share of each number of the transforms, [V, 4 J]."""
+        points = np.concatenate([self.vertices, np.ones((len(self.vertices), 1))], axis=1)
+        return (self.weights[:, :, None] * points[:, None]).reshape(len(points), -1).astype(np.float32)
+
+    @functools.cached_property
     def triangle_joints(self) -> np.ndarray:
-        """Return the joint that moves each triangle most, [F]."""
+        """The joint that moves each triangle most, [F]."""
         return self.weights[self.triangles].sum(axis=1).argmax(axis=1)
+
+    @functools.cached_property
+    def own_parts(self) -> np.ndarray:
+        """The joints whose surface is about each landmark, [L, J]: 2 for its own, 1 for the next one above, else 0."""
+        own = np.zeros((len(LANDMARKS), NUM_JOINTS), np.int8)
+        for landmark, joint in enumerate(self.carriers[: len(LANDMARKS)]):
+            own[landmark, max(0, self.parents[joint])] = 1
+            own[landmark, joint] = 2
+        return own
 
     def save(self, path: Path) -> None:
         """Write an .npz file, whole or not at all. Raise OutputError."""
@@ -135,7 +153,7 @@ _SHAPES: Mapping[str, tuple[str, str]] = {
     "vertices": ("V3", "f4"),
     "weights": ("VJ", "f2"),
     "triangles": ("F3", "i4"),
-    "colors": ("F33", "u1"),
+    "colors": ("F3", "u1"),
     "materials": ("F", "i2"),
     "heads": ("J3", "f4"),
     "turns": ("J33", "f4"),
@@ -201,7 +219,7 @@ def make_character(
     vertices: np.ndarray,  # [V, 3] in the space of the rig
     weights: np.ndarray,  # [V, B]
     triangles: np.ndarray,  # [F, 3]
-    colors: np.ndarray,  # [F, 3, 3] sRGB 0..255
+    colors: np.ndarray,  # [F, 3] sRGB 0..255
     materials: np.ndarray,  # [F]
 ) -> Character:
     """Make a character of a rig in its rest pose.
@@ -213,7 +231,7 @@ def make_character(
         vertices: vertices of its meshes.
         weights: weights of the bones; those of bones that are no joints count for the next joint above.
         triangles: vertices of each triangle.
-        colors: colors of the corners.
+        colors: their colors.
         materials: number of each triangle's material.
 
     Raises:
