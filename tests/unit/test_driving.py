@@ -18,8 +18,12 @@ from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.driving.crops import FILL, FLOOR, crop, crop_path
 from trackshade.driving.figures import find_figures
 from trackshade.driving.reading import DrivingClip, read_driving, read_picture_crop
+from trackshade.motion.framing import focal_length, project
 from trackshade.motion.request import DrivingRequest
 from trackshade.results.video import write_video
+from trackshade_lab.motion.figures import CAPSULE_ENDS, average_figure
+from trackshade_lab.motion.motions import sample_motions
+from trackshade_lab.motion.raster import Backdrops, render
 
 SIZE, FPS = (48, 64), 8.0
 
@@ -73,6 +77,40 @@ def test_nothing_is_found_where_nobody_is() -> None:
     assert find_figures(plain) == []
     textured = np.stack([noise(2, (160, 120), 2.0)] * 6)
     assert find_figures(textured) == []
+
+
+def test_furniture_that_reaches_into_the_picture_is_no_figure() -> None:
+    frames, masks = wave(12, (240, 160), height=120)
+    for frame, mask in zip(frames, masks, strict=True):
+        mast = np.zeros(mask.shape, bool)
+        mast[:140, 186:192] = mast[:140, 214:220] = mast[60:64, 170:] = True
+        frame[mast & ~mask] = (30, 40, 35)
+    found = find_figures(frames)
+    assert len(found) == 1
+    assert overlap(found[0].box, np.median([box_of(mask) for mask in masks], axis=0)) > 0.85
+
+
+def test_a_person_who_touches_furniture_is_cropped_without_it() -> None:
+    """A bar on the floor joins somebody and a mast at the border: one outline, which is no box of a figure."""
+    size, count = (240, 320), 8
+    points = average_figure().pose(sample_motions(np.random.default_rng(2), 1, motion="walk"))[0]
+    plane, depth = project(points, np.full(count, 0.2), np.full(count, 0.1))
+    focal = np.full(count, 0.75 * focal_length(size[1]))
+    places = plane * focal[:, None, None] + (size[0] / 2, 0.55 * size[1])
+    plain = Backdrops(
+        np.full((count, 2, 3), 0.6), np.full((count, 3), 0.6), np.ones(count), np.full((count, 1, 8), -1.0),
+        np.zeros((count, 2, 2, 3)), np.tile([0.3, -0.4, 0.8], (count, 1)),
+    )  # fmt: skip
+    radii = np.repeat(average_figure().radii, count, axis=0)
+    colors = np.full((count, len(CAPSULE_ENDS), 3), (0.8, 0.2, 0.3))
+    pictures, coverage = render(places, depth, focal, CAPSULE_ENDS, radii, colors, plain, size)
+    frames = np.uint8(255 * pictures)
+    frames[:, :276, 222:230] = frames[:, 268:274, 110:230] = 30
+    (found,) = find_figures(frames)
+    left, top, right, bottom = np.median([box_of(frame > 0.5) for frame in coverage], axis=0)
+    assert left - 25 < found.box[0] < left
+    assert right < found.box[2] < right + 25
+    assert top - 25 < found.box[1] < bottom - 100
 
 
 def test_crops_hold_the_figure_and_hardly_change() -> None:

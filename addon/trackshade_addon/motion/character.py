@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -241,12 +242,15 @@ def _reduce(surface: _Surface) -> _Surface:
 
 
 def _decimate(surface: _Surface) -> np.ndarray:
-    """Return the corners of a simpler surface, [F, 3, 3]."""
+    """Return the corners of a simpler surface, [F, 3, 3]. Files may have a vertex for each of the faces at a corner."""
+    places = surface.vertices.round(6 - math.ceil(math.log10(max(1e-6, np.ptp(surface.vertices)))))
+    welded, index = np.unique(places, axis=0, return_inverse=True)
     mesh = bpy.data.meshes.new("Character")
     obj = bpy.data.objects.new("Character", mesh)
     scene = bpy.data.scenes.new("Character")
     try:
-        mesh.from_pydata(surface.vertices.tolist(), [], surface.triangles.tolist())
+        mesh.from_pydata(welded.tolist(), [], index.reshape(-1)[surface.triangles].tolist())
+        mesh.validate()  # triangles without area are left out
         scene.collection.objects.link(obj)
         modifier = obj.modifiers.new("Decimate", "DECIMATE")
         modifier.ratio = _MAX_TRIANGLES / len(surface.triangles)
