@@ -242,14 +242,18 @@ def _reduce(surface: _Surface) -> _Surface:
 
 
 def _decimate(surface: _Surface) -> np.ndarray:
-    """Return the corners of a simpler surface, [F, 3, 3]. Files may have a vertex for each of the faces at a corner."""
-    places = surface.vertices.round(6 - math.ceil(math.log10(max(1e-6, np.ptp(surface.vertices)))))
-    welded, index = np.unique(places, axis=0, return_inverse=True)
+    """Return the corners of a simpler surface, [F, 3, 3].
+
+    Vertices in one place that move alike are one: files may have a vertex for each face there.
+    """
+    digits = 6 - math.ceil(math.log10(max(1e-6, np.ptp(surface.vertices))))
+    alike = np.concatenate([surface.vertices.round(digits), surface.weights.round(3)], axis=1)
+    _, first, index = np.unique(alike, axis=0, return_index=True, return_inverse=True)
     mesh = bpy.data.meshes.new("Character")
     obj = bpy.data.objects.new("Character", mesh)
     scene = bpy.data.scenes.new("Character")
     try:
-        mesh.from_pydata(welded.tolist(), [], index.reshape(-1)[surface.triangles].tolist())
+        mesh.from_pydata(surface.vertices[first].tolist(), [], index.reshape(-1)[surface.triangles].tolist())
         mesh.validate()  # triangles without area are left out
         scene.collection.objects.link(obj)
         modifier = obj.modifiers.new("Decimate", "DECIMATE")
