@@ -219,8 +219,9 @@ def test_a_character_is_written_from_the_command_line(
             result = json.loads(capfd.readouterr().out)
             assert result["bones"]["shin_r"] == "calf_r"
             assert result["triangles"] == len(written[0].triangles)
-    one, other = ([item.place_points(item.transforms(gesture().rotations))] for item in written)
-    np.testing.assert_allclose(one, other, atol=0.01)
+    one, other = (item.place_points(item.transforms(gesture().rotations)) for item in written)
+    known = [index for index, name in enumerate(POINTS) if not name.startswith("finger")]  # GLB files have no tails
+    np.testing.assert_allclose(one[:, known], other[:, known], atol=0.01)
     assert commands.main("trackshade", ["character", str(tmp_path / "hero.blend"), "--out", str(out)]) == 4
     assert "--force" in capfd.readouterr().err
 
