@@ -104,7 +104,7 @@ def test_a_person_who_touches_furniture_is_cropped_without_it() -> None:
     radii = np.repeat(average_figure().radii, count, axis=0)
     colors = np.full((count, len(CAPSULE_ENDS), 3), (0.8, 0.2, 0.3))
     pictures, coverage = render(places, depth, focal, CAPSULE_ENDS, radii, colors, plain, size)
-    frames = np.uint8(255 * pictures)
+    frames = (255 * pictures).astype(np.uint8)
     frames[:, :276, 222:230] = frames[:, 268:274, 110:230] = 30
     (found,) = find_figures(frames)
     left, top, right, bottom = np.median([box_of(frame > 0.5) for frame in coverage], axis=0)

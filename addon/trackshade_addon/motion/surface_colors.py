@@ -136,7 +136,7 @@ class _ColorEvaluator(ValueEvaluator):
         texels, uv = self._texels[uid], self._points.uvs.get(source.uv)
         if texels is None or uv is None:
             return UnknownValue("an image without texture coordinates")
-        values = texels[_texel_indices(uv, source, texels.shape[:2])]
+        values = texels[_texel_indices(uv, source, (texels.shape[0], texels.shape[1]))]
         if source.channel == "alpha":
             return KnownValue(values[:, 3])
         if source.channel == "grey":
