@@ -134,6 +134,32 @@ def test_crops_hold_the_figure_and_hardly_change() -> None:
     assert np.median([np.ptp(np.flatnonzero(mask.any(axis=1))) for mask in kept]) <= FILL * 64 + 1
 
 
+def test_boxes_of_something_else_do_not_move_the_crop() -> None:
+    """In some frames the background is taken for a part of the figure, or a detail for all of it."""
+    _, masks = wave(24, travel=60)
+    times = np.arange(24) / 8
+    boxes = np.array([box_of(mask) for mask in masks])
+    right = crop_path(times, boxes, times, SIZE[0] / SIZE[1])
+    boxes[16:19], boxes[22] = (0.0, 0.0, 160.0, 120.0), (60.0, 20.0, 66.0, 40.0)
+    boxes[16:19] *= 4
+    path = crop_path(times, boxes, times, SIZE[0] / SIZE[1])
+    np.testing.assert_allclose(path.heights, right.heights, rtol=0.03)
+    np.testing.assert_allclose(path.centers, right.centers, atol=4)
+
+
+def test_a_crouch_and_an_approach_are_followed() -> None:
+    """Boxes may be half as high for a while, and grow to three times their size."""
+    times = np.arange(25) / 8
+    tops = np.where((times > 1) & (times < 2), 60.0, 20.0)
+    crouched = np.stack([np.full(25, 60.0), tops, np.full(25, 90.0), np.full(25, 100.0)], axis=1)
+    path = crop_path(times, crouched, times, SIZE[0] / SIZE[1])
+    np.testing.assert_allclose(path.heights, 80 / FILL, rtol=1e-6)
+    size = np.linspace(40, 120, 25)
+    nearer = np.stack([80 - size / 5, 130 - size, 80 + size / 5, np.full(25, 130.0)], axis=1)
+    grown = crop_path(times, nearer, times, SIZE[0] / SIZE[1])
+    assert grown.heights[-1] > 0.95 * 120 / FILL
+
+
 def test_footage_of_any_rate_plays_at_the_models(tmp_path: Path) -> None:
     for rate in (7.3, 24, 60):
         frames, _ = wave(round(rate * 1.5) + 1)
