@@ -24,6 +24,7 @@ from .surface_colors import MeshPoints, surface_colors
 _MAX_TRIANGLES = 1200
 _LONGEST_EDGE = 0.04  # of triangles, as a share of the rig's size: each has one color
 _ROUNDS = 6  # in which edges are halved
+_MAX_LEVEL = 1  # of subdivision: what is finer would be removed again
 _INWARD = 0.4  # a triangle's color is the mean of three, which are so far on the way from its corners to its middle
 
 
@@ -63,14 +64,15 @@ def read_character(
         view_layer = scene.view_layers[0]
         RenderState(changes, scene, view_layer, warnings.append)
         changes.set(armature.data, "pose_position", "REST")
+        moved = list(_moved_objects(armature, view_layer))
+        for modifier in (item for obj, _ in moved for item in obj.modifiers):
+            if isinstance(modifier, (bpy.types.SubsurfModifier, bpy.types.MultiresModifier)):
+                changes.set(modifier, "levels", min(modifier.levels, _MAX_LEVEL))
         view_layer.update()
         depsgraph = view_layer.depsgraph
         depsgraph.update()
         to_rig = armature.matrix_world.inverted_safe()
-        parts = [
-            _read_object(obj, bone, armature, depsgraph, to_rig, rest.names, longest)
-            for obj, bone in _moved_objects(armature, view_layer)
-        ]
+        parts = [_read_object(obj, bone, armature, depsgraph, to_rig, rest.names, longest) for obj, bone in moved]
     whole = _join([part for part in parts if len(part.triangles)], len(rest.names))
     if len(whole.triangles) > _MAX_TRIANGLES:
         whole = _reduce(whole)
