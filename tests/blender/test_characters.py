@@ -245,3 +245,22 @@ def test_what_is_no_character_is_a_sentence(scene: bpy.types.Scene) -> None:
     with pytest.raises(ShotError, match="forearm_r, shin_l"):
         read_character(rig, scene)
     assert len(PARTS) * 2 - 5 == len(rest_bones(rig).names)
+
+
+def test_what_cannot_be_reduced_is_told(scene: bpy.types.Scene) -> None:
+    """Hundreds of pages that are bound at one edge stay, since a mesh is only simplified where two faces meet."""
+    rig = make_character(scene)
+    count = 2600
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    edge = np.array([(0, 0, 1.2), (0, 0, 1.3)])
+    pages = np.stack([0.2 * np.cos(angles), 0.2 * np.sin(angles), np.full(count, 1.25)], axis=1)
+    mesh = bpy.data.meshes.new("Pages")
+    mesh.from_pydata(np.concatenate([edge, pages]).tolist(), [], [(0, 1, 2 + page) for page in range(count)])
+    book = bpy.data.objects.new("Pages", mesh)
+    scene.collection.objects.link(book)
+    book.parent, book.parent_type, book.parent_bone = rig, "BONE", "spine_01"
+    made, warnings = read_character(rig, scene)
+    assert len(made.triangles) > 2400
+    assert warnings == [
+        f"Rig could not be reduced to fewer than {len(made.triangles)} triangles: its clips take longer."
+    ]

@@ -91,6 +91,7 @@ def test_damaged_files_are_a_sentence(tmp_path: Path) -> None:
         "'triangles' names": dataclasses.replace(made, triangles=made.triangles + np.int32(9000)),
         "'vertices' is not finite": dataclasses.replace(made, vertices=made.vertices * np.float32("inf")),
         "'colors' has another shape": dataclasses.replace(made, colors=made.colors[:-1]),
+        "'materials' names": dataclasses.replace(made, materials=made.materials - np.int16(1)),
         "'parents' has no order": dataclasses.replace(made, parents=np.abs(made.parents)),
     }
     for problem, damaged in cases.items():
@@ -100,8 +101,16 @@ def test_damaged_files_are_a_sentence(tmp_path: Path) -> None:
     np.savez(path, vertices=np.zeros((3, 3)))
     with pytest.raises(ShotError, match="is missing"):
         load_character(path)
-    path.write_bytes(b"no archive")
-    with pytest.raises(ShotError, match=r"boxes\.npz cannot be read"):
+    made.save(path)
+    packed = bytearray(path.read_bytes())
+    packed[2000:2100] = bytes(100)
+    for content in (b"no archive", bytes(packed)):
+        path.write_bytes(content)
+        with pytest.raises(ShotError, match=r"boxes\.npz cannot be read"):
+            load_character(path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ShotError, match="no archive"):
         load_character(path)
     with pytest.raises(ShotError, match="There is no file"):
         load_characters([tmp_path / "none.npz"])

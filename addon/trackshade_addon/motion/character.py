@@ -76,6 +76,9 @@ def read_character(
     whole = _join([part for part in parts if len(part.triangles)], len(rest.names))
     if len(whole.triangles) > _MAX_TRIANGLES:
         whole = _reduce(whole)
+    count = len(whole.triangles)
+    if count > 2 * _MAX_TRIANGLES:  # edges of more than two faces are never removed
+        warnings.append(f"{armature.name} could not be reduced to fewer than {count} triangles: its clips take longer.")
     made = make_character(
         armature.name, rest, table, whole.vertices, whole.weights, whole.triangles,
         np.rint(255 * np.clip(whole.colors, 0, 1)), whole.materials,

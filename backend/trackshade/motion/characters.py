@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from trackshade.motion.retargeting import LIMBS, RestBones, body_axes, limb_dire
 from trackshade.motion.skeleton import JOINTS, NUM_JOINTS, PARENTS, REST_TAILS, orientations
 
 HEIGHT = 1.8  # of every character in the skeleton's rest pose, metres
-MAX_VERTICES = MAX_TRIANGLES = 1 << 16
+MAX_VERTICES = MAX_TRIANGLES = 1 << 20
 NEEDED = (
     "pelvis",
     "head",
@@ -171,11 +172,14 @@ def load_character(path: Path) -> Character:
         ShotError: it is missing, damaged, or no character.
     """
     try:
+        if not zipfile.is_zipfile(path):
+            path.open("rb").close()
+            raise ValueError("it is no archive")
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except FileNotFoundError as error:
         raise ShotError("missing-file", f"There is no file {path}.", "Check the path.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ShotError("bad-character", f"The character {path.name} cannot be read: {error}.", _FILE_FIX) from error
     problem = _find_problem(arrays)
     if problem:
@@ -201,7 +205,12 @@ def _find_problem(arrays: Mapping[str, np.ndarray]) -> str:
             return f"'{name}' has another shape or type"
         if kind.startswith("f") and not np.isfinite(array).all():
             return f"'{name}' is not finite"
-    limits = {"triangles": (0, sizes["V"]), "carriers": (0, NUM_JOINTS), "parents": (-1, NUM_JOINTS)}
+    limits = {
+        "triangles": (0, sizes["V"]),
+        "materials": (0, 1 << 15),
+        "carriers": (0, NUM_JOINTS),
+        "parents": (-1, NUM_JOINTS),
+    }
     for name, (low, high) in limits.items():
         if arrays[name].size and (arrays[name].min() < low or arrays[name].max() >= high):
             return f"'{name}' names what it does not have"
