@@ -48,6 +48,7 @@ from .lifting import build_scene
 from .lifting.motion import camera_path, follow_path, move_object, move_scene_camera, parse_object_option
 from .lifting.task import lift
 from .motion.armature import animate_armature, find_armature
+from .motion.character import match_deforming_bones, read_character
 from .placement import place, save_copy
 from .placement.motion import read_motion
 from .properties.placement_options import PlacementOptions
@@ -346,6 +347,25 @@ def _animate(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *warnings]}
 
 
+def _character(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    path = _output_file(values, f"{_stem(values)}.npz")
+    _check_not_taken(values, path)
+    table = {} if values["bones"] is None else read_bone_table(Path(values["bones"]))
+    opened = _open_scene(values, report)
+    armature = find_armature(opened.scene, values["armature"])
+    report(Progress("reading", armature.name))
+    table = {**match_deforming_bones(armature), **table}  # what the file does not name is found by its name
+    character, warnings = read_character(armature, opened.scene, table)
+    character.save(path)
+    return {
+        "out": str(path),
+        "files": {"character": str(path)},
+        "triangles": len(character.triangles),
+        "bones": table,
+        "warnings": [*opened.warnings, *warnings],
+    }
+
+
 def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = _output_file(values, "demo.blend")
     _check_not_taken(values, path)
@@ -404,6 +424,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "lift": _lift,
     "track": _track,
     "animate": _animate,
+    "character": _character,
     "scene": _demo_scene,
     "synthesise": _synthesize,
     "reference": _reference,

@@ -18,8 +18,12 @@ from trackshade.core.errors import CancelledError, ShotError, UsageError
 from trackshade.driving.crops import FILL, FLOOR, crop, crop_path
 from trackshade.driving.figures import find_figures
 from trackshade.driving.reading import DrivingClip, read_driving, read_picture_crop
+from trackshade.motion.framing import focal_length, project
 from trackshade.motion.request import DrivingRequest
 from trackshade.results.video import write_video
+from trackshade_lab.motion.figures import CAPSULE_ENDS, average_figure
+from trackshade_lab.motion.motions import sample_motions
+from trackshade_lab.motion.raster import Backdrops, render
 
 SIZE, FPS = (48, 64), 8.0
 
@@ -75,6 +79,40 @@ def test_nothing_is_found_where_nobody_is() -> None:
     assert find_figures(textured) == []
 
 
+def test_furniture_that_reaches_into_the_picture_is_no_figure() -> None:
+    frames, masks = wave(12, (240, 160), height=120)
+    for frame, mask in zip(frames, masks, strict=True):
+        mast = np.zeros(mask.shape, bool)
+        mast[:140, 186:192] = mast[:140, 214:220] = mast[60:64, 170:] = True
+        frame[mast & ~mask] = (30, 40, 35)
+    found = find_figures(frames)
+    assert len(found) == 1
+    assert overlap(found[0].box, np.median([box_of(mask) for mask in masks], axis=0)) > 0.85
+
+
+def test_a_person_who_touches_furniture_is_cropped_without_it() -> None:
+    """A bar on the floor joins somebody and a mast at the border: one outline, which is no box of a figure."""
+    size, count = (240, 320), 8
+    points = average_figure().pose(sample_motions(np.random.default_rng(2), 1, motion="walk"))[0]
+    plane, depth = project(points, np.full(count, 0.2), np.full(count, 0.1))
+    focal = np.full(count, 0.75 * focal_length(size[1]))
+    places = plane * focal[:, None, None] + (size[0] / 2, 0.55 * size[1])
+    plain = Backdrops(
+        np.full((count, 2, 3), 0.6), np.full((count, 3), 0.6), np.ones(count), np.full((count, 1, 8), -1.0),
+        np.zeros((count, 2, 2, 3)), np.tile([0.3, -0.4, 0.8], (count, 1)),
+    )  # fmt: skip
+    radii = np.repeat(average_figure().radii, count, axis=0)
+    colors = np.full((count, len(CAPSULE_ENDS), 3), (0.8, 0.2, 0.3))
+    pictures, coverage = render(places, depth, focal, CAPSULE_ENDS, radii, colors, plain, size)
+    frames = (255 * pictures).astype(np.uint8)
+    frames[:, :276, 222:230] = frames[:, 268:274, 110:230] = 30
+    (found,) = find_figures(frames)
+    left, top, right, bottom = np.median([box_of(frame > 0.5) for frame in coverage], axis=0)
+    assert left - 25 < found.box[0] < left
+    assert right < found.box[2] < right + 25
+    assert top - 25 < found.box[1] < bottom - 100
+
+
 def test_crops_hold_the_figure_and_hardly_change() -> None:
     frames, masks = wave(24, travel=60)
     times = np.arange(24) / 24
@@ -94,6 +132,32 @@ def test_crops_hold_the_figure_and_hardly_change() -> None:
         assert bottom == pytest.approx(FLOOR * 64, abs=2), t
         assert mask.sum() == pytest.approx(masks[t].sum() * (64 / path.heights[t]) ** 2, rel=0.05), t
     assert np.median([np.ptp(np.flatnonzero(mask.any(axis=1))) for mask in kept]) <= FILL * 64 + 1
+
+
+def test_boxes_of_something_else_do_not_move_the_crop() -> None:
+    """In some frames the background is taken for a part of the figure, or a detail for all of it."""
+    _, masks = wave(24, travel=60)
+    times = np.arange(24) / 8
+    boxes = np.array([box_of(mask) for mask in masks])
+    right = crop_path(times, boxes, times, SIZE[0] / SIZE[1])
+    boxes[16:19], boxes[22] = (0.0, 0.0, 160.0, 120.0), (60.0, 20.0, 66.0, 40.0)
+    boxes[16:19] *= 4
+    path = crop_path(times, boxes, times, SIZE[0] / SIZE[1])
+    np.testing.assert_allclose(path.heights, right.heights, rtol=0.03)
+    np.testing.assert_allclose(path.centers, right.centers, atol=4)
+
+
+def test_a_crouch_and_an_approach_are_followed() -> None:
+    """Boxes may be half as high for a while, and grow to three times their size."""
+    times = np.arange(25) / 8
+    tops = np.where((times > 1) & (times < 2), 60.0, 20.0)
+    crouched = np.stack([np.full(25, 60.0), tops, np.full(25, 90.0), np.full(25, 100.0)], axis=1)
+    path = crop_path(times, crouched, times, SIZE[0] / SIZE[1])
+    np.testing.assert_allclose(path.heights, 80 / FILL, rtol=1e-6)
+    size = np.linspace(40, 120, 25)
+    nearer = np.stack([80 - size / 5, 130 - size, 80 + size / 5, np.full(25, 130.0)], axis=1)
+    grown = crop_path(times, nearer, times, SIZE[0] / SIZE[1])
+    assert grown.heights[-1] > 0.95 * 120 / FILL
 
 
 def test_footage_of_any_rate_plays_at_the_models(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from tests.helpers.characters import box_character
 from tests.helpers.motion import TINY_TRAINING, tiny_motion_modules
 from trackshade_lab.evaluation.motion import ablations, pictures, said
 from trackshade_lab.evaluation.motion.__main__ import main
 from trackshade_lab.evaluation.motion.detector import JointDetector, detector_errors, prepare_detector
 from trackshade_lab.evaluation.motion.sources import load_model, source_names
+from trackshade_lab.motion.characters import CharacterLibrary
 from trackshade_lab.motion.generator_task import GeneratorModel
 from trackshade_lab.training.checkpoint import export_motion
 from trackshade_lab.training.config import MotionConfig, lock_run_directory
@@ -121,11 +123,20 @@ def test_a_stopped_detector_goes_on(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_report_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report"
+    box_character().save(tmp_path / "boxes.npz")
     arguments = ["--out", str(out), "--folder", str(run / "export"), "--run", str(run), "--clips", "2"]
+    arguments += ["--characters", str(tmp_path / "boxes.npz")]
     assert main([*arguments, "--picture-clips", "2", "--steps", "1", "--detector-steps", "1"]) == 0
     text = (out / "report.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
-    for title in ("no motion", "true rotations", "exact 2D joints, single view", "tokens", "time reversed"):
+    for title in (
+        "no motion",
+        "true rotations",
+        "exact 2D joints, single view",
+        "tokens",
+        "time reversed",
+        "rigged characters as drivers",
+    ):
         assert f"| {title} |" in text
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert set(summary["pictures"]["rows"]) == {"0", "30", "60", "90", "180"}
@@ -150,7 +161,11 @@ def test_ablations_are_trained_and_compared(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_model_alone_has_tokens_alone(model: GeneratorModel) -> None:
     assert source_names(model) == ["tokens"]
-    assert said.measure_joints(model, 2)["ratios"] == {}
+    library = CharacterLibrary((box_character(),), 0.5)
+    measured = said.measure_joints(model, 2, library)
+    assert measured["ratios"] == {}
+    errors = {row["id"]: row.get("limbs") for row in measured["held_out"]}
+    assert errors["rigged characters as drivers"] != errors["as in training"]
 
 
 def test_bad_arguments_are_explained(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -208,6 +208,7 @@ COMMANDS: Mapping[str, Command] = {
     "lift": _addon_command("lift"),
     "track": _addon_command("track"),
     "animate": _addon_command("animate"),
+    "character": _addon_command("character"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),
     "batch": Command(

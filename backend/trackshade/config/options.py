@@ -483,6 +483,10 @@ MOTION = (
     Option("--fps", "Frame rate of the motion file. Default: the model's.", "X", kind=float),
     *(_FILE, FORCE, JSON, *BACKEND),
 )
+_RIG = (
+    Option("--armature", "Name of the armature. Default: the only one of the scene.", "NAME"),
+    Option("--bones", 'JSON or TOML file that names the bone of joints, such as {"forearm_l": "Arm.L"}.', "FILE"),
+)
 
 COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     "render": (
@@ -531,13 +535,14 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         (
             Option("motion", "BVH file, or folder of a result.", "MOTION", required=True),
             *(SCENE, *OPEN_SCENE),
-            Option("--armature", "Name of the armature. Default: the only one of the scene.", "NAME"),
-            Option(
-                "--bones", 'JSON or TOML file that names the bone of joints, such as {"forearm_l": "Arm.L"}.', "FILE"
-            ),
+            *_RIG,
             Option("--at", "Scene frame of the motion's first frame. Default: the scene's first one.", "N", kind=float),
             *_FILE_OUTPUT,
         ),
+    ),
+    "character": (
+        "Write the rigged character of a scene as a small file, for 'trackshade train motion --characters'.",
+        (SCENE, *OPEN_SCENE, *_RIG, *_FILE_OUTPUT),
     ),
     "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
     "synthesise": (

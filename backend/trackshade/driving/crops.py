@@ -11,6 +11,7 @@ import numpy as np
 FILL = 0.78  # share of the crop's height that a standing figure takes
 FLOOR = 0.91  # share of the crop's height above the figure's feet
 _WIDE = 0.96  # largest share of the crop's width
+_BESIDE, _UNUSUAL = 5, 2.2  # boxes before and after one, and by how much its size differs if it is none of the figure
 _STEADY, _SIZE = 0.35, 3.0  # seconds over which the crop's center and its size are smoothed
 
 
@@ -45,6 +46,8 @@ def crop_path(
     boxes, box_times = boxes[known], box_times[known]
     sizes = boxes[:, 2:] - boxes[:, :2]
     heights = np.maximum(sizes[:, 1] / FILL, sizes[:, 0] / (_WIDE * aspect))
+    usual = _is_usual(heights)
+    boxes, box_times, heights = boxes[usual], box_times[usual], heights[usual]
     # The largest size nearby: a raised arm must not be cut, and a crouch must not be enlarged.
     near = np.abs(box_times[:, None] - box_times[None]) <= _SIZE
     heights = np.array([heights[row].max() for row in near])
@@ -53,6 +56,13 @@ def crop_path(
     middle = _smoothed(box_times, (boxes[:, 0] + boxes[:, 2]) / 2, times, _STEADY)
     floor = _smoothed(box_times, boxes[:, 3], times, _STEADY)
     return CropPath(np.stack([middle, floor - (FLOOR - 0.5) * size], axis=1), size)
+
+
+def _is_usual(heights: np.ndarray) -> np.ndarray:
+    """Return which boxes are about as large as those beside them, [N]: others hold more than the figure, or less."""
+    count = len(heights)
+    usual = np.array([np.median(heights[max(0, n - _BESIDE) : n + _BESIDE + 1]) for n in range(count)])
+    return (heights < _UNUSUAL * usual) & (heights > usual / _UNUSUAL)
 
 
 def crop(

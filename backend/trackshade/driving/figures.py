@@ -67,15 +67,24 @@ def find_figures(
         masks = _moving_masks(small)
     figures = _link([_boxes_of(mask) for mask in masks])
     figures = [Figure(figure.boxes * ratio, False) for figure in figures]
-    # A figure before a plain background needs no detector, which takes outlines of anything for people at times.
+    if is_plain:
+        figures = [figure for figure in figures if not _reaches_in(figure, width)] or figures
+    # A figure before a plain background needs no detector, which takes outlines of anything for people at times. But
+    # what reaches in from a side or from above may be furniture, or somebody and furniture in one.
     # People are cropped by its boxes, which do not follow arms and noise; silhouettes are for what it does not know.
-    if not is_plain or len(figures) != 1:
+    if not is_plain or len(figures) != 1 or _reaches_in(figures[0], width):
         people = _link(_people(frames))
         figures = [Figure(person.boxes, True) for person in people] or figures
     if not figures:
         outlines = [_boxes_of(_cut_out(image, None)) for image in small]
         figures = [Figure(figure.boxes * ratio, False) for figure in _link(outlines)]
     return _distinct(figures)
+
+
+def _reaches_in(figure: Figure, width: int) -> bool:
+    """Return whether a figure touches the left, right or upper border of pictures of a width in most frames."""
+    left, top, right, _ = figure.boxes[figure.found].T
+    return bool(np.mean((left < 1) | (top < 1) | (right > width - 1)) > 0.5)
 
 
 def _plain_masks(images: np.ndarray) -> np.ndarray | None:

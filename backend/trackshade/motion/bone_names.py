@@ -81,9 +81,9 @@ def match_bones(names: Iterable[str]) -> dict[str, str]:
     return {joint: found[joint] for joint in JOINTS if joint in found}
 
 
-def require_bones(table: Mapping[str, str], what: str) -> None:
+def require_bones(table: Mapping[str, str], what: str, needed: Iterable[str] = NEEDED) -> None:
     """Raise ShotError unless a table names the joints that are needed; `what` begins the sentence."""
-    missing = [joint for joint in NEEDED if not table.get(joint)]
+    missing = [joint for joint in needed if not table.get(joint)]
     if missing:
         raise ShotError(
             "unknown-bones",

@@ -13,7 +13,7 @@ from trackshade.motion.bone_names import match_bones, require_bones
 from trackshade.motion.bvh import JointMotion
 from trackshade.motion.skeleton import JOINTS, PARENTS, REST_OFFSETS, REST_TAILS, positions
 
-_LIMBS = ("upper_arm", "forearm", "hand", "fingers", "thigh", "shin")  # whose rest directions may differ between rigs
+LIMBS = ("upper_arm", "forearm", "hand", "fingers", "thigh", "shin")  # whose rest directions may differ between rigs
 _PAIRS = ("upper_arm", "thigh", "forearm", "shin")
 _STRAIGHT = np.cos(np.radians(25))  # an axis of a body that is nearer to a coordinate axis is taken to be that axis
 
@@ -125,16 +125,16 @@ def retarget(
     source = {joint: motion.names.index(name) for joint, name in source_table.items()}
     target = {joint: rest.names.index(name) for joint, name in table.items() if joint in source}
     places = motion.rest_positions()
-    change = _body_axes({joint: rest.heads[bone] for joint, bone in target.items()})
-    change = change @ _body_axes({joint: places[index] for joint, index in source.items()}).T
+    change = body_axes({joint: rest.heads[bone] for joint, bone in target.items()})
+    change = change @ body_axes({joint: places[index] for joint, index in source.items()}).T
     turned = motion.global_rotations()
     wanted: dict[int, np.ndarray] = {}
     for joint, bone in target.items():
         space = change @ turned[:, source[joint]] @ change.T
-        if joint.rpartition("_")[0] in _LIMBS:
-            own = _direction(joint, target, rest.heads, rest.tails[bone] - rest.heads[bone])
-            given = change @ _direction(joint, source, places, _end(motion, source[joint]))
-            space = space @ _shortest_rotation(own, given)
+        if joint.rpartition("_")[0] in LIMBS:
+            own = limb_direction(joint, target, rest.heads, rest.tails[bone] - rest.heads[bone])
+            given = change @ limb_direction(joint, source, places, _end(motion, source[joint]))
+            space = space @ shortest_rotation(own, given)
         wanted[bone] = space @ rest.matrices[bone]
     scale = _leg(target, rest.heads) / _leg(source, places)
     hips = (motion.root - motion.root[0] + _lift(motion)) @ change.T * scale
@@ -249,7 +249,7 @@ def _apply(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return (matrices @ np.broadcast_to(vectors, (len(matrices), 3))[..., None])[..., 0]
 
 
-def _body_axes(places: Mapping[str, np.ndarray]) -> np.ndarray:
+def body_axes(places: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the axes of a body at rest, [3, 3]: its columns point to its left, to its back and upwards."""
     left = np.sum([places[f"{part}_l"] - places[f"{part}_r"] for part in _PAIRS
                    if f"{part}_l" in places and f"{part}_r" in places], axis=0)  # fmt: skip
@@ -272,7 +272,7 @@ def _straightened(vector: np.ndarray) -> np.ndarray:
     return np.sign(unit[axis]) * np.eye(3)[axis] if abs(unit[axis]) > _STRAIGHT else unit
 
 
-def _direction(joint: str, found: Mapping[str, int], places: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+def limb_direction(joint: str, found: Mapping[str, int], places: np.ndarray, fallback: np.ndarray) -> np.ndarray:
     """Return the vector from a joint to the next one of its limb at rest, or the fallback if there is none."""
     index = JOINTS.index(joint)
     for child, parent in enumerate(PARENTS):
@@ -291,7 +291,7 @@ def _end(motion: JointMotion, joint: int) -> np.ndarray:
     return motion.offsets[children[0]] if children else np.zeros(3)
 
 
-def _shortest_rotation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def shortest_rotation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the rotation by the least angle that turns a direction into another one; none for vectors of no length."""
     lengths = np.linalg.norm(one), np.linalg.norm(other)
     if min(lengths) < 1e-9:

@@ -4,24 +4,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trackshade.models.puppet import NUM_BONES, STOPS, paint_puppets
-from trackshade.motion.framing import DISTANCE, HAND_WIDTH, LANDMARKS, focal_length, project
+from trackshade.motion.framing import DISTANCE
 
-from .figures import CAPSULE_ENDS, POINTS, Figures, Split, recolor, sample_figures
+from .characters import CharacterLibrary, Role, recolor_role, sample_roles
+from .figures import Figures, Split, recolor, sample_figures
 from .motions import NUM_FRAMES, MotionLibrary, sample_motions
-from .raster import Backdrops, find_visible, jitter_colors, render, sample_backdrops
+from .raster import jitter_colors, sample_backdrops
+from .views import FRAME_SIZE, LANDMARK_POINTS, Bodies, View
 
-FRAME_SIZE = (48, 64)  # width and height
-HAND_SIZE = 24
 # Target cameras of training are never in these sectors about the body, degrees; held-out ones are in them alone.
 HELD_OUT_AZIMUTHS = ((100.0, 130.0), (-60.0, -40.0))
-_LANDMARK_POINTS = [POINTS.index(name) for name in LANDMARKS]
-_HANDS = (("hand_l", "fingers_l"), ("hand_r", "fingers_r"))
-_HAND_POINTS = [[POINTS.index(name) for name in pair] for pair in _HANDS]
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class ClipOptions:
         drivers: whether driving frames and hands are rendered.
         skeletons: whether driving frames are pictures of the exact 2D skeleton.
         library: motions from which some are taken.
+        characters: characters that some of the figures are; of targets that are not rendered only those that drive.
         driving_samples: samples along each side of their pixels.
         hands: fraction of clips with crops of hands.
     """
@@ -64,6 +62,7 @@ class ClipOptions:
     drivers: bool = True
     skeletons: bool = False
     library: MotionLibrary | None = None
+    characters: CharacterLibrary | None = None
     driving_samples: int = 2
     hands: float = 0.8
 
@@ -98,29 +97,6 @@ class Clips:
     background: np.ndarray | None = None  # [N, H, W, 3] float32, of target and reference, without figure
 
 
-@dataclass(frozen=True)
-class _View:
-    """Cameras of N clips: all arrays begin with [N, F]."""
-
-    azimuth: np.ndarray
-    elevation: np.ndarray
-    zoom: np.ndarray
-    roll: np.ndarray
-    offset: np.ndarray  # [N, F, 2] pixels
-    distance: np.ndarray  # of the camera, metres
-
-    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return pixels [N, F, P, 2], depths [N, F, P] and focal lengths [N, F] of points."""
-        width, height = FRAME_SIZE
-        plane, depth = project(points, self.azimuth, self.elevation, self.distance)
-        focal = self.zoom * focal_length(height) * self.distance / DISTANCE
-        sine, cosine = np.sin(self.roll)[..., None], np.cos(self.roll)[..., None]
-        x, y = plane[..., 0], plane[..., 1]
-        turned = np.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1)
-        center = np.array([width / 2, height / 2]) + self.offset
-        return turned * focal[..., None, None] + center[..., None, :], depth, focal
-
-
 def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | None = None) -> Clips:
     """Sample N clips; the generator determines them."""
     options = options or ClipOptions()
@@ -135,72 +111,85 @@ def sample_clips(rng: np.random.Generator, count: int, options: ClipOptions | No
         reference_pose = np.where(same_pose[:, None, None, None, None], first, sample_motions(rng, count)[:, :1])
     local = local[np.arange(count)[:, None], times]
 
-    figures = sample_figures(rng, count, options.split_of("figures"))
-    drivers = _sample_drivers(rng, figures, options)
-    points, driving_points = figures.pose(local), drivers.pose(local)
+    bodies = Bodies(sample_figures(rng, count, options.split_of("figures")), _sample_roles(rng, count, options))
+    drivers, bodies = _sample_drivers(rng, bodies, options)
 
     target, reference = _sample_target_cameras(rng, times, options)
     driving_azimuth = _sample_driving_azimuths(rng, target.azimuth, times, options)
-    driving = _augmented(rng, driving_azimuth)
-    pixels, depth, focal = target.project(points)
-    driving_pixels, driving_depth, driving_focal = driving.project(driving_points)
-    aligned = _View(driving_azimuth, target.elevation, target.zoom, target.roll, target.offset, target.distance)
-    exact, _, _ = aligned.project(driving_points)
-    reference_pixels, reference_depth, reference_focal = reference.project(figures.pose(reference_pose))
+    driving = drivers.see(local, _augmented(rng, driving_azimuth))
+    seen = bodies.see(local, target)
+    aligned = replace(target, azimuth=driving_azimuth)
+    exact = aligned.to_pixels(aligned.place(driving.points[:, :, LANDMARK_POINTS])[0])
+    still = bodies.see(reference_pose, reference)
 
     backdrops, driving_backdrops = sample_backdrops(rng, count), sample_backdrops(rng, count)
     pictures = hands = None
     if options.drivers:
         if options.skeletons:
-            pictures = _draw_skeletons(driving_pixels[:, :, _LANDMARK_POINTS])
+            pictures = _draw_skeletons(driving.landmarks)
         else:
-            pictures, _ = _render(
-                driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops, options.driving_samples
-            )
-            pictures = _jitter_colors(rng, pictures)
-        hands = _render_hands(rng, driving_pixels, driving_depth, driving_focal, drivers, driving_backdrops)
-    frames = coverage = still = background = None
+            pictures = _jitter_colors(rng, driving.render(driving_backdrops, options.driving_samples)[0])
+        hands = driving.render_hands(rng, driving_backdrops)
+    frames = coverage = reference_picture = background = None
     if options.targets:
-        frames, coverage = _render(pixels, depth, focal, figures, backdrops)
-        still = _render(reference_pixels, reference_depth, reference_focal, figures, backdrops)[0][:, 0]
-        nowhere = np.full((count, 1, len(POINTS), 2), -1e4)
-        background = _render(nowhere, reference_depth, reference_focal, figures, backdrops)[0][:, 0]
+        frames, coverage = seen.render(backdrops)
+        reference_picture = still.render(backdrops)[0][:, 0]
+        background = still.render_background(backdrops)[:, 0]
     return Clips(
         hands_visible=rng.random(count) < options.hands,
         driving_azimuth=driving_azimuth,
-        driving_landmarks=driving_pixels[:, :, _LANDMARK_POINTS],
-        exact_landmarks=exact[:, :, _LANDMARK_POINTS],
+        driving_landmarks=driving.landmarks,
+        exact_landmarks=exact,
         local=local,
-        body_landmarks=points[:, :, _LANDMARK_POINTS],
-        landmarks=pixels[:, :, _LANDMARK_POINTS],
-        driving_visible=_visible_landmarks(driving_pixels, driving_depth, driving_focal, drivers),
-        visible=_visible_landmarks(pixels, depth, focal, figures),
+        body_landmarks=seen.points[:, :, LANDMARK_POINTS],
+        landmarks=seen.landmarks,
+        driving_visible=driving.find_visible(),
+        visible=seen.find_visible(),
         azimuth=target.azimuth,
         elevation=target.elevation,
         reference_azimuth=reference.azimuth[:, 0],
-        reference_landmarks=reference_pixels[:, 0, _LANDMARK_POINTS],
+        reference_landmarks=still.landmarks[:, 0],
         times=times,
         driving=pictures,
         hands=hands,
         target=frames,
         coverage=coverage,
-        reference=still,
+        reference=reference_picture,
         background=background,
     )
 
 
-def _sample_drivers(rng: np.random.Generator, figures: Figures, options: ClipOptions) -> Figures:
-    """Sample the driving figures: others, or the target's in slightly different colors."""
-    count = len(figures.offsets)
+def _sample_roles(rng: np.random.Generator, count: int, options: ClipOptions) -> list[Role | None]:
+    """Sample which clips show characters; without characters nothing is drawn from the generator."""
+    return [None] * count if options.characters is None else sample_roles(rng, count, options.characters)
+
+
+def _sample_drivers(rng: np.random.Generator, bodies: Bodies, options: ClipOptions) -> tuple[Bodies, Bodies]:
+    """Sample the driving bodies: others, or the target's in slightly different colors. Return both.
+
+    Where no target is rendered and another body drives, the target is a figure: a motion does not say the proportions
+    of somebody else.
+    """
+    figures, roles = bodies.figures, bodies.roles
+    count = len(roles)
     others = sample_figures(rng, count, options.split_of("figures"), options.stylized)
     same = recolor(rng, figures)
-    other = (rng.random(count) < options.other_figure)[:, None, None]
-    return Figures(
+    is_other = rng.random(count) < options.other_figure
+    other = is_other[:, None, None]
+    driving = Figures(
         np.where(other, others.offsets, same.offsets),
         np.where(other, others.fixed, same.fixed),
         np.where(other, others.radii, same.radii),
         np.where(other, others.colors, same.colors),
     )
+    if options.characters is None:
+        return Bodies(driving, roles), bodies
+    more = _sample_roles(rng, count, options)
+    pairs = zip(roles, more, is_other, strict=True)
+    driving_roles = [more if other else recolor_role(rng, own) for own, more, other in pairs]
+    if not options.targets:
+        roles = [None if other else role for role, other in zip(roles, is_other, strict=True)]
+    return Bodies(driving, driving_roles), Bodies(figures, roles)
 
 
 def _sample_azimuths(rng: np.random.Generator, count: int, split: Split) -> np.ndarray:
@@ -222,7 +211,7 @@ def _in_held_out_sector(azimuth: np.ndarray) -> np.ndarray:
     return np.any([(degrees > low) & (degrees < high) for low, high in HELD_OUT_AZIMUTHS], axis=0)
 
 
-def _sample_target_cameras(rng: np.random.Generator, times: np.ndarray, options: ClipOptions) -> tuple[_View, _View]:
+def _sample_target_cameras(rng: np.random.Generator, times: np.ndarray, options: ClipOptions) -> tuple[View, View]:
     """Sample the target cameras [N, F] and the reference's [N, 1], which have the same framing."""
     count = len(times)
     split = options.split_of("azimuths")
@@ -237,8 +226,8 @@ def _sample_target_cameras(rng: np.random.Generator, times: np.ndarray, options:
     elevation = rng.uniform(-0.05, 0.45, (count, 1)) + np.zeros(times.shape)
     zoom, offset = rng.uniform(0.95, 1.02, (count, 1)), rng.uniform(-1, 1, (count, 1, 2)) * (1.0, 0.7)
     shape = np.ones(times.shape)
-    target = _View(azimuth, elevation, zoom * shape, 0 * shape, offset * shape[..., None], DISTANCE * shape)
-    reference = _View(reference_azimuth[:, None], elevation[:, :1], zoom, 0 * zoom, offset, DISTANCE + 0 * zoom)
+    target = View(azimuth, elevation, zoom * shape, 0 * shape, offset * shape[..., None], DISTANCE * shape)
+    reference = View(reference_azimuth[:, None], elevation[:, :1], zoom, 0 * zoom, offset, DISTANCE + 0 * zoom)
     return target, reference
 
 
@@ -256,14 +245,14 @@ def _sample_driving_azimuths(
     return np.where(cross, free + rate * times, azimuth)
 
 
-def _augmented(rng: np.random.Generator, azimuth: np.ndarray) -> _View:
+def _augmented(rng: np.random.Generator, azimuth: np.ndarray) -> View:
     """Return driving cameras: sampled roll, zoom, distance, place and elevation, the same in all frames of a clip."""
     count, ones = len(azimuth), np.ones(azimuth.shape)
     elevation, roll = rng.uniform(-0.1, 0.5, (count, 1)), rng.normal(0, 0.07, (count, 1))
     zoom = rng.uniform(0.85, 1.08, (count, 1))
     offset = rng.uniform(-1, 1, (count, 1, 2)) * (3.5, 3.0)
     distance = rng.uniform(3.0, 7.0, (count, 1))
-    return _View(azimuth, elevation * ones, zoom * ones, roll * ones, offset * ones[..., None], distance * ones)
+    return View(azimuth, elevation * ones, zoom * ones, roll * ones, offset * ones[..., None], distance * ones)
 
 
 def _jitter_colors(rng: np.random.Generator, pictures: np.ndarray) -> np.ndarray:
@@ -289,52 +278,3 @@ def _draw_skeletons(
     thin = np.full(len(flat), 0.3)
     painted = paint_puppets(flat, np.zeros(flat.shape[:2]), colors, FRAME_SIZE, thin)
     return painted[..., :3].reshape(*places.shape[:2], *painted.shape[1:3], 3)
-
-
-def _render(
-    pixels: np.ndarray, depth: np.ndarray, focal: np.ndarray, figures: Figures, backdrops: Backdrops, samples: int = 2
-) -> tuple[np.ndarray, np.ndarray]:
-    """Render the frames [N, F] of figures; see `raster.render`."""
-    count, frames = focal.shape
-    clip = np.repeat(np.arange(count), frames)
-    pictures, coverage = render(
-        pixels.reshape(-1, *pixels.shape[2:]), depth.reshape(count * frames, -1), focal.ravel(), CAPSULE_ENDS,
-        figures.radii[clip], figures.colors[clip], backdrops.take(clip), FRAME_SIZE, samples,
-    )  # fmt: skip
-    return pictures.reshape(count, frames, *pictures.shape[1:]), coverage.reshape(count, frames, *coverage.shape[1:])
-
-
-def _visible_landmarks(pixels: np.ndarray, depth: np.ndarray, focal: np.ndarray, figures: Figures) -> np.ndarray:
-    """Return which landmarks of the frames [N, F] of figures are visible, [N, F, L] bool."""
-    count, frames = focal.shape
-    clip = np.repeat(np.arange(count), frames)
-    visible = find_visible(
-        pixels.reshape(-1, *pixels.shape[2:]), depth.reshape(count * frames, -1), focal.ravel(), CAPSULE_ENDS,
-        figures.radii[clip], np.array(_LANDMARK_POINTS), FRAME_SIZE,
-    )  # fmt: skip
-    return visible.reshape(count, frames, -1)
-
-
-def _render_hands(
-    rng: np.random.Generator,
-    pixels: np.ndarray,
-    depth: np.ndarray,
-    focal: np.ndarray,
-    drivers: Figures,
-    backdrops: Backdrops,
-) -> np.ndarray:
-    """Render crops about the hands, [N, F, 2, h, h, 3], whose centers and widths are not exact."""
-    count, frames = focal.shape
-    clip = np.repeat(np.arange(count), frames)
-    crops = np.empty((count * frames, 2, HAND_SIZE, HAND_SIZE, 3), np.float32)
-    for side, points in enumerate(_HAND_POINTS):
-        middle = pixels[:, :, points].mean(axis=2)
-        width = focal / depth[:, :, points[0]] * HAND_WIDTH * rng.uniform(0.85, 1.2, (count, 1))
-        scale = HAND_SIZE / width
-        middle = middle + rng.normal(0, 0.06, middle.shape) * width[..., None]
-        places = (pixels - middle[:, :, None]) * scale[..., None, None] + HAND_SIZE / 2
-        crops[:, side], _ = render(
-            places.reshape(-1, *places.shape[2:]), depth.reshape(count * frames, -1), (focal * scale).ravel(),
-            CAPSULE_ENDS, drivers.radii[clip], drivers.colors[clip], backdrops.take(clip), (HAND_SIZE, HAND_SIZE), 1,
-        )  # fmt: skip
-    return crops.reshape(count, frames, 2, HAND_SIZE, HAND_SIZE, 3)

@@ -29,7 +29,7 @@ from ..training.precision import mixed_precision
 from .batches import MotionBatch
 from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .motions import NUM_FRAMES
-from .token_task import TokenModel, config_motions
+from .token_task import TokenModel, config_characters, config_motions
 
 _BACKGROUND = 0.12  # weight of pixels without a figure; those of the figures have 1 more
 _SOFTNESS = 0.03  # below it the loss of a pixel is quadratic, above it linear
@@ -124,7 +124,8 @@ class GeneratorTask:
     """
 
     def __init__(self, vae: PatchAutoencoder, sources: dict[str, float], config: MotionConfig) -> None:
-        self.vae, self.config, self._library = vae, config, config_motions(config)
+        self.vae, self.config = vae, config
+        self._library, self._characters = config_motions(config), config_characters(config)
         self._names = list(sources)
         self._shares = np.array(list(sources.values())) / sum(sources.values())
 
@@ -137,7 +138,7 @@ class GeneratorTask:
         options = ClipOptions(
             cross_view=config.cross_view_fraction if config.cross_view else 0.0, other_figure=0.6,
             drivers=source == "tokens", hands=config.hands_fraction, stylized=config.stylized_fraction,
-            skeletons=config.skeletons, library=self._library,
+            skeletons=config.skeletons, library=self._library, characters=self._characters,
         )  # fmt: skip
         batch = MotionBatch.from_clips(sample_clips(rng, count, options), self.vae.device)
         level = rng.random(count)

@@ -149,7 +149,7 @@ def _render(
     for n in range(len(pictures)):
         nearest[:] = 1e9
         covered[:] = 0
-        _paint_backdrop(image, sky[n], floor[n], horizon[n], panels[n], pattern[n])
+        paint_backdrop(image, sky[n], floor[n], horizon[n], panels[n], pattern[n])
         for q in range(len(ends)):
             a, b = ends[q]
             ax, ay = places[n, a, 0] * samples, places[n, a, 1] * samples
@@ -180,24 +180,32 @@ def _render(
                     shade = 0.5 + 0.6 * max(0.0, facing)
                     for c in range(3):
                         image[y, x, c] = min(1.0, colors[n, q, c] * shade)
-        share = 1.0 / (samples * samples)
-        for y in range(height):
-            for x in range(width):
-                total, red, green, blue = 0.0, 0.0, 0.0, 0.0
-                for i in range(y * samples, (y + 1) * samples):
-                    for j in range(x * samples, (x + 1) * samples):
-                        total += covered[i, j]
-                        red += image[i, j, 0]
-                        green += image[i, j, 1]
-                        blue += image[i, j, 2]
-                coverage[n, y, x] = total * share
-                pictures[n, y, x, 0] = red * share
-                pictures[n, y, x, 1] = green * share
-                pictures[n, y, x, 2] = blue * share
+        average_samples(image, covered, samples, pictures[n], coverage[n])
 
 
 @njit(cache=True, nogil=True)
-def _paint_backdrop(image, sky, floor, horizon, panels, pattern):
+def average_samples(image, covered, samples, picture, coverage):
+    """Average the samples of an image [R, C, 3] and of what is covered [R, C] into pixels."""
+    share = 1.0 / (samples * samples)
+    height, width = coverage.shape
+    for y in range(height):
+        for x in range(width):
+            total, red, green, blue = 0.0, 0.0, 0.0, 0.0
+            for i in range(y * samples, (y + 1) * samples):
+                for j in range(x * samples, (x + 1) * samples):
+                    total += covered[i, j]
+                    red += image[i, j, 0]
+                    green += image[i, j, 1]
+                    blue += image[i, j, 2]
+            coverage[y, x] = total * share
+            picture[y, x, 0] = red * share
+            picture[y, x, 1] = green * share
+            picture[y, x, 2] = blue * share
+
+
+@njit(cache=True, nogil=True)
+def paint_backdrop(image, sky, floor, horizon, panels, pattern):
+    """Paint the background of a frame, from its parts of `Backdrops`, into an image [H, W, 3]."""
     rows, columns = image.shape[:2]
     for y in range(rows):
         v = (y + 0.5) / rows

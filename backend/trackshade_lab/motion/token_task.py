@@ -23,6 +23,7 @@ from ..training.config import MotionConfig
 from ..training.loop import TrainingRun, linear_schedule
 from ..training.precision import mixed_precision
 from .batches import MotionBatch
+from .characters import CharacterLibrary, load_characters
 from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .motions import MotionLibrary, load_motions
 from .stated import StatedMotion
@@ -70,7 +71,7 @@ class TokenTask:
     def __init__(self, config: MotionConfig, sources: tuple[str, ...] = ("tokens",)) -> None:
         self.config, self.sources = config, sources
         self._progress = 0.0
-        self._library = config_motions(config)
+        self._library, self._characters = config_motions(config), config_characters(config)
 
     def get_batch(self, step: int, part: int = 0, num_parts: int = 1) -> dict[str, MotionBatch]:
         """Make the frames of a step, each of another clip; see `TrainingTask`."""
@@ -81,7 +82,7 @@ class TokenTask:
         options = ClipOptions(
             cross_view=0.0 if single else config.cross_view_fraction, frames=1, targets=False,
             drivers="tokens" in self.sources, hands=config.hands_fraction, stylized=config.stylized_fraction,
-            skeletons=config.skeletons, library=self._library,
+            skeletons=config.skeletons, library=self._library, characters=self._characters,
             driving_samples=2 if step % 3 == 0 else 1,
         )  # fmt: skip
         batches = {"across": MotionBatch.from_clips(sample_clips(rng, count, options))}
@@ -138,6 +139,13 @@ class TokenTask:
 def config_motions(config: MotionConfig) -> MotionLibrary | None:
     """Return the motions of a run's folder of BVH files, if it has one. Raises UsageError and ShotError."""
     return load_motions(Path(config.motions), config.motions_fraction) if config.motions else None
+
+
+def config_characters(config: MotionConfig) -> CharacterLibrary | None:
+    """Return the characters of a run, if it has any. Raises UsageError and ShotError."""
+    if not config.characters:
+        return None
+    return load_characters([Path(path) for path in config.characters], config.characters_fraction)
 
 
 def limb_error(

@@ -30,7 +30,7 @@ from .clips import FRAME_SIZE, ClipOptions, sample_clips
 from .generator_task import GeneratorModel, GeneratorTask
 from .motions import NUM_FRAMES
 from .stated import BASELINES
-from .token_task import TokenModel, TokenTask, build_token_model
+from .token_task import TokenModel, TokenTask, build_token_model, config_characters
 
 # Matrices between hidden features, which Muon trains; AdamW trains embeddings, outputs, first layers and vectors.
 _MUON_PARAMETERS = re.compile(
@@ -90,7 +90,8 @@ def _prepare_autoencoder(out: Path, config: MotionConfig, accelerator: Accelerat
     folder = out / "autoencoder"
     if accelerator.is_main_process and not (folder / "config.json").exists():
         vae = PatchAutoencoder(PATCH_SIZE, config.latent_channels, refiner_width=8, refiner_layers=0)
-        clips = sample_clips(np.random.default_rng([config.seed, 43]), 200, ClipOptions(drivers=False))
+        options = ClipOptions(drivers=False, characters=config_characters(config))
+        clips = sample_clips(np.random.default_rng([config.seed, 43]), 200, options)
         frames = MotionBatch.from_clips(clips).target
         vae.fit(frames * 2 - 1)
         vae.save_pretrained(folder)

@@ -138,6 +138,8 @@ def _argument_options(name: str, entries: list[dataclasses.Field], owner: type |
     options: dict[str, Any] = {"help": text.replace("%", "%%"), "type": _parse_switch if kind is bool else kind}
     if kind is bool:
         options |= {"nargs": "?", "const": True, "metavar": "true|false"}
+    elif typing.get_origin(kind) is tuple:
+        options |= {"type": str, "nargs": "+", "metavar": "PATH"}
     elif choices := entries[0].metadata["choices"]:
         options |= {"choices": choices}
     else:

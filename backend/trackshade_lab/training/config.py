@@ -341,6 +341,10 @@ class MotionConfig(RunConfig):
     skeletons: bool = _data("Driving frames are pictures of exact 2D skeletons (an ablation).", False)
     motions: str | None = _data("Folder of BVH files from which a part of the motions is taken.", None)
     motions_fraction: float = _data("Fraction of motions from BVH files, if there are any.", 0.5)
+    characters: tuple[str, ...] | None = _data(
+        "Files of 'trackshade character', or folders of them: characters that are a part of the figures.", None
+    )
+    characters_fraction: float = _data("Fraction of figures that are characters, if there are any.", 0.3)
     geometry: bool = _optimization("Supervise joint rotations (false: an ablation).", True)
     layout: bool = _optimization("Supervise where landmarks are in the driving frames (false: an ablation).", True)
 
@@ -367,6 +371,11 @@ class MotionConfig(RunConfig):
     ema_decay: float = _with_default("ema_decay", 0.998)
     muon_learning_rate: float = _optimization("Peak learning rate of Muon, for the matrices of the blocks.", 0.004)
     adamw_learning_rate: float = _optimization("Peak learning rate of AdamW, for all other parameters.", 0.002)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.characters is not None:  # a list in stored configurations
+            object.__setattr__(self, "characters", tuple(self.characters))
 
 
 def lock_run_directory(out: Path, config: RunConfig, accelerator: Accelerator) -> None:

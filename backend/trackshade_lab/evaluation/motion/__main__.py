@@ -21,6 +21,7 @@ Measure what motion tokens say about a motion from any camera, and the pictures 
   trackshade evaluate motion --out REPORT                     the embedded mini-motion
   trackshade evaluate motion --out REPORT --run RUN           with the baselines of a run of 'trackshade train motion'
   trackshade evaluate motion --out REPORT --folder RUN/export --without-pictures
+  trackshade evaluate motion --out REPORT --characters robot.npz    also with rigged characters as drivers
   trackshade evaluate motion --out REPORT --ablations 2       ablations of the tokens, 2 minutes of training each
 
 A detector of joints is trained first, for some minutes, and kept in the folder of the report."""
@@ -41,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=2, metavar="N", help="Denoising steps. [default: 2]")
     add("--detector-steps", type=int, default=300, metavar="N", help="Training steps of the detector of joints. "
         "[default: 300]")  # fmt: skip
+    add("--characters", type=Path, nargs="+", metavar="PATH", help="Files of 'trackshade character', or folders of "
+        "them: also measure these characters as drivers. Leave out those of the training.")  # fmt: skip
     add("--ablations", type=float, metavar="MINUTES", help="Instead of a model, measure ablations of the tokens: each "
         "variant is trained for so many minutes, in the folder of the report.")  # fmt: skip
     return parser
@@ -69,15 +72,17 @@ def _run(arguments: Sequence[str]) -> None:
         write_bytes(values.out / "ablations.md", text.encode())
         print(json.dumps(to_json(rows)) if values.json else text, flush=True)
         return
+    from ...motion.characters import load_characters
     from .detector import detector_errors, prepare_detector
     from .pictures import measure_pictures
     from .report import format_report, write_sheet
     from .said import measure_joints, measure_reading, measure_retrieval
     from .sources import load_model
 
+    characters = load_characters(values.characters) if values.characters else None
     model = load_model(values.folder, values.run)
     print_message("joints that are said")
-    summary = {"joints": measure_joints(model, values.clips)}
+    summary = {"joints": measure_joints(model, values.clips, characters)}
     print_message("retrieval and reading")
     summary["retrieval"] = measure_retrieval(model, sets=max(1, values.clips // 32))
     summary["reading"] = measure_reading(model, max(16, values.clips * 3 // 4))

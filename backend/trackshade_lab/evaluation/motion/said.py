@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from trackshade.motion.pose_fit import fit_rotations
 from trackshade.motion.skeleton import JOINTS, positions
 
 from ...motion.batches import MotionBatch
+from ...motion.characters import CharacterLibrary
 from ...motion.clips import ClipOptions, sample_clips
 from ...motion.generator_task import GeneratorModel
 from ..summary import estimate_difference, estimate_mean
@@ -68,8 +70,13 @@ def copied_errors(batches: list[MotionBatch]) -> np.ndarray:
     return torch.cat(errors).numpy()
 
 
-def measure_joints(model: GeneratorModel, count: int) -> dict[str, Any]:
+def measure_joints(model: GeneratorModel, count: int, characters: CharacterLibrary | None = None) -> dict[str, Any]:
     """Measure the first table: each source by azimuth difference, and on what training never had.
+
+    Args:
+        model: the model.
+        count: number of clips for each figure.
+        characters: characters that are measured as drivers as well.
 
     Returns:
         "rows" (a row for each source, an estimate for each difference), "ratios" and "held_out".
@@ -84,7 +91,7 @@ def measure_joints(model: GeneratorModel, count: int) -> dict[str, Any]:
         {"id": name, "title": titles[name]} | {f"d{key}": estimate_mean(value) for key, value in values.items()}
         for name, values in errors.items()
     ]
-    return {"rows": rows, "ratios": _ratios(errors), "held_out": _held_out(model, count)}
+    return {"rows": rows, "ratios": _ratios(errors), "held_out": _held_out(model, count, characters)}
 
 
 def _ratios(errors: dict[str, dict[int, np.ndarray]]) -> dict[str, dict[int, float]]:
@@ -102,10 +109,10 @@ def _ratios(errors: dict[str, dict[int, np.ndarray]]) -> dict[str, dict[int, flo
     }
 
 
-def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
+def _held_out(model: GeneratorModel, count: int, characters: CharacterLibrary | None = None) -> list[dict[str, Any]]:
     """Return errors of the tokens at 90 degrees on held-out kinds of data, of hidden limbs, and of fingertips."""
     options = {"azimuth_difference": 90, "targets": False}
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "as in training": {},
         "held-out figures": {"split": "held-out", "held_out": ("figures",)},
         "held-out motions": {"split": "held-out", "held_out": ("motions",)},
@@ -113,6 +120,8 @@ def _held_out(model: GeneratorModel, count: int) -> list[dict[str, Any]]:
         "all held-out": {"split": "held-out"},
         "children, toys and robots as drivers, as in training": {"stylized": 1.0},
     }
+    if characters is not None:
+        cases["rigged characters as drivers"] = {"characters": replace(characters, fraction=1.0)}
     rows = []
     for title, more in cases.items():
         batches = sample(9290, count, **options, **more)
