@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from trackshade.cli.image_decoder import decode
-from trackshade.core.errors import ModelError
+from trackshade.core.errors import ModelError, UsageError
 from trackshade.lifting import lift_image
 from trackshade.lifting.mask_models import segment
 from trackshade.shot.lift_request import LiftRequest, ObjectBox
+from trackshade.shot.track_request import TrackRequest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -83,3 +84,9 @@ def test_mask_models_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as raised:
         segment(photo(), BOXES, str(tmp_path))
     assert raised.value.code == "wrong-model"
+
+
+@pytest.mark.parametrize("request_class", [LiftRequest, TrackRequest])
+def test_a_network_without_boxes_is_refused(request_class: type) -> None:
+    with pytest.raises(UsageError, match="no box for it"):
+        request_class(mask_model="somewhere")

@@ -87,6 +87,7 @@ class LiftRequest:
             (self.depth_unit is None or 0 < self.depth_unit < math.inf, "The unit of depth must be above 0 meters."),
             (self.fov is None or 1 <= self.fov <= 170, "The field of view must be from 1 to 170 degrees."),
             (self.camera_height is None or 0 < self.camera_height < 1e6, "The camera's height must be above 0 meters."),
+            (self.mask_model is None or self.boxes, "A mask network is named, but no box for it."),
             (1 <= self.stride <= 64, "The stride must be from 1 to 64 pixels."),
             (self.behind in BEHIND, f"What is behind objects must be one of {', '.join(BEHIND)}."),
         )

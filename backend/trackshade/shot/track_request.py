@@ -62,6 +62,8 @@ class TrackRequest:
                 raise UsageError("bad-setting", f"The tracking setting {name} is {value:g}.", fix)
         for box in self.boxes:
             ObjectBox(box)  # raises UsageError
+        if self.mask_model is not None and not self.boxes:
+            raise UsageError("bad-setting", "A mask network is named, but no box for it.", "Give a box, or no network.")
         if min(self.size) < 64:
             raise UsageError("bad-setting", f"The tracking size {self.size} is too small.", "Give 64 pixels or more.")
         if self.fov is not None and self.focal is not None:
