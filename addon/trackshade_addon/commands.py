@@ -28,9 +28,10 @@ from trackshade.core.atomic_files import require_suffix
 from trackshade.core.camera_files import CameraPath, read_camera_path
 from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
+from trackshade.core.file_names import file_name
 from trackshade.core.images import write_png
 from trackshade.motion.bone_names import match_bones, read_bone_table
-from trackshade.motion.bvh import read_bvh
+from trackshade.motion.bvh import read_bvh, write_bvh
 from trackshade.shot import Shot
 from trackshade.shot.cameras import picture_names
 from trackshade.shot.file import LIGHT_SUFFIX
@@ -47,6 +48,7 @@ from .jobs.composer import capture_scene, place_and_save, with_picture
 from .lifting import build_scene
 from .lifting.motion import camera_path, follow_path, move_object, move_scene_camera, parse_object_option
 from .lifting.task import lift
+from .motion.actions import read_actions
 from .motion.armature import animate_armature, find_armature
 from .motion.character import match_deforming_bones, read_character
 from .placement import place, save_copy
@@ -366,6 +368,31 @@ def _character(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
     }
 
 
+def _actions(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    folder = Path(values["out"] or f"{_stem(values)}-actions").absolute()
+    _check_not_taken(values, folder)
+    table = {} if values["bones"] is None else read_bone_table(Path(values["bones"]))
+    opened = _open_scene(values, report)
+    armature = find_armature(opened.scene, values["armature"])
+    table = {**match_deforming_bones(armature), **table}
+    names: list[str] = []
+    for name, motion in read_actions(armature, opened.scene, table):
+        report(Progress("reading", name))
+        if not names:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError("output-unwritable", f"{folder} cannot be created: {error.strerror}.") from error
+        stem = file_name(name, "action")
+        names.append(stem if stem.casefold() not in map(str.casefold, names) else f"{stem}-{len(names) + 1}")
+        write_bvh(folder / f"{names[-1]}.bvh", motion)
+    if not names:
+        raise UsageError(
+            "no-actions", f"No action of the file poses armature '{armature.name}'.", "Choose a rig that is animated."
+        )
+    return {"out": str(folder), "files": {"motions": str(folder)}, "actions": names, "warnings": opened.warnings}
+
+
 def _demo_scene(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = _output_file(values, "demo.blend")
     _check_not_taken(values, path)
@@ -425,6 +452,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "track": _track,
     "animate": _animate,
     "character": _character,
+    "actions": _actions,
     "scene": _demo_scene,
     "synthesise": _synthesize,
     "reference": _reference,

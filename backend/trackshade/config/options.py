@@ -544,6 +544,10 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
         "Write the rigged character of a scene as a small file, for 'trackshade train motion --characters'.",
         (SCENE, *OPEN_SCENE, *_RIG, *_FILE_OUTPUT),
     ),
+    "actions": (
+        "Write the actions of a scene's rig as BVH files, for 'trackshade train motion --motions'.",
+        (SCENE, *OPEN_SCENE, *_RIG, FOLDER, FORCE, JSON),
+    ),
     "scene": ("Build the demonstration scene.", _FILE_OUTPUT),
     "synthesise": (
         "Render generated scenes for training clips. 'trackshade train data --rendered' runs it.",
