@@ -40,6 +40,7 @@ from trackshade.shot import Shot
 
 NEAREST = 6  # pictures that a frame reads, at most
 SMOOTH = 0.02  # of the longer side: spread of the low frequencies that are used of pictures without detail
+ROUGH = 0.08  # the same, of pictures that are too rough to show surfaces: what is nearer to a body may be the body's
 LEAST_SIZE = 1 / 3  # of a frame's, that pictures without detail must have to show what the others do not
 STRONGEST = 4.0  # factor by which those change colors
 _DARK = 0.01  # linear light, added to both
@@ -192,7 +193,7 @@ class Propagation:
         """Return a picture without detail as the factor between its low frequencies and those of the frame so far."""
         height, width = key.image.shape[:2]
         frame = self._draw(key.t, (width, height), None)
-        spread = SMOOTH * max(width, height)
+        spread = (SMOOTH if key.is_filling else ROUGH) * max(width, height)
         weight = np.float32(1.0) if key.is_filling else np.maximum(frame.shown, _HIDDEN)[..., None]
         given, own = (
             gaussian_filter((to_linear(image) + _DARK) * weight, (spread, spread, 0))
