@@ -175,6 +175,7 @@ def of_version(made: Environment, version: str) -> Environment:
     text = module.read_text().replace(__version__, version)
     module.unlink()  # a link
     module.write_text(text)
+    os.utime(module, (1, 1))  # a compiled file beside it is of a source of the same size, and may be of the same second
     return made
 
 
