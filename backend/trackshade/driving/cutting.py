@@ -9,6 +9,7 @@ GrabCut finds the outline between what is nearly certain.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import cv2
@@ -16,7 +17,7 @@ import numpy as np
 
 from trackshade.core.errors import CancelledError
 
-SIZE = (144, 192)  # (width, height) of the crops that are cut
+CUT_SIZE = (144, 192)  # (width, height) of the crops that are cut
 GRAY = (140, 140, 145)
 _CLUTTER = 0.12  # share of the background's pixels that stand out from those around them
 _STANDS_OUT = 10  # levels
@@ -34,14 +35,14 @@ _BACKGROUND = -0.8  # logit of the place below which a pixel counts as backgroun
 
 
 def is_cluttered(
-    crops: np.ndarray,  # [T, h, w, 3] uint8, of `SIZE`
+    crops: np.ndarray,  # [T, h, w, 3] uint8, of `CUT_SIZE`
 ) -> bool:
     """Return whether what is around the figure has more detail than the backgrounds of training.
 
     The measure is the share of pixels beside the figure that differ by more than 10 levels from the median of the 5 × 5
     pixels around them, in the usual frame at 48 × 64 pixels. Areas, gradients and straight edges hardly count.
     """
-    small = [cv2.resize(crop, (SIZE[0] // 3, SIZE[1] // 3), interpolation=cv2.INTER_AREA) for crop in crops]
+    small = [cv2.resize(crop, (CUT_SIZE[0] // 3, CUT_SIZE[1] // 3), interpolation=cv2.INTER_AREA) for crop in crops]
     beside = _place_logits(small[0].shape[:2]) < _BACKGROUND
     beside[:2] = beside[-2:] = False
     beside[:, :2] = beside[:, -2:] = False
@@ -51,7 +52,7 @@ def is_cluttered(
 
 def cut_figure(
     pictures: np.ndarray,  # [T, H, W, 3] uint8, in order
-    crops: np.ndarray,  # [T, h, w, 3] uint8, the same of `SIZE`
+    crops: np.ndarray,  # [T, h, w, 3] uint8, the same of `CUT_SIZE`
     cancelled: Callable[[], bool] = lambda: False,
 ) -> np.ndarray:
     """Return pictures of a figure before plain gray where the background is cluttered, and as they are elsewhere.
@@ -71,7 +72,7 @@ def cut_figure(
         return pictures
     result = pictures.copy()
     size = pictures.shape[2], pictures.shape[1]
-    method = cv2.INTER_AREA if size[1] < SIZE[1] else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if size[1] < CUT_SIZE[1] else cv2.INTER_LINEAR
     for t, mask in enumerate(figure_masks(crops, cancelled)):
         if _LEAST < mask.mean() < _MOST:
             soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
@@ -84,7 +85,7 @@ def figure_masks(
     crops: np.ndarray,  # [T, h, w, 3] uint8, in order
     cancelled: Callable[[], bool] = lambda: False,
 ) -> np.ndarray:
-    """Return where the figure is seen in crops around it, [T, h, w] bool. Raise CancelledError if `cancelled` says so."""
+    """Return where the figure is seen in crops around it, [T, h, w] bool; raise CancelledError as `cut_figure`."""
     place = _place_logits(crops.shape[1:3])
     evidence = place + _motion_logits(crops, place, cancelled)
     bins = np.stack([_color_bins(crop) for crop in crops])
@@ -130,7 +131,7 @@ def _differences(crops: np.ndarray, place: np.ndarray, cancelled: Callable[[], b
     count, height, width = crops.shape[:3]
     moves = [np.eye(3)]
     beside = (place < _BACKGROUND).astype(np.uint8)
-    for one, other in zip(crops[:-1], crops[1:], strict=True):
+    for one, other in itertools.pairwise(crops):
         moves.append(_background_move(one, other, beside) @ moves[-1])
     square = np.ones((3, 3), np.uint8)
     result = np.empty((count, height, width), np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import ShotError
 from trackshade.driving.crops import crop, crop_path
-from trackshade.driving.cutting import SIZE as CUT_SIZE, cut_figure
+from trackshade.driving.cutting import CUT_SIZE, cut_figure
 from trackshade.driving.figures import Figure, find_figures
 from trackshade.motion.request import MAX_SECONDS, DrivingRequest
 from trackshade.tracking.footage import VideoScan, find_cuts, scan_video, take_frames
