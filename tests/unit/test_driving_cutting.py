@@ -54,17 +54,9 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize("pan", [0.0, 9.0])
 def test_a_figure_is_cut_out_of_clutter(pan: float) -> None:
     frames, masks = crops(bars(), pan=pan)
-    found = figure_masks(frames)
-    shares = [overlap(one, other) for one, other in zip(found, masks, strict=True)]
+    shares = [overlap(one, other) for one, other in zip(figure_masks(frames), masks, strict=True)]
     assert np.mean(shares) > 0.8
     assert min(shares) > 0.7
-    pictures = small(frames)
-    cut = cut_figure(pictures, frames)
-    cover = small(np.repeat(255 * masks[..., None].astype(np.uint8), 3, axis=-1))[..., 0]
-    away = np.abs(cut.astype(int) - GRAY).max(axis=-1)[:, :, :8]
-    assert np.mean(away[cover[:, :, :8] == 0] < 3) > 0.9
-    inside = cover == 255
-    assert np.median(np.abs(cut.astype(int) - pictures)[inside]) <= 2
 
 
 def test_a_plain_background_stays() -> None:
@@ -78,13 +70,16 @@ def test_a_plain_background_stays() -> None:
     assert is_cluttered(crops(bars())[0])
 
 
-def test_frames_without_a_figure_stay() -> None:
-    frames = np.stack([bars()[:, left : left + CUT_SIZE[0]] for left in (0, 20, 40)])
-    frames[:, 8:180, 8:136] = bars()[8:180, 100:228]
-    pictures = small(frames)
-    cut = cut_figure(pictures, frames)
-    for before, after, mask in zip(pictures, cut, figure_masks(frames), strict=True):
-        assert np.array_equal(before, after) == (not 0.025 < mask.mean() < 0.4)
+def test_a_frame_whose_cut_is_implausible_stays() -> None:
+    """Colors all over the picture that are those of its middle: no outline is a figure's."""
+    (frame,) = np.random.default_rng(1).integers(0, 255, (1, CUT_SIZE[1], CUT_SIZE[0], 3), np.uint8)
+    frame = cv2.resize(frame[::12, ::12], CUT_SIZE, interpolation=cv2.INTER_NEAREST)
+    frame[20:175, 16:128] = (250, 20, 20)
+    mask = figure_masks(frame[None])[0]
+    assert mask.mean() > 0.4
+    pictures = small(frame[None])
+    assert is_cluttered(frame[None])
+    np.testing.assert_array_equal(cut_figure(pictures, frame[None]), pictures)
 
 
 def test_cutting_can_be_canceled() -> None:
@@ -95,7 +90,7 @@ def test_cutting_can_be_canceled() -> None:
 
 def test_footage_before_clutter_is_read_as_figures_before_gray(tmp_path: Path) -> None:
     size = (160, 200)
-    frames, masks = wave(8, size, background=cv2.resize(bars(), size), height=140)
+    frames, _ = wave(5, size, background=cv2.resize(bars(), size), height=140)
     left, top, right, bottom = 45.0, 40.0, 115.0, 186.0
     request = DrivingRequest.from_dict({"box": (left, top, right, bottom)})
     clip = read_driving(write_frames(tmp_path / "clip", frames), request, SIZE, 24.0)
@@ -103,4 +98,3 @@ def test_footage_before_clutter_is_read_as_figures_before_gray(tmp_path: Path) -
     assert np.mean(corner < 3) > 0.9
     assert clip.frames[:, 24:40, 20:28].std() > 20
     assert np.array_equal(clip.reference, clip.frames[0])
-    assert masks.any()

@@ -19,10 +19,12 @@ from trackshade.core.errors import CancelledError
 
 CUT_SIZE = (144, 192)  # (width, height) of the crops that are cut
 GRAY = (140, 140, 145)
+_FILL = np.array(GRAY, np.float32)
 _CLUTTER = 0.12  # share of the background's pixels that stand out from those around them
 _STANDS_OUT = 10  # levels
 _AROUND = 5  # px of pictures a third of that size, the side of the window of a median
 _REACH = 8  # frames before and after one that show its background
+_UNKNOWN = 1000  # levels, where a frame does not show the background
 _FEWEST = 4  # frames that have a background in common
 _MOVED = 25.0  # levels
 _CHUNK, _BESIDE = 8, 4  # frames whose colors are learned together, and frames before and after them that count as well
@@ -43,7 +45,7 @@ def is_cluttered(
     pixels around them, in the usual frame at 48 × 64 pixels. Areas, gradients and straight edges hardly count.
     """
     small = [cv2.resize(crop, (CUT_SIZE[0] // 3, CUT_SIZE[1] // 3), interpolation=cv2.INTER_AREA) for crop in crops]
-    beside = _place_logits(small[0].shape[:2]) < _BACKGROUND
+    beside = _place_logits((CUT_SIZE[1] // 3, CUT_SIZE[0] // 3)) < _BACKGROUND
     beside[:2] = beside[-2:] = False
     beside[:, :2] = beside[:, -2:] = False
     away = [cv2.absdiff(crop, cv2.medianBlur(crop, _AROUND)).max(axis=-1)[beside] for crop in small]
@@ -77,7 +79,7 @@ def cut_figure(
         if _LEAST < mask.mean() < _MOST:
             soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
             cover = cv2.resize(soft, size, interpolation=method)[..., None]
-            result[t] = (pictures[t] * cover + (1 - cover) * np.float32(GRAY)).round()
+            result[t] = (pictures[t] * cover + (1 - cover) * _FILL).round()
     return result
 
 
@@ -86,7 +88,7 @@ def figure_masks(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> np.ndarray:
     """Return where the figure is seen in crops around it, [T, h, w] bool; raise CancelledError as `cut_figure`."""
-    place = _place_logits(crops.shape[1:3])
+    place = _place_logits((crops.shape[1], crops.shape[2]))
     evidence = place + _motion_logits(crops, place, cancelled)
     bins = np.stack([_color_bins(crop) for crop in crops])
     masks = []
@@ -144,14 +146,14 @@ def _differences(crops: np.ndarray, place: np.ndarray, cancelled: Callable[[], b
                 continue
             warp = (moves[other] @ np.linalg.inv(moves[t]))[:2]
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            view = cv2.warpAffine(crops[other], warp, (width, height), flags=flags).astype(np.float32)
+            view = cv2.warpAffine(crops[other], warp, (width, height), flags=flags).astype(np.int16)
             inside = cv2.warpAffine(np.full((height, width), 255, np.uint8), warp, (width, height), flags=flags)
-            view[inside < 255] = np.nan
+            view[inside < 255] = _UNKNOWN
             views.append(view)
-        stack = np.stack(views)
-        known = np.isfinite(stack[..., 0]).any(axis=0)
-        stack[:, ~known] = 0.0
-        background = np.nanmedian(stack, axis=0)
+        stack = np.sort(np.stack(views), axis=0)
+        shown = (stack[..., :1] < _UNKNOWN).sum(axis=0, keepdims=True)
+        background = np.take_along_axis(stack, np.maximum(0, shown - 1) // 2, axis=0)[0].astype(np.float32)
+        known = shown[0, ..., 0] > 0
         # How far the color is outside of what the neighboring pixels of the background span.
         above = crop - cv2.dilate(background, square)
         below = cv2.erode(background, square) - crop
