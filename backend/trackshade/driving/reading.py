@@ -12,6 +12,7 @@ import numpy as np
 from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import ShotError
 from trackshade.driving.crops import crop, crop_path
+from trackshade.driving.cutting import CUT_SIZE, cut_figure
 from trackshade.driving.figures import Figure, find_figures
 from trackshade.motion.request import MAX_SECONDS, DrivingRequest
 from trackshade.tracking.footage import VideoScan, find_cuts, scan_video, take_frames
@@ -52,7 +53,7 @@ def read_driving(
     report: Report = lambda what, fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> DrivingClip:
-    """Read driving footage, find its figure and crop every frame around it.
+    """Read driving footage, find its figure, crop every frame around it and cut it out of a cluttered background.
 
     Args:
         path: video, folder of pictures, or one picture for the mode "novel-view".
@@ -85,13 +86,16 @@ def read_driving(
     times = scan.times[0] + np.arange(max(2, count)) / fps
     shown = scan.times[np.abs(scan.times[None] - times[:, None]).argmin(axis=1)]
     crops = crop_path(times, figure.boxes, searched, size[0] / size[1])
-    frames = []
+    frames, larger = [], []
     ratio = _ratio(scan.size, _CROP_SIZE)
     for image in take_frames(path, shown, _CROP_SIZE, cancelled, request.rate):
         t = len(frames)
-        frames.append(crop(image, crops.centers[t] * ratio, float(crops.heights[t] * ratio), size))
-        report("Cropping", 0.5 + 0.5 * len(frames) / len(times))
-    clip = np.stack(frames)
+        center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
+        frames.append(crop(image, center, height, size))
+        larger.append(crop(image, center, height, CUT_SIZE))
+        report("Cropping", 0.5 + 0.4 * len(frames) / len(times))
+    clip = cut_figure(np.stack(frames), np.stack(larger), cancelled)
+    report("Cropping", 1.0)
     shown_reference = clip[0] if reference is None else reference
     return DrivingClip(clip, shown_reference, fps, float(times[0]), figure.corners, tuple(warnings))
 
@@ -170,7 +174,8 @@ def _frozen(
 
 def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     crops = crop_path(np.zeros(1), box[None], np.zeros(1), size[0] / size[1])
-    return crop(image, crops.centers[0], float(crops.heights[0]), size)
+    center, height = crops.centers[0], float(crops.heights[0])
+    return cut_figure(crop(image, center, height, size)[None], crop(image, center, height, CUT_SIZE)[None])[0]
 
 
 def _trim_warning(path: Path, request: DrivingRequest, scan: VideoScan) -> list[str]:
