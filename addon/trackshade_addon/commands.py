@@ -24,7 +24,7 @@ from trackshade.config import options, parsing, registry
 from trackshade.config.chunks import values_of_chunk
 from trackshade.config.image_models import image_model
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.atomic_files import require_suffix
+from trackshade.core.atomic_files import require_suffix, writing
 from trackshade.core.camera_files import CameraPath, read_camera_path
 from trackshade.core.camera_motion import parse_camera_moves, parse_object_moves
 from trackshade.core.errors import CancelledError, OutputError, TrackshadeError, UsageError
@@ -349,14 +349,21 @@ def _animate(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any
     return {"out": str(path), "files": {"scene": str(path)}, "warnings": [*opened.warnings, *warnings]}
 
 
+def _open_rig(
+    values: Mapping[str, Any], report: ReportProgress
+) -> tuple[OpenedScene, bpy.types.Object, dict[str, str]]:
+    """Open a scene, and return it with its armature and the bone of each joint."""
+    named = {} if values["bones"] is None else read_bone_table(Path(values["bones"]))
+    opened = _open_scene(values, report)
+    armature = find_armature(opened.scene, values["armature"])
+    return opened, armature, {**match_deforming_bones(armature), **named}  # what the file does not name is found
+
+
 def _character(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     path = _output_file(values, f"{_stem(values)}.npz")
     _check_not_taken(values, path)
-    table = {} if values["bones"] is None else read_bone_table(Path(values["bones"]))
-    opened = _open_scene(values, report)
-    armature = find_armature(opened.scene, values["armature"])
+    opened, armature, table = _open_rig(values, report)
     report(Progress("reading", armature.name))
-    table = {**match_deforming_bones(armature), **table}  # what the file does not name is found by its name
     character, warnings = read_character(armature, opened.scene, table)
     character.save(path)
     return {
@@ -371,18 +378,13 @@ def _character(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
 def _actions(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     folder = Path(values["out"] or f"{_stem(values)}-actions").absolute()
     _check_not_taken(values, folder)
-    table = {} if values["bones"] is None else read_bone_table(Path(values["bones"]))
-    opened = _open_scene(values, report)
-    armature = find_armature(opened.scene, values["armature"])
-    table = {**match_deforming_bones(armature), **table}
+    opened, armature, table = _open_rig(values, report)
     names: list[str] = []
     for name, motion in read_actions(armature, opened.scene, table):
         report(Progress("reading", name))
         if not names:
-            try:
+            with writing("The motions", folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError("output-unwritable", f"{folder} cannot be created: {error.strerror}.") from error
         stem = file_name(name, "action")
         names.append(stem if stem.casefold() not in map(str.casefold, names) else f"{stem}-{len(names) + 1}")
         write_bvh(folder / f"{names[-1]}.bvh", motion)

@@ -147,7 +147,7 @@ def test_the_pair_loads_from_folders_shows_its_licence_and_samples_a_grid(tmp_pa
     known = {cell: _picture(n) for n, cell in enumerate(cross(0, 0, range(V), range(F)))}
     noise = torch.randn(V, F, 4, *SIZE, generator=torch.Generator().manual_seed(0))
     grids = [
-        arms.sample_with_arm(arms.ARMS[name], experts, noise, [2.0, 0.5, 0.0], known, lambda latents: latents)
+        arms.sample_with_arm(arms.ARMS[name], experts, noise, [2.0, 0.5, 0.0], known, lambda latents, _: latents)
         for name in ("rows", "columns", "logistic")
     ]
     assert all(grid.isfinite().all() for grid in grids)

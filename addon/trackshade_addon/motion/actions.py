@@ -13,7 +13,7 @@ from trackshade.motion.bone_names import require_bones
 from trackshade.motion.bvh import JointMotion
 from trackshade.motion.characters import NEEDED
 from trackshade.motion.retargeting import RestBones
-from trackshade.motion.skeleton import JOINTS, PARENTS
+from trackshade.motion.skeleton import JOINTS, nearest_parent
 
 from ..capture.animation import action_curves
 from ..capture.restore import preserve_scene
@@ -79,7 +79,8 @@ def _read(
 ) -> JointMotion:
     """Return the motion of the skeleton's joints in an armature's own axes."""
     names = tuple(joint for joint in JOINTS if joint in table)
-    parents = tuple(names.index(parent) if parent else -1 for parent in (_parent(joint, names) for joint in names))
+    above = [nearest_parent(joint, names) for joint in names]
+    parents = tuple(-1 if joint is None else names.index(joint) for joint in above)
     bones = [rest.names.index(table[joint]) for joint in names]
     heads = rest.heads[bones]
     frames = np.arange(round(frame_range[0]), round(frame_range[1]) + 1)
@@ -104,11 +105,3 @@ def _read(
         fps=scene.render.fps / scene.render.fps_base,
         ends={j: rest.tails[bones[j]] - heads[j] for j in range(len(names)) if j not in parents},
     )
-
-
-def _parent(joint: str, names: tuple[str, ...]) -> str | None:
-    """Return the next joint above that is there."""
-    above = PARENTS[JOINTS.index(joint)]
-    while above >= 0 and JOINTS[above] not in names:
-        above = PARENTS[above]
-    return JOINTS[above] if above >= 0 else None

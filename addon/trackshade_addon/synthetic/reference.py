@@ -23,6 +23,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from trackshade.config.registry import spec
 from trackshade.core.atomic_files import atomic_file
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.core.fitting import fit_frames, fit_size
@@ -35,7 +36,6 @@ from ..capture.first_frame import SampleRenderer
 from ..capture.request import ShotRequest
 
 VIDEO_STEP, MAX_VIDEO = 3, 49  # samples from one frame of video/ to the next; most samples of a scene with them
-_MODEL_FRAMES = 17  # of the embedded model
 _FRAMES = 33  # samples that `every` is meant for; of longer scenes, as many are rendered
 
 
@@ -85,7 +85,9 @@ def render_reference(
         video = range(0, count, VIDEO_STEP) if count <= MAX_VIDEO else ()
         pictures = [("truth", t) for t in truth]
         if not all_frames:
-            made = np.rint(np.linspace(0, count - 1, min(count, _MODEL_FRAMES))).astype(int).tolist()
+            made = (
+                np.rint(np.linspace(0, count - 1, min(count, *spec("mini").allowed_frame_counts))).astype(int).tolist()
+            )
             pictures += [("video", t) for t in video] + [("clay", t) for t in {*truth, *video, *made}]
         missing = sorted({item for item in pictures if not _path(folder, *item).exists()}, key=lambda item: item[1])
         _render_missing(scene, shot, folder, missing, report)

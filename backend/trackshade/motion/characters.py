@@ -21,7 +21,7 @@ from trackshade.core.errors import ShotError
 from trackshade.motion.bone_names import require_bones
 from trackshade.motion.framing import LANDMARKS
 from trackshade.motion.retargeting import LIMBS, RestBones, body_axes, limb_direction, shortest_rotation
-from trackshade.motion.skeleton import JOINTS, NUM_JOINTS, PARENTS, REST_TAILS, orientations
+from trackshade.motion.skeleton import JOINTS, NUM_JOINTS, REST_TAILS, nearest_parent, orientations
 
 HEIGHT = 1.8  # of every character in the skeleton's rest pose, metres
 MAX_VERTICES = MAX_TRIANGLES = 1 << 20
@@ -262,7 +262,8 @@ def make_character(
     shares[shares.sum(axis=1) <= 0, 0] = 1.0
     shares /= shares.sum(axis=1, keepdims=True)
 
-    parents = _bone_parents(bones)
+    above = [nearest_parent(joint, bones) for joint in JOINTS]  # only the root has none
+    parents = np.array([-1 if joint is None else JOINTS.index(joint) for joint in above], np.int16)
     bone_heads, tails = rest.heads @ axes, rest.tails @ axes
     heads, turns = np.zeros((NUM_JOINTS, 3)), np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
     for joint, label in enumerate(JOINTS):
@@ -305,15 +306,6 @@ def _distance(point: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
     along = end - start
     share = np.clip((point - start) @ along / max(1e-12, along @ along), 0, 1)
     return float(np.linalg.norm(point - start - share * along))
-
-
-def _bone_parents(bones: Mapping[str, int]) -> np.ndarray:
-    """Return for each joint the next one above that has a bone, [J]."""
-    parents = np.array(PARENTS, np.int16)
-    for joint in range(1, NUM_JOINTS):
-        while JOINTS[parents[joint]] not in bones:  # the root has one
-            parents[joint] = PARENTS[parents[joint]]
-    return parents
 
 
 def _find_points(character: Character, bones: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

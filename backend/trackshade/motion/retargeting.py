@@ -11,7 +11,7 @@ import numpy as np
 from trackshade.core.errors import ShotError
 from trackshade.motion.bone_names import match_bones, require_bones
 from trackshade.motion.bvh import JointMotion
-from trackshade.motion.skeleton import JOINTS, PARENTS, REST_OFFSETS, REST_TAILS, positions
+from trackshade.motion.skeleton import JOINTS, PARENTS, REST_OFFSETS, REST_TAILS, nearest_parent, positions
 
 LIMBS = ("upper_arm", "forearm", "hand", "fingers", "thigh", "shin")  # whose rest directions may differ between rigs
 _PAIRS = ("upper_arm", "thigh", "forearm", "shin")
@@ -174,7 +174,8 @@ def _pose(
         if bone in wanted:
             rotations[rest.names[bone]] = np.swapaxes(frame, 1, 2) @ wanted[bone]
             joint = joints[bone]
-            leader = _mapped_parent(joint, target)
+            above = nearest_parent(joint, target)
+            leader = None if above is None else target[above]
             if joint == "pelvis" and np.abs(hips).max() > 1e-9:
                 place = rest.heads[bone] + hips
             elif leader is not None and not _is_below(rest, bone, leader):
@@ -203,9 +204,9 @@ def _order(rest: RestBones, target: Mapping[str, int], leaders: Mapping[int, Fol
     """
     needs: dict[int, set[int]] = {bone: {rest.parents[bone]} - {-1} for bone in range(len(rest.names))}
     for joint, bone in target.items():
-        leader = _mapped_parent(joint, target)
-        if leader is not None and not _is_below(rest, bone, leader):
-            needs[bone].add(leader)
+        above = nearest_parent(joint, target)
+        if above is not None and not _is_below(rest, bone, target[above]):
+            needs[bone].add(target[above])
     for bone, item in leaders.items():
         if item.of in rest.names:
             needs[bone].add(rest.names.index(item.of))
@@ -221,14 +222,6 @@ def _order(rest: RestBones, target: Mapping[str, int], leaders: Mapping[int, Fol
         order += ready
         done.update(ready)
     return order
-
-
-def _mapped_parent(joint: str, target: Mapping[str, int]) -> int | None:
-    """Return the bone of the nearest joint above another one that has a bone, or None."""
-    index = PARENTS[JOINTS.index(joint)]
-    while index >= 0 and JOINTS[index] not in target:
-        index = PARENTS[index]
-    return target[JOINTS[index]] if index >= 0 else None
 
 
 def _is_below(rest: RestBones, bone: int, above: int) -> bool:

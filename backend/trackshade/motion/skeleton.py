@@ -11,6 +11,8 @@ axes of its parent, and the rest orientation of every joint is the identity, so 
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 JOINTS = (
@@ -38,6 +40,15 @@ NUM_JOINTS = len(JOINTS)
 
 # Index of each joint's parent, -1 for the root. Parents come before their children.
 PARENTS = (-1, 0, 1, 2, 3, 2, 5, 6, 7, 2, 9, 10, 11, 0, 13, 14, 0, 16, 17)
+
+
+def nearest_parent(joint: str, known: Container[str]) -> str | None:
+    """Return the nearest joint above another one that is among known joints, or None."""
+    index = PARENTS[JOINTS.index(joint)]
+    while index >= 0 and JOINTS[index] not in known:
+        index = PARENTS[index]
+    return JOINTS[index] if index >= 0 else None
+
 
 _LEFT_ARM = ((0.18, 0.0, 0.19), (0.0, 0.0, -0.28), (0.0, 0.0, -0.26), (0.0, 0.0, -0.09))
 _LEFT_LEG = ((0.10, 0.0, -0.03), (0.0, 0.0, -0.43), (0.0, 0.0, -0.41))

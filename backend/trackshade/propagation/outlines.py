@@ -2,7 +2,7 @@
 """Outlines that are painted around a surface, over what is behind it.
 
 A stroke along a silhouette covers some pixels on either side of it. Those outside belong to the surface in front, but
-geometry says that they show what is behind: carried along its tracks, they would stay there as threads when the
+geometry says that they show what is behind: carried along its tracks, they would stay there as thin lines when the
 surface in front moves away. How wide the outlines of a picture are is measured by the colors of these pixels.
 """
 
@@ -36,6 +36,9 @@ def outline_pixels(image: np.ndarray, visible: Visible, near: np.ndarray, orthog
     Returns:
         [h, w] bool. The background is left out.
     """
+    covered = np.zeros(image.shape[:2], np.bool_)
+    if not near.any():
+        return covered
     reach = max(2, round(WIDEST * image.shape[1]))
     away = distance_transform_edt(~near)
     assert isinstance(away, np.ndarray)
@@ -44,7 +47,6 @@ def outline_pixels(image: np.ndarray, visible: Visible, near: np.ndarray, orthog
     least = (_SLIGHT, 1) if kind is Rims.PAINTED else (_CLEAR, _LEAST)
     distance = _distances(visible, orthographic, reach, chosen)
     width = _outline_width(image, visible, away > reach, chosen, distance, reach, *least)
-    covered = np.zeros(image.shape[:2], np.bool_)
     if width:
         distance = _distances(visible, orthographic, width, pixels)
         covered.ravel()[pixels[distance > 0]] = True

@@ -149,7 +149,7 @@ def _find_kind(image: np.ndarray, visible: Visible, mixtures: _Mixtures, orthogr
     two = (np.abs(shares[:, 0] - 0.5) < _HALF) & (shares[:, 0] + shares[:, 1] > _WHOLE) & (places[:, 0] >= 0)
     own = np.ones(image.shape[:2], np.float32)
     own.ravel()[pixels] = 0.0
-    level = -visible.level.ravel() if orthographic else visible.level.ravel()
+    level = np.where(visible.label < 0, -np.inf, -visible.level if orthographic else visible.level).ravel()
     is_front = level[pixels] > level[places[:, 0]]
     sides = []
     for side in (two & is_front, two & ~is_front):
