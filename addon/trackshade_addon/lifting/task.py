@@ -26,6 +26,7 @@ from trackshade.shot.track_request import TrackRequest
 from ..backend.tasks import CancellableTask, run_backend_task
 
 T = TypeVar("T")
+_Request = LiftRequest | TrackRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,8 @@ class StoredImages:
     photo: bytes | None = None
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def write(self, folder: Path, source: Path, request: LiftRequest) -> tuple[Path, LiftRequest]:
-        """Write what a task needs into a folder; return the photo and the request to use."""
+    def write(self, folder: Path, source: Path, request: _Request) -> tuple[Path, _Request]:
+        """Write what a task needs into a folder; return the source and the request to use."""
         if self.photo is not None and not source.is_file():
             source = folder / source.name
             source.write_bytes(self.photo)
@@ -85,7 +86,7 @@ def lift(
     name, state = ("track", "tracking") if isinstance(request, TrackRequest) else ("lift", "lifting")
     with tempfile.TemporaryDirectory(prefix="trackshade-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "scene.lifted"
-        if stored is not None and isinstance(request, LiftRequest):
+        if stored is not None:
             source, request = stored.write(Path(folder), source, request)
         arguments = name, str(source), json.dumps(request.to_dict()), str(path)
         yield from follow_task(python, state, source.name, *arguments)

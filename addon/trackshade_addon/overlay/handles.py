@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is drawn over the camera view of a photo: horizon, vanishing point, back wall, and boxes around objects."""
+"""What is drawn over the camera view of a photo: horizon, vanishing point, back wall, and boxes around objects.
+
+Of footage, only boxes are drawn, over its first frame.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +48,12 @@ class PictureView:
 def picture_view(
     scene: bpy.types.Scene, region: bpy.types.Region, region_3d: bpy.types.RegionView3D
 ) -> PictureView | None:
-    """Return where the photo lies in a camera view; None where no photo is seen as it was taken."""
+    """Return where the picture lies in a camera view; None where no picture is seen as it was taken."""
     camera, settings = scene.camera, scene.trackshade_lift
     seen = region_3d.view_perspective == "CAMERA" and scene.frame_current == scene.frame_start
     if not seen or camera is None or not isinstance(camera.data, bpy.types.Camera):
         return None
-    if not settings.is_lifted or settings.is_video:
+    if not settings.is_lifted:
         return None
     corners = camera.data.view_frame(scene=scene)  # right top, right bottom, left bottom, left top
     matrix = camera.matrix_world.normalized()

@@ -12,6 +12,7 @@ import bpy
 
 from trackshade.shot.lift_request import LiftRequest, ObjectBox
 from trackshade.shot.lifted import LiftedScene, Perspective
+from trackshade.shot.track_request import TrackRequest
 
 from ..messages.translations import CONTEXT
 from ..redraw import redraw_views
@@ -25,27 +26,27 @@ def _redraw(settings: Any, context: bpy.types.Context | None) -> None:
 
 
 class TrackshadeLiftObject(bpy.types.PropertyGroup):
-    """An object of a photo, by a box around it or by a mask."""
+    """An object of a photo, or something that moves in footage, by a box around it or by a mask."""
 
     name: bpy.props.StringProperty(name="Name", description="Name of the object in the scene", update=_redraw)
     kind: bpy.props.EnumProperty(
         name="By",
-        description="How the photo says where the object is",
+        description="How the picture says where the object is",
         items=[
             ("box", "Box", "It is cut out of a box around it"),
-            ("mask", "Mask", "An image of the photo's size is white where it is seen"),
+            ("mask", "Mask", "An image of the picture's size is white where it is seen"),
         ],
         translation_context=CONTEXT,
         update=_redraw,
     )
     box: bpy.props.FloatVectorProperty(
         name="Box",
-        description="Left, top, right and bottom of the box, pixels from the photo's top left",
+        description="Left, top, right and bottom of the box, pixels from the picture's top left",
         size=4,
         update=_redraw,
     )
     mask: bpy.props.PointerProperty(
-        name="Mask", description="Image of the photo's size, white where the object is seen", type=bpy.types.Image
+        name="Mask", description="Image of the picture's size, white where the object is seen", type=bpy.types.Image
     )
     use_foot: bpy.props.BoolProperty(
         name="Foot", description="Say where the object touches the ground, instead of finding it"
@@ -63,6 +64,11 @@ class TrackshadeLift(bpy.types.PropertyGroup):
     is_video: bpy.props.BoolProperty()
     objects: bpy.props.CollectionProperty(type=TrackshadeLiftObject)
     active_object: bpy.props.IntProperty(name="Object", description="Object that is edited below the list")
+    mask_model: bpy.props.StringProperty(
+        name="Mask Network",
+        description="Folder or identifier of a network that cuts objects out of their boxes, such as "
+        "facebook/sam2.1-hiera-tiny. Leave empty to cut them out by their colors",
+    )
     size: bpy.props.IntVectorProperty(size=2)
     request: bpy.props.StringProperty(description="Settings of lifting, as JSON")
     found: bpy.props.StringProperty(
@@ -130,7 +136,7 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         self.source, self.is_video, self.size = lifted.picture, lifted.fps > 0, lifted.size
         self.request = "" if request is None else json.dumps(request.to_dict())
         self.notes = "\n".join(warnings)
-        if isinstance(request, LiftRequest):
+        if request is not None:
             self._list_objects(request)
         if self.found and getattr(request, "perspective", None) is not None:
             return  # lifted again, by these handles
@@ -138,11 +144,13 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         self.found = "" if perspective is None else json.dumps(perspective.to_dict())
         self.reset()
 
-    def _list_objects(self, request: LiftRequest) -> None:
+    def _list_objects(self, request: LiftRequest | TrackRequest) -> None:
         """Lists the objects of a scene's first request; later ones are made from the list."""
         if self.objects:
             return
-        for number, box in enumerate(request.boxes, 1):
+        self.mask_model = request.mask_model or ""
+        boxes = [box if isinstance(box, ObjectBox) else ObjectBox(box) for box in request.boxes]
+        for number, box in enumerate(boxes, 1):
             item = self.objects.add()
             item.name, item.kind, item.box = box.name or f"Object {number}", "box", box.rectangle
             item.use_foot, item.foot = box.foot is not None, box.foot or 0.0
@@ -207,12 +215,29 @@ class TrackshadeLift(bpy.types.PropertyGroup):
         """
         request = LiftRequest.from_dict(json.loads(self.request)) if self.request else LiftRequest()
         boxes = tuple(
-            ObjectBox(tuple(item.box), item.name, item.foot if item.use_foot else None)
-            for item in self.objects
-            if item.kind == "box"
+            ObjectBox(tuple(item.box), item.name, item.foot if item.use_foot else None) for item in self._boxes
         )
-        request = replace(request, boxes=boxes, masks=())
+        request = replace(request, boxes=boxes, masks=(), mask_model=self._mask_model)
         perspective = self.perspective
         if perspective is None:
             return request
         return replace(request, perspective=perspective, indoors=self.indoors, camera_height=self.camera_height)
+
+    def track_request(self) -> TrackRequest:
+        """The request that tracks the footage again, with the boxes as they are now, without masks.
+
+        Raises:
+            UsageError: a box is empty.
+        """
+        request = TrackRequest.from_dict(json.loads(self.request)) if self.request else TrackRequest()
+        boxes = tuple(tuple(item.box) for item in self._boxes)
+        return replace(request, boxes=boxes, masks=(), mask_model=self._mask_model)
+
+    @property
+    def _boxes(self) -> list[TrackshadeLiftObject]:
+        return [item for item in self.objects if item.kind == "box"]
+
+    @property
+    def _mask_model(self) -> str | None:
+        """The network that cuts boxes out, where there is a box."""
+        return self.mask_model.strip() or None if self._boxes else None

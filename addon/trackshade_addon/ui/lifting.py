@@ -110,10 +110,16 @@ class TRACKSHADE_OT_lift_photo(_ImportOperator, bpy.types.Operator):
         name="Depth Values", description="What the values of the depth file are", items=_DEPTH_KINDS,
         translation_context=CONTEXT,
     )  # fmt: skip
+    depth_model: bpy.props.StringProperty(
+        name="Depth Network",
+        description="Folder or identifier of a network that estimates the depth where no file is given, such as "
+        "depth-anything/Depth-Anything-V2-Small-hf",
+    )
     frames: bpy.props.IntProperty(name="Frames", description="Number of frames of the scene", min=1, default=49)
 
     def draw(self, context: bpy.types.Context) -> None:
-        draw_properties(split_properties(self.layout), self, "place", "fov", "depth", "depth_kind", "frames")
+        names = "place", "fov", "depth", "depth_kind", "depth_model", "frames"
+        draw_properties(split_properties(self.layout), self, *names)
 
     def act(self, context: bpy.types.Context) -> None:
         source = Path(bpy.path.abspath(self.filepath))
@@ -122,6 +128,7 @@ class TRACKSHADE_OT_lift_photo(_ImportOperator, bpy.types.Operator):
             indoors=None if self.place == "auto" else self.place == "indoors",
             depth=bpy.path.abspath(self.depth) if self.depth else None,
             depth_kind=self.depth_kind,
+            depth_model=self.depth_model.strip() or None,
         )
         frames = self.frames
         self.begin(source, request, lambda lifted: _new_scene(source.stem, lifted, frames, request))
@@ -208,6 +215,38 @@ class TRACKSHADE_OT_lift_again(_LiftOperator, bpy.types.Operator):
         self.begin(source, request, build, StoredImages(_packed(settings.photo), read_masks(settings)))
 
 
+class TRACKSHADE_OT_track_again(_LiftOperator, bpy.types.Operator):
+    """Track the footage again, with what moves as the list names it. The result is a new scene; this one is kept"""
+
+    bl_idname = "trackshade.track_again"
+    bl_label = "Track Again"
+    bl_options = {"REGISTER"}  # noqa: RUF012
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        settings = context.scene.trackshade_lift
+        return settings.is_lifted and settings.is_video and super().poll(context)
+
+    def act(self, context: bpy.types.Context) -> None:
+        settings, name = context.scene.trackshade_lift, context.scene.name
+        source, request = Path(bpy.path.abspath(settings.source)), settings.track_request()
+        objects = [
+            (item.name, item.kind, tuple(item.box), item.mask and item.mask.session_uid) for item in settings.objects
+        ]
+        network = settings.mask_model
+
+        def build(lifted: LiftedScene) -> None:
+            made = _new_scene(name, lifted, 0, request).trackshade_lift
+            made.objects.clear()
+            made.mask_model = network
+            images = {image.session_uid: image for image in bpy.data.images}
+            for label, kind, box, mask in objects:
+                item = made.objects.add()
+                item.name, item.kind, item.box, item.mask = label, kind, box, images.get(mask)
+
+        self.begin(source, request, build, StoredImages(masks=read_masks(settings)))
+
+
 @action("Reset Handles", _HandleOperator, bl_options={"REGISTER", "UNDO"})
 def reset_handles(operator: Any, context: bpy.types.Context) -> None:
     """Set the handles to what was found in the photo"""
@@ -242,12 +281,11 @@ class TRACKSHADE_PT_lifting(SubPanel, bpy.types.Panel):
         if settings.is_lifted:
             for warning in settings.warnings:
                 draw_text(layout, context, warning, "ERROR")
-            if not settings.is_video:
-                draw_objects(layout, settings)
+            draw_objects(layout, settings)
             if settings.found_perspective is not None:
                 _draw_handles(layout, context, settings)
-            if not settings.is_video:
-                layout.operator("trackshade.lift_again", icon="FILE_REFRESH")
+            again = "trackshade.track_again" if settings.is_video else "trackshade.lift_again"
+            layout.operator(again, icon="FILE_REFRESH")
         draw_camera_moves(layout)
         layout.operator("trackshade.export_tracks", icon="EXPORT")
 
@@ -274,8 +312,8 @@ def _draw_handles(layout: bpy.types.UILayout, context: bpy.types.Context, settin
     draw_properties(column, settings, "indoors", "camera_height")
 
 
-def _new_scene(name: str, lifted: LiftedScene, frames: int, request: LiftRequest | TrackRequest) -> None:
-    """Build a lifted scene as a new scene of the open file, and show it."""
+def _new_scene(name: str, lifted: LiftedScene, frames: int, request: LiftRequest | TrackRequest) -> bpy.types.Scene:
+    """Build a lifted scene as a new scene of the open file, show it, and return it."""
     scene = bpy.data.scenes.new(name)
     try:
         build_scene(lifted, scene, frames or 1, request)
@@ -289,6 +327,7 @@ def _new_scene(name: str, lifted: LiftedScene, frames: int, request: LiftRequest
             space.region_3d.view_perspective = "CAMERA"
     _push_undo("Photo as Scene")
     redraw_settled()
+    return scene
 
 
 def _packed(image: bpy.types.Image | None) -> bytes | None:

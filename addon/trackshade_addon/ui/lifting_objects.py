@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The objects of a photo in the sidebar: a list of boxes and masks, and the operator that draws a box."""
+"""The objects of a photo, and what moves in footage, in the sidebar: boxes and masks, and drawing a box."""
 
 # No postponed annotations here: Blender reads the properties from them.
 from typing import Any
@@ -13,7 +13,7 @@ from ..overlay.handles import PictureView, picture_view
 from .drawing import ActionOperator, action, draw_properties, draw_text, split_properties
 from .modal import is_scene_free
 
-_SMALLEST = 4.0  # pixels of a photo: sides of a box
+_SMALLEST = 4.0  # pixels of a picture: sides of a box
 
 
 class TRACKSHADE_UL_lift_objects(bpy.types.UIList):
@@ -26,12 +26,12 @@ class TRACKSHADE_UL_lift_objects(bpy.types.UIList):
 
 
 class _ObjectOperator(ActionOperator):
-    """An operator on the objects of the scene's photo."""
+    """An operator on the objects of the scene's photo or footage."""
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         settings = context.scene.trackshade_lift
-        return settings.is_lifted and not settings.is_video and is_scene_free(cls)
+        return settings.is_lifted and is_scene_free(cls)
 
 
 def add_object(settings: Any, kind: str, box: tuple[float, float, float, float] | None = None) -> Any:
@@ -40,7 +40,7 @@ def add_object(settings: Any, kind: str, box: tuple[float, float, float, float] 
     Args:
         settings: the scene's settings of lifting.
         kind: "box" or "mask".
-        box: left, top, right and bottom, pixels; the middle of the photo if None.
+        box: left, top, right and bottom, pixels; the middle of the picture if None.
     """
     width, height = settings.size
     names = {item.name for item in settings.objects}
@@ -53,14 +53,14 @@ def add_object(settings: Any, kind: str, box: tuple[float, float, float, float] 
 
 
 def box_between(one: tuple[float, float], other: tuple[float, float], size: tuple[int, int]) -> Any:
-    """Return the box between two points of a photo, within it; None if it is too small."""
+    """Return the box between two points of a picture, within it; None if it is too small."""
     (left, right), (top, bottom) = (sorted(pair) for pair in zip(one, other, strict=True))
     box = max(left, 0.0), max(top, 0.0), min(right, float(size[0])), min(bottom, float(size[1]))
     return box if box[2] - box[0] >= _SMALLEST and box[3] - box[1] >= _SMALLEST else None
 
 
 class TRACKSHADE_OT_lift_object_add(_ObjectOperator, bpy.types.Operator):
-    """Add an object of the photo: a box around it, or a mask that shows where it is seen"""
+    """Add an object of the picture: a box around it, or a mask that shows where it is seen"""
 
     bl_idname = "trackshade.lift_object_add"
     bl_label = "Add Object"
@@ -68,7 +68,7 @@ class TRACKSHADE_OT_lift_object_add(_ObjectOperator, bpy.types.Operator):
 
     kind: bpy.props.EnumProperty(
         name="By",
-        description="How the photo says where the object is",
+        description="How the picture says where the object is",
         items=[("box", "Box", "It is cut out of a box around it"), ("mask", "Mask", "An image is white where it is")],
     )
 
@@ -86,7 +86,7 @@ def lift_object_remove(operator: Any, context: bpy.types.Context) -> None:
 
 
 class TRACKSHADE_OT_lift_object_draw(bpy.types.Operator):
-    """Draw a box around an object of the photo, in the camera view"""
+    """Draw a box around an object of the picture, in the camera view"""
 
     bl_idname = "trackshade.lift_object_draw"
     bl_label = "Draw Box"
@@ -153,7 +153,7 @@ class TRACKSHADE_OT_lift_object_draw(bpy.types.Operator):
 
 
 def read_masks(settings: Any) -> dict[str, np.ndarray]:
-    """Return the masks of a photo's objects, [H, W, 3] uint8 by name. Raise ShotError if one cannot be read."""
+    """Return the masks of the objects, [H, W, 3] uint8 by name. Raise ShotError if one cannot be read."""
     masks = {}
     for name, image in settings.masks.items():
         pixels = read_given_image(f"{IMAGE}{image.name}", None).pixels[..., :3]
@@ -182,4 +182,6 @@ def draw_objects(layout: bpy.types.UILayout, settings: Any) -> None:
             draw_text(layout, bpy.context, tr("Without an image it is not used"), "ERROR")
         return
     column.prop(item, "box")
-    draw_properties(column, item, "use_foot", *(["foot"] if item.use_foot else []))
+    if not settings.is_video:
+        draw_properties(column, item, "use_foot", *(["foot"] if item.use_foot else []))
+    column.prop(settings, "mask_model")
