@@ -262,7 +262,7 @@ def cancel_lift(operator: Any, context: bpy.types.Context) -> None:
 class TRACKSHADE_PT_lifting(SubPanel, bpy.types.Panel):
     """Photos and footage as scenes."""
 
-    bl_label = "Photo"
+    bl_label = "Photo or Footage"
     bl_order = 12
 
     def draw(self, context: bpy.types.Context) -> None:

@@ -31,7 +31,7 @@ _PAGES = (
     ("bpy.types.trackshadesettings.*", "panel#placement"),
     ("bpy.types.trackshadekey*", "panel#key-pictures"),
     ("bpy.types.trackshadecamera*", "panel#cameras"),
-    ("bpy.types.trackshadelift*", "panel#photo"),
+    ("bpy.types.trackshadelift*", "panel#photo-or-footage"),
     ("bpy.types.trackshademotion*", "panel#motion-from-footage"),
     ("bpy.types.trackshadebone*", "panel#motion-from-footage"),
     ("bpy.types.trackshadeoverlay*", "panel#tracking-colors"),
@@ -41,8 +41,8 @@ _PAGES = (
     ("bpy.types.trackshade*", "panel"),
     *((f"bpy.ops.trackshade.{name}*", "panel#key-pictures") for name in ("key_",)),
     *((f"bpy.ops.trackshade.{name}*", "panel#cameras") for name in ("camera_remove", "cameras_", "orbit_")),
-    *((f"bpy.ops.trackshade.{name}*", "panel#photo") for name in (
-        "lift", "track_footage", "camera_preset", "move_by_text", "drag_handles", "reset_handles", "export_tracks",
+    *((f"bpy.ops.trackshade.{name}*", "panel#photo-or-footage") for name in (
+        "lift", "track_", "camera_preset", "move_by_text", "drag_handles", "reset_handles", "export_tracks",
         "cancel_lift",
     )),
     *((f"bpy.ops.trackshade.{name}*", "panel#motion-from-footage") for name in (
