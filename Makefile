@@ -79,15 +79,17 @@ SERVER := $(wildcard tests/integration/test_server*.py)
 # suites at a time, which fills two processors, since tests wait for other processes; each one's output in one piece; all
 # of them run even where one fails.
 test: setup
-	-@$(MAKE) -k -j2 --output-sync=target compile setup-5
+	-@$(MAKE) -k -j3 --output-sync=target compile setup-5
 	@echo "Running the tests, five suites at a time; each tells at its end."
 	@$(MAKE) -k -j5 --output-sync=target LEFT_OUT='$(patsubst %,--ignore=%,$(TRAINING) $(SERVER))' NOT_ONCE='$(if $(and $(PYTHON_4),$(PYTHON_5),$(NOT_LONG)),and not once)' \
 	test-bpy-5.3 test-bpy test-unit test-server test-integration test-training test-bpy-5.2
 
-# Tests that compile most kernels, for all suites: they keep compiled code beside the source.
-KERNELS := propagation_frames parts propagation_fills cells result texture motion_pipeline
-compile:
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(KERNELS:%=tests/unit/test_%.py) \
+# Tests that compile most kernels, for all suites: they keep compiled code beside the source. Two halves at a time.
+KERNELS_1 := propagation_frames
+KERNELS_2 := parts propagation_fills cells result texture motion_pipeline
+compile: compile-1 compile-2
+compile-1 compile-2: compile-%: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(KERNELS_$*:%=tests/unit/test_%.py) \
 	-k "same_as_rays or helper_draws or copy_known_colors or gain_and_offset or fills_up or by_itself or reference_figure"
 
 test-fast: setup

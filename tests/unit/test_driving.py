@@ -271,7 +271,8 @@ def test_long_footage_is_trimmed_and_said_so(tmp_path: Path) -> None:
 def test_a_reference_is_cropped_around_its_figure(tmp_path: Path) -> None:
     frames, _ = wave(2, (300, 240), height=120)
     Image.fromarray(frames[0]).save(tmp_path / "hero.png")
-    picture = read_picture_crop(tmp_path / "hero.png", None, SIZE)
+    picture, is_cut = read_picture_crop(tmp_path / "hero.png", None, SIZE)
+    assert not is_cut
     rows = np.flatnonzero(np.abs(picture.astype(int) - picture[0, 0]).max(axis=(1, 2)) > 20)
     assert np.ptp(rows) == pytest.approx(FILL * 64, abs=3)
     Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(tmp_path / "empty.png")

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.driving import puppet, wave, write_frames
+from tests.helpers.driving import box_of, puppet, wave, write_frames
 from tests.helpers.footage import noise
 from trackshade.core.errors import CancelledError
+from trackshade.core.images import write_png
 from trackshade.driving.crops import FILL, FLOOR
 from trackshade.driving.cutting import CUT_SIZE, GRAY, cut_figure, figure_masks, is_cluttered
 from trackshade.driving.reading import read_driving
@@ -98,3 +99,23 @@ def test_footage_before_clutter_is_read_as_figures_before_gray(tmp_path: Path) -
     assert np.mean(corner < 3) > 0.9
     assert clip.frames[:, 24:40, 20:28].std() > 20
     assert np.array_equal(clip.reference, clip.frames[0])
+
+
+def test_a_figure_of_a_cluttered_reference_is_told_of(tmp_path: Path) -> None:
+    """The result has the reference's background, which is gray then."""
+    frames, _ = wave(4)
+    folder = write_frames(tmp_path / "wave", frames)
+    plain, cluttered = tmp_path / "plain.png", tmp_path / "busy.png"
+    write_png(plain, frames[0])
+    picture = np.ascontiguousarray(bars()[: CUT_SIZE[1], : CUT_SIZE[0]])
+    mask = puppet(picture, FEET, HEIGHT)
+    write_png(cluttered, picture)
+    box = box_of(mask)
+    for reference, told in ((plain, ()), (cluttered, ("The background of busy.png is cluttered",))):
+        request = DrivingRequest(reference=str(reference), reference_box=None if reference == plain else box)
+        clip = read_driving(folder, request, SIZE, 24)
+        assert len(clip.warnings) == len(told)
+        assert all(sentence.startswith(start) for sentence, start in zip(clip.warnings, told, strict=True))
+        assert (clip.reference[0] == GRAY).all() == bool(told)
+    busy = write_frames(tmp_path / "walk", crops(bars())[0])
+    assert "walk is cluttered" in read_driving(busy, DrivingRequest(box=box), SIZE, 24).warnings[0]

@@ -34,7 +34,7 @@ class DrivingClip:
         fps: frames per second.
         start: time of the first frame in the footage, seconds.
         box: left, top, right and bottom of the figure's usual box, pixels of the footage.
-        warnings: sentences about what was left out.
+        warnings: sentences about what was left out or changed.
     """
 
     frames: np.ndarray
@@ -67,18 +67,22 @@ def read_driving(
         ShotError: there is no such file, no figure, several figures, a cut, or a single frame where a motion is needed.
         CancelledError: `cancelled` returned True.
     """
-    reference = _read_reference(request, size) if request.reference else None
+    reference, changed = None, []
+    if request.reference:
+        picture = Path(request.reference)
+        reference, is_cut = read_picture_crop(picture, request.reference_box, size)
+        changed = _cut_warning(picture, is_cut)
     if path.suffix.lower() in _PICTURES and path.is_file():
-        return _still(path, request, size, fps, reference)
+        return _still(path, request, size, fps, reference, changed)
     duration = (MAX_SECONDS if request.end is None else min(MAX_SECONDS, request.end - request.start)) + 1e-6
     if request.mode == "novel-view":
         duration = 1e-6 if request.end is None else duration
     scan = scan_video(
         path, request.start, duration, lambda done: report("Reading", 0.6 * done), cancelled, request.rate
     )
-    warnings = [*scan.warnings, *_trim_warning(path, request, scan)]
+    warnings = [*scan.warnings, *_trim_warning(path, request, scan), *changed]
     if request.mode == "novel-view":
-        return _still_of_video(path, request, size, fps, reference, scan, tuple(warnings))
+        return _still_of_video(path, request, size, fps, reference, scan, warnings)
     _require_motion(path, scan)
     figure, searched = _find_in_video(path, request, scan, cancelled)
     report("Finding the figure", 0.5)
@@ -94,14 +98,19 @@ def read_driving(
         frames.append(crop(image, center, height, size))
         larger.append(crop(image, center, height, CUT_SIZE))
         report("Cropping", 0.5 + 0.4 * len(frames) / len(times))
-    clip = cut_figure(np.stack(frames), np.stack(larger), cancelled)
+    taken = np.stack(frames)
+    clip = cut_figure(taken, np.stack(larger), cancelled)
     report("Cropping", 1.0)
-    shown_reference = clip[0] if reference is None else reference
-    return DrivingClip(clip, shown_reference, fps, float(times[0]), figure.corners, tuple(warnings))
+    if reference is None:
+        warnings += _cut_warning(path, (clip[0] != taken[0]).any())
+        reference = clip[0]
+    return DrivingClip(clip, reference, fps, float(times[0]), figure.corners, tuple(warnings))
 
 
-def read_picture_crop(path: Path, box: tuple[float, float, float, float] | None, size: tuple[int, int]) -> np.ndarray:
-    """Return the crop around the figure of a picture, [h, w, 3] uint8 sRGB.
+def read_picture_crop(
+    path: Path, box: tuple[float, float, float, float] | None, size: tuple[int, int]
+) -> tuple[np.ndarray, bool]:
+    """Return the crop around the figure of a picture, [h, w, 3] uint8 sRGB, and whether the figure was cut out.
 
     Args:
         path: the picture.
@@ -124,12 +133,13 @@ def read_picture_crop(path: Path, box: tuple[float, float, float, float] | None,
     return _crop_around(image, np.array(box), size)
 
 
-def _read_reference(request: DrivingRequest, size: tuple[int, int]) -> np.ndarray:
-    return read_picture_crop(Path(request.reference), request.reference_box, size)
-
-
 def _still(
-    path: Path, request: DrivingRequest, size: tuple[int, int], fps: float, reference: np.ndarray | None
+    path: Path,
+    request: DrivingRequest,
+    size: tuple[int, int],
+    fps: float,
+    reference: np.ndarray | None,
+    warnings: list[str],
 ) -> DrivingClip:
     """Return the clip of a single picture."""
     if request.mode != "novel-view":
@@ -139,7 +149,7 @@ def _still(
             "Give a video, or use the mode novel-view, which moves the camera only.",
         )
     image = read_rgb(path)
-    return _frozen(path, image, request, size, fps, reference, 0.0, ())
+    return _frozen(path, image, request, size, fps, reference, 0.0, warnings)
 
 
 def _still_of_video(
@@ -149,7 +159,7 @@ def _still_of_video(
     fps: float,
     reference: np.ndarray | None,
     scan: VideoScan,
-    warnings: tuple[str, ...],
+    warnings: list[str],
 ) -> DrivingClip:
     """Return the clip of a video's first frame."""
     image = next(take_frames(path, scan.times[:1], (1 << 16, 1 << 16), lambda: False, request.rate))
@@ -164,18 +174,29 @@ def _frozen(
     fps: float,
     reference: np.ndarray | None,
     start: float,
-    warnings: tuple[str, ...],
+    warnings: list[str],
 ) -> DrivingClip:
     """Return a clip of one frame."""
     figure = _choose(path, request, image[None], np.array([start]), (image.shape[1], image.shape[0]))
-    frame = _crop_around(image, figure.box, size)
-    return DrivingClip(frame[None], frame if reference is None else reference, fps, start, figure.corners, warnings)
+    frame, is_cut = _crop_around(image, figure.box, size)
+    if reference is None:
+        warnings = [*warnings, *_cut_warning(path, is_cut)]
+        reference = frame
+    return DrivingClip(frame[None], reference, fps, start, figure.corners, tuple(warnings))
 
 
-def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """Return the crop around a box, [h, w, 3], and whether the figure in it was cut out."""
     crops = crop_path(np.zeros(1), box[None], np.zeros(1), size[0] / size[1])
     center, height = crops.centers[0], float(crops.heights[0])
-    return cut_figure(crop(image, center, height, size)[None], crop(image, center, height, CUT_SIZE)[None])[0]
+    taken = crop(image, center, height, size)
+    result = cut_figure(taken[None], crop(image, center, height, CUT_SIZE)[None])[0]
+    return result, bool((result != taken).any())
+
+
+def _cut_warning(path: Path, is_cut: bool) -> list[str]:
+    """Return a sentence about a figure that the result shows before another background."""
+    return [f"The background of {path.name} is cluttered, so the figure was put before plain gray."] if is_cut else []
 
 
 def _trim_warning(path: Path, request: DrivingRequest, scan: VideoScan) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.propagation.light import LUMINANCE, light_at
 from trackshade.propagation.pictures import SurfacePicture
 from trackshade.propagation.poses import Pose
@@ -54,7 +54,7 @@ class Fills(NamedTuple):
     panorama: np.ndarray
 
 
-@embedded
+@inlined
 def fill_color(
     start, canvas, uv, table, insets, texels, vertex_start, vertices, plain, panorama, triangles, face_start, mesh,
     face, b, c, spread, dx, dy, dz,
@@ -123,7 +123,7 @@ def fill_color(
     return _read(table, texels, index, u, v)
 
 
-@embedded
+@inlined
 def _texel(uv, at, b, c):
     """Return the place of a surface point on its coarsest canvas, texels."""
     a = 1.0 - b - c
@@ -133,7 +133,7 @@ def _texel(uv, at, b, c):
     )
 
 
-@embedded
+@inlined
 def _spread(start, canvas, uv, insets, labels, faces, weights, p, q, samples):
     """Return the side of a pixel in texels of a sample's coarsest canvas, by the samples beside it; 0 if unknown."""
     mesh = labels[p, q]
@@ -158,7 +158,7 @@ def _spread(start, canvas, uv, insets, labels, faces, weights, p, q, samples):
     return samples * math.sqrt(abs(ax * by - ay * bx))
 
 
-@embedded
+@inlined
 def _read(table, texels, index, u, v):
     """Return what a canvas has at a place: color, how much better it is than a picture, and the pictures' light."""
     first, height, width = table[index, 0], table[index, 1], table[index, 2]
@@ -175,7 +175,7 @@ def _read(table, texels, index, u, v):
     return r, g, d, better, np.float64(texels[nearest, 4])
 
 
-@embedded
+@inlined
 def _mix(a, b, c, d, x, y):
     return (a * (1.0 - x) + b * x) * (1.0 - y) + (c * (1.0 - x) + d * x) * y
 
@@ -232,7 +232,7 @@ def background_rays(frame: Pose) -> np.ndarray:
     return frame.rotation.T @ unproject
 
 
-@embedded
+@inlined
 def _encode(value):
     value = max(value, 0.0)
     if value <= 0.0031308:
@@ -366,7 +366,7 @@ def _change(image, label, level, tolerance, trust, inner, u, v, mesh, value, the
     return max(low - before, before - high, 0.0)
 
 
-@embedded
+@inlined
 def _mean_level(levels, i, j, samples):
     total = 0.0
     for p in range(i * samples, (i + 1) * samples):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.core.errors import ShotError
 from trackshade.propagation.pictures import SurfacePicture, read, read_near, surface_picture
 from trackshade.propagation.rims import Rims
@@ -262,7 +262,7 @@ def _light_of_points(label, level, image, labels, levels, tolerance, trust, inne
                 out[i, j, 0], out[i, j, 1], out[i, j, 2] = r, g, b
 
 
-@embedded
+@inlined
 def light_at(image, label, level, tolerance, trust, inner, u, v, mesh, value):
     """Return the light (r, g, b) of a surface point, at a position of the clay render; see `pictures.read`."""
     r, g, b, share = read(image, label, level, tolerance, trust, inner, u, v, mesh, value)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.outlines import outline_pixels
 from trackshade.propagation.poses import resize_shot
@@ -121,7 +121,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
     return wide
 
 
-@embedded
+@inlined
 def _step(label, level, i, j, a, b):
     """Return how the level changes to pixel (a, b); inf if that is outside or shows another mesh."""
     height, width = label.shape
@@ -162,7 +162,7 @@ def _find_rims(label, level, slope, tolerance, near, inner):
             inner[i, j] = inside
 
 
-@embedded
+@inlined
 def _cubic(distance):
     """Return the Catmull-Rom weight of a pixel at a distance."""
     d = abs(distance)
@@ -173,7 +173,7 @@ def _cubic(distance):
     return 0.0
 
 
-@embedded
+@inlined
 def read(image, label, level, tolerance, trust, inner, u, v, mesh, value):
     """Read the color of a surface point from a picture.
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.control.scene import ShotRaster
 from trackshade.propagation.poses import resize_shot
 from trackshade.shot import Shot
@@ -188,7 +188,7 @@ def _crop(shot: Shot, row: int, rows: int) -> Shot:
     return replace(large, size=((width + 2 * _MARGIN) * SAMPLES, rows * SAMPLES), camera=camera)
 
 
-@embedded
+@inlined
 def is_continuous(label, level, slope, tolerance, i, j, a, b):
     """Return whether two pixels of a picture, at most a few pixels apart, show one smooth surface."""
     if label[a, b] != label[i, j]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.propagation.pictures import SurfacePicture, read, to_levels
 from trackshade.propagation.poses import NOWHERE, Pose, PoseTable, load_corners
 
@@ -165,7 +165,7 @@ def _find_points(
             uniform[i, j] = is_uniform
 
 
-@embedded
+@inlined
 def _invert(x, y, z, orthographic, inverse, plane):
     """Write the matrix that takes a ray (x, y, 1) to weights, not normalized, and the plane of the triangle's levels.
 
@@ -248,7 +248,7 @@ def background_map(frame: Pose, pose: Pose) -> np.ndarray:
     return pose.rotation @ frame.rotation.T @ unproject
 
 
-@embedded
+@inlined
 def _least_scale(ux, vx, uy, vy):
     """Return the smaller singular value of the derivative of a position in the picture by that in the frame."""
     half = 0.5 * (ux * ux + vx * vx + uy * uy + vy * vy)
@@ -366,20 +366,20 @@ def _pull(
             _add(out, p, q, r, g, b, share, importance * share * _quality(least))
 
 
-@embedded
+@inlined
 def _quality(scale):
     """Return the weight of a picture that has `scale` pixels for each pixel of the frame."""
     return min(max(scale, 1e-3), ENOUGH) ** 4
 
 
-@embedded
+@inlined
 def _turn(x, y, z, orthographic):
     w0, w1, w2 = (1.0, 1.0, 1.0) if orthographic else (z[0], z[1], z[2])
     determinant = x[0] * (y[1] * w2 - y[2] * w1) + x[1] * (y[2] * w0 - y[0] * w2) + x[2] * (y[0] * w1 - y[1] * w0)
     return 1 if determinant > 0.0 else -1
 
 
-@embedded
+@inlined
 def _add(out, p, q, r, g, b, share, weight):
     out[p, q, 0] += weight * r
     out[p, q, 1] += weight * g

@@ -23,7 +23,7 @@ from scipy.ndimage import distance_transform_edt, minimum_filter, uniform_filter
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.linalg import cg
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 
 RADIUS = 3  # texels; patches are 7 × 7
 REPEAT = 0.5  # by how much of its difference a patch that is used as often as the average is worse than an unused one
@@ -266,7 +266,7 @@ def _add_weights(weight, targets, total, r):
                 total[n] += weight[i + a, j + b]
 
 
-@embedded
+@inlined
 def _distance(image, weight, sum_weight, smooth, mean, follow, usage, i, j, y, x, r, limit):
     """Weighted mean squared difference of two patches and of their means; anything larger than `limit` if it is so."""
     extra = np.float32(0.0)
