@@ -85,8 +85,17 @@ def test_a_frame_whose_cut_is_implausible_stays() -> None:
 
 def test_cutting_can_be_canceled() -> None:
     frames, _ = crops(bars())
+    done: list[float] = []
+
+    def step(fraction: float) -> None:
+        done.append(fraction)
+        if fraction >= 0.5:
+            raise CancelledError
+
     with pytest.raises(CancelledError):
-        cut_figure(small(frames), frames, lambda: True)
+        cut_figure(small(frames), frames, step)
+    assert done == sorted(done)
+    assert len(done) > len(frames)
 
 
 def test_footage_before_clutter_is_read_as_figures_before_gray(tmp_path: Path) -> None:

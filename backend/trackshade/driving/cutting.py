@@ -15,7 +15,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from trackshade.core.errors import CancelledError
+Step = Callable[[float], None]
 
 CUT_SIZE = (144, 192)  # (width, height) of the crops that are cut
 GRAY = (140, 140, 145)
@@ -55,27 +55,24 @@ def is_cluttered(
 def cut_figure(
     pictures: np.ndarray,  # [T, H, W, 3] uint8, in order
     crops: np.ndarray,  # [T, h, w, 3] uint8, the same of `CUT_SIZE`
-    cancelled: Callable[[], bool] = lambda: False,
+    step: Step = lambda fraction: None,
 ) -> np.ndarray:
     """Return pictures of a figure before plain gray where the background is cluttered, and as they are elsewhere.
 
     Args:
         pictures: crops around the figure as `crops.crop` makes them, of the model's size.
         crops: the same crops of the size at which the figure is cut out.
-        cancelled: whether to end.
+        step: called with the fraction that is done; it may raise an error, such as CancelledError, to end.
 
     Returns:
         [T, H, W, 3] uint8; a frame whose cut is implausible is left as it was.
-
-    Raises:
-        CancelledError: `cancelled` returned True.
     """
     if not is_cluttered(crops):
         return pictures
     result = pictures.copy()
     size = pictures.shape[2], pictures.shape[1]
     method = cv2.INTER_AREA if size[1] < CUT_SIZE[1] else cv2.INTER_LINEAR
-    for t, mask in enumerate(figure_masks(crops, cancelled)):
+    for t, mask in enumerate(figure_masks(crops, step)):
         if _LEAST < mask.mean() < _MOST:
             soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
             cover = cv2.resize(soft, size, interpolation=method)[..., None]
@@ -85,16 +82,15 @@ def cut_figure(
 
 def figure_masks(
     crops: np.ndarray,  # [T, h, w, 3] uint8, in order
-    cancelled: Callable[[], bool] = lambda: False,
+    step: Step = lambda fraction: None,
 ) -> np.ndarray:
-    """Return where the figure is seen in crops around it, [T, h, w] bool; raise CancelledError as `cut_figure`."""
+    """Return where the figure is seen in crops around it, [T, h, w] bool; `step` as of `cut_figure`."""
     place = _place_logits((crops.shape[1], crops.shape[2]))
-    evidence = place + _motion_logits(crops, place, cancelled)
+    evidence = place + _motion_logits(crops, place, step)
     bins = np.stack([_color_bins(crop) for crop in crops])
     masks = []
     for first in range(0, len(crops), _CHUNK):
-        if cancelled():
-            raise CancelledError
+        step(0.5 + 0.5 * first / len(crops))
         low = max(0, first - _BESIDE)
         near = slice(low, first + _CHUNK + _BESIDE)
         likely = _with_colors(evidence[near], bins[near])[first - low :]
@@ -112,11 +108,11 @@ def _place_logits(size: tuple[int, int]) -> np.ndarray:
     return (np.clip(1.5 - 1.6 * away, -2.0, 1.5) - 8.0 * is_border).astype(np.float32)
 
 
-def _motion_logits(crops: np.ndarray, place: np.ndarray, cancelled: Callable[[], bool]) -> np.ndarray:
+def _motion_logits(crops: np.ndarray, place: np.ndarray, step: Step) -> np.ndarray:
     """Return what the difference from the frames' common background says, logits [T, h, w]; 0 for few frames."""
     if len(crops) < _FEWEST:
         return np.zeros(crops.shape[:3], np.float32)
-    difference = _differences(crops, place, cancelled)
+    difference = _differences(crops, place, step)
     noise = np.median(difference[:, place < _BACKGROUND], axis=1)
     logits = 2.5 * np.tanh((difference - np.maximum(_MOVED, 4 * noise)[:, None, None]) / _MOVED)
     # Where the figure's middle moves before the background, all of it should; else what rests may be of the figure.
@@ -124,7 +120,7 @@ def _motion_logits(crops: np.ndarray, place: np.ndarray, cancelled: Callable[[],
     return np.where(logits < 0, (0.3 + 1.2 * moving) * logits, 1.3 * logits).astype(np.float32)
 
 
-def _differences(crops: np.ndarray, place: np.ndarray, cancelled: Callable[[], bool]) -> np.ndarray:
+def _differences(crops: np.ndarray, place: np.ndarray, step: Step) -> np.ndarray:
     """Return by how many levels frames differ from the median of the frames around them, [T, h, w] float32.
 
     The camera's motion and that of the crops is taken out. Differences are the least to any neighboring pixel, so that
@@ -138,8 +134,7 @@ def _differences(crops: np.ndarray, place: np.ndarray, cancelled: Callable[[], b
     square = np.ones((3, 3), np.uint8)
     result = np.empty((count, height, width), np.float32)
     for t, crop in enumerate(crops):
-        if cancelled():
-            raise CancelledError
+        step(0.5 * t / count)
         views = []
         for other in range(max(0, t - _REACH), min(count, t + _REACH + 1)):
             if other == t:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trackshade.control.picture_files import read_rgb
-from trackshade.core.errors import ShotError
+from trackshade.core.errors import CancelledError, ShotError
 from trackshade.driving.crops import crop, crop_path
 from trackshade.driving.cutting import CUT_SIZE, cut_figure
 from trackshade.driving.figures import Figure, find_figures
@@ -97,9 +97,15 @@ def read_driving(
         center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
         frames.append(crop(image, center, height, size))
         larger.append(crop(image, center, height, CUT_SIZE))
-        report("Cropping", 0.5 + 0.4 * len(frames) / len(times))
+        report("Cropping", 0.5 + 0.2 * len(frames) / len(times))
     taken = np.stack(frames)
-    clip = cut_figure(taken, np.stack(larger), cancelled)
+
+    def step(fraction: float) -> None:
+        if cancelled():
+            raise CancelledError
+        report("Cutting out the figure", 0.7 + 0.3 * fraction)
+
+    clip = cut_figure(taken, np.stack(larger), step)
     report("Cropping", 1.0)
     if reference is None:
         warnings += _cut_warning(path, (clip[0] != taken[0]).any())
