@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -266,6 +267,22 @@ def test_long_footage_is_trimmed_and_said_so(tmp_path: Path) -> None:
     clip = read(tmp_path / "long.mp4")
     assert len(clip.frames) == 60 * FPS + 1
     assert "60 s of 128 s" in clip.warnings[0]
+
+
+def test_a_figure_that_is_gone_for_a_while_is_told_of(tmp_path: Path) -> None:
+    plain = np.full((120, 160, 3), (120, 135, 150), np.uint8)
+    frames = np.repeat(plain[None], 60, axis=0)
+    for t, frame in enumerate(frames):  # it walks out of the picture, and comes back
+        puppet(frame, (60 + 160 * np.sin(np.pi * t / 59), 106), 84, t / 3)
+    gone = np.flatnonzero((frames == plain).all(axis=(1, 2, 3))) / 24
+    path = write_frames(tmp_path / "walk", frames)
+    (warning,) = read_driving(path, DrivingRequest(), SIZE, 24).warnings
+    found = re.search(r"not found in walk between ([\d.]+) s and ([\d.]+) s", warning)
+    assert found is not None
+    assert [float(time) for time in found.groups()] == pytest.approx(
+        [gone[0], gone[-1]], abs=0.25
+    )  # a tenth of a second apart
+    assert not read_driving(path, DrivingRequest(box=(20, 10, 140, 115)), SIZE, 24).warnings
 
 
 def test_a_reference_is_cropped_around_its_figure(tmp_path: Path) -> None:

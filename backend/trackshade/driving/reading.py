@@ -18,6 +18,7 @@ from trackshade.motion.request import MAX_SECONDS, DrivingRequest
 from trackshade.tracking.footage import VideoScan, find_cuts, scan_video, take_frames
 
 _SEARCHED = 25  # frames in which the figure is looked for, at most
+_LOST = 0.5  # seconds without the figure that are told of
 _SEARCH_SIZE, _CROP_SIZE = (640, 640), (1920, 1920)  # largest (width, height) of frames for finding and for cropping
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _CHOOSE = "Give a box around the figure, or choose another part with a start and an end."
@@ -85,6 +86,7 @@ def read_driving(
         return _still_of_video(path, request, size, fps, reference, scan, warnings)
     _require_motion(path, scan)
     figure, searched = _find_in_video(path, request, scan, cancelled)
+    warnings += _lost_warning(path, figure, searched)
     report("Finding the figure", 0.5)
     count = int(np.floor((scan.times[-1] - scan.times[0]) * fps + 1e-6)) + 1
     times = scan.times[0] + np.arange(max(2, count)) / fps
@@ -213,6 +215,19 @@ def _trim_warning(path: Path, request: DrivingRequest, scan: VideoScan) -> list[
     return [
         f"{path.name} was used from {request.start:g} s to {request.start + MAX_SECONDS:g} s of {end:.0f} s: "
         f"{MAX_SECONDS:g} s are the most. Choose another part with a start and an end."
+    ]
+
+
+def _lost_warning(path: Path, figure: Figure, times: np.ndarray) -> list[str]:
+    """Return a sentence about the longest time between searched frames in which the figure was not found."""
+    known = np.unique([times[0], *times[figure.found], times[-1]])
+    gaps = np.diff(known)
+    if gaps.max() <= max(_LOST, 2.5 * float(np.diff(times).max())):
+        return []
+    longest = int(gaps.argmax())
+    return [
+        f"The figure was not found in {path.name} between {known[longest]:.1f} s and {known[longest + 1]:.1f} s: its "
+        "place there is a guess. Choose another part, or give a box around all that it does."
     ]
 
 
