@@ -415,7 +415,9 @@ _FOV = Option(
     "DEG",
     kind=float,
 )
-_MASK_MODEL = Option("--mask-model", "Mask network (SAM 2) that cuts boxes out, a folder or an identifier.", "NAME")
+_MASK_MODEL = Option(
+    "--mask-model", "Mask network (SAM 2, EdgeTAM) that cuts boxes out, a folder or an identifier.", "NAME"
+)
 _MASKS = Option("--masks", "Mask of an object, white where it is seen. Repeat it for more.", "FILE", repeat=True)
 _SCENE_FILE = Option("--out", "Scene to write. Default: named after the source, in the current folder.",
                      "SCENE.blend", short="-o")  # fmt: skip

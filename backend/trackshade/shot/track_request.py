@@ -31,7 +31,7 @@ class TrackRequest:
         masks: image files that are white where something moves in the first tracked frame; one for each moving thing.
         boxes: left, top, right and bottom around things that move in that frame, pixels of the video's own size; what
             they hold is cut out.
-        mask_model: folder or identifier of a mask network (SAM 2) that cuts it out; None for GrabCut.
+        mask_model: folder or identifier of a mask network (SAM 2, EdgeTAM) that cuts it out; None for GrabCut.
         part: number of the part between two cuts, from 1; None for the one that holds `start`.
         tracker: one of `TRACKERS`: optical flow, or a network that follows the points of the first frame.
         tracker_weights: file of the network's weights.
