@@ -267,7 +267,13 @@ def _track(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source = Path(values["video"]).absolute()
     request = TrackRequest.from_dict(
         {
-            **{key: values[key] for key in ("start", "duration", "max_frames", "spacing", "mask_model", "fov")},
+            **{
+                key: values[key]
+                for key in ("start", "duration", "max_frames", "spacing", "mask_model", "tracker", "fov")
+            },
+            "tracker_weights": None
+            if values["tracker_weights"] is None
+            else str(Path(values["tracker_weights"]).absolute()),
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
             "boxes": [parsing.parse_box(box) for box in values["box"] or ()],
         }

@@ -73,6 +73,17 @@ def test_a_photo_becomes_a_new_scene(with_depth: tuple[Path, Path, Path]) -> Non
         bpy.ops.trackshade.lift_photo(filepath=str(photo.with_name("gone.png")))
 
 
+@pytest.mark.usefixtures("scene")
+@pytest.mark.once
+def test_the_tracker_of_footage_is_handed_on(tmp_path: Path) -> None:
+    video = str(tmp_path / "walk.mp4")
+    Path(video).write_bytes(b"no video, but the tracker comes first")
+    with pytest.raises(RuntimeError, match="'tapnext' needs the file of its weights"):
+        bpy.ops.trackshade.track_footage(filepath=video, tracker="tapnext")
+    with pytest.raises(RuntimeError, match=r"There is no file .*none\.pt"):
+        bpy.ops.trackshade.track_footage(filepath=video, tracker="tapnext", tracker_weights=str(tmp_path / "none.pt"))
+
+
 @pytest.mark.smoke
 @pytest.mark.usefixtures("baking")
 def test_a_photo_becomes_a_result_whose_first_frame_is_the_photo(

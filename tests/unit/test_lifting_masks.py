@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mask networks: tiny random checkpoints of SAM 2 in their published layout."""
+"""Mask networks: tiny random checkpoints of SAM 2 in their published layout, and of EdgeTAM."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -90,3 +91,76 @@ def test_mask_models_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 def test_a_network_without_boxes_is_refused(request_class: type) -> None:
     with pytest.raises(UsageError, match="no box for it"):
         request_class(mask_model="somewhere")
+
+
+class TinyBackboneConfig(transformers.PretrainedConfig):
+    """The configuration of a network that stands for timm's, which the project does not install."""
+
+    model_type = "trackshade_tiny_backbone"
+
+
+class TinyBackbone(transformers.PreTrainedModel):
+    """A picture at four sizes, from a quarter of its own on, as EdgeTAM's own backbone returns it."""
+
+    config_class = TinyBackboneConfig
+
+    def __init__(self, config: TinyBackboneConfig) -> None:
+        super().__init__(config)
+        self.steps = torch.nn.ModuleList(
+            [torch.nn.Conv2d(3, 8, 4, 4), *(torch.nn.Conv2d(8, 8, 2, 2) for _ in range(3))]
+        )
+        self.post_init()
+
+    def forward(self, pixel_values, **kwargs):
+        out = []
+        for step in self.steps:
+            pixel_values = step(pixel_values)
+            out.append(pixel_values)
+        return transformers.modeling_outputs.BaseModelOutput(last_hidden_state=out)
+
+
+@pytest.fixture(scope="module", params=["edgetam", "edgetam_video"])
+def edge_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    transformers.AutoConfig.register(TinyBackboneConfig.model_type, TinyBackboneConfig, exist_ok=True)
+    transformers.AutoModel.register(TinyBackboneConfig, TinyBackbone, exist_ok=True)
+    vision = {
+        "backbone_config": TinyBackboneConfig(), "backbone_channel_list": [8] * 4, "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
+    }  # fmt: skip
+    parts = {
+        "vision_config": transformers.EdgeTamVisionConfig(**vision),
+        "prompt_encoder_config": {"image_size": SIDE, "hidden_size": 32, "mask_input_channels": 4},
+        "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
+    }
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp(request.param)
+    transformers.EdgeTamModel(transformers.EdgeTamConfig(**parts)).save_pretrained(out)
+    if request.param == "edgetam_video":  # the published layout: the same weights, and those of the memory besides
+        config = transformers.EdgeTamVideoConfig(**parts, image_size=SIDE).to_dict()
+        (out / "config.json").write_text(json.dumps(config, default=str))
+    return out
+
+
+def test_edgetam_cuts_boxes_out(edge_folder: Path) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    masks = segment(picture, BOXES, str(edge_folder))
+    mean, spread = (torch.tensor(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    pixels = ((torch.from_numpy(picture) / 255 - mean) / spread).permute(2, 0, 1)[None]
+    model = transformers.EdgeTamModel.from_pretrained(edge_folder).eval()
+    with torch.inference_mode():
+        found = model(pixel_values=pixels, input_boxes=torch.tensor([BOXES]), multimask_output=False).pred_masks[0]
+    wanted = torch.nn.functional.interpolate(found, (SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0] > 0
+    assert 0 < wanted.float().mean() < 1
+    for mask, other in zip(masks, wanted.numpy(), strict=True):
+        shown = np.zeros_like(other) if mask is None else mask
+        assert (shown == other).mean() > 0.99
+
+
+def test_edgetam_with_its_published_backbone_needs_timm(tmp_path: Path) -> None:
+    if importlib.util.find_spec("timm"):
+        pytest.skip("timm is installed")
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    (tmp_path / "config.json").write_text('{"model_type": "edgetam_video"}')
+    with pytest.raises(ModelError) as raised:
+        segment(photo(), BOXES, str(tmp_path))
+    assert (raised.value.code, "timm" in (raised.value.fix or "")) == ("no-timm", True)

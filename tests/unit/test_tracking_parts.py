@@ -51,7 +51,8 @@ def find(images: np.ndarray, covers: np.ndarray) -> Figures:
     y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
     still = np.tile(np.stack([x, y], axis=-1), (COUNT, 1, 1, 1))
     grays = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
-    return find_figures(images, covers, covers, still, [], compute_flows(grays, 1, lambda fraction: None))
+    flows = compute_flows(grays, 1, lambda fraction: None)
+    return find_figures(images, covers, covers, still, [], flows, flows.follow)
 
 
 @pytest.fixture(scope="module")

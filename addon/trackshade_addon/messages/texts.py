@@ -64,6 +64,7 @@ FIXES = {
     "control-not-taken": "Set Follow to Automatic under Model.",
     "footage-not-carried": "Set Output to Model under Shot.",
     "light-failed": "Set Light to None under Shot.",
+    "no-tracker-package": "Install the package in the backend's Python as the guide says, or track by optical flow.",
     "no-splats": "Shade the shot again with Splats above 0 under Shot.",
     "one-camera": "Add further cameras under Cameras.",
     "too-few-files": "Allow programs to open more files, in the settings of the system.",

@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 
 from trackshade.client.job_run import run_to_end
+from trackshade.config.trackers import FLOW
 from trackshade.core.errors import CancelledError, ShotError
 from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedScene
@@ -39,6 +40,11 @@ _DEPTH_KINDS = [
     ("z", "Along the Axis", "Distance along the camera's axis, as Blender's depth pass has it"),
     ("distance", "From the Camera", "Distance from the camera's center"),
     ("inverse", "Inverse", "Large values are near, as depth networks write them"),
+]
+_TRACKERS = [
+    (FLOW, "Optical Flow", "Needs no weights"),
+    ("tapnext", "TAPNext++", "A network (Apache-2.0). The guide says how to install it"),
+    ("cotracker", "CoTracker3", "A network (CC BY-NC 4.0, not for commercial use). The guide says how to install it"),
 ]
 
 
@@ -153,13 +159,23 @@ class TRACKSHADE_OT_track_footage(_ImportOperator, bpy.types.Operator):
     fov: bpy.props.FloatProperty(
         name="Field of View", description="Horizontal field of view in degrees. 0 finds it", min=0, max=150, precision=1
     )
+    tracker: bpy.props.EnumProperty(
+        name="Tracker", description="What follows points that move", items=_TRACKERS, translation_context=CONTEXT
+    )
+    tracker_weights: bpy.props.StringProperty(
+        name="Weights", description="File of the weights of the tracker's network", subtype="FILE_PATH"
+    )
 
     def draw(self, context: bpy.types.Context) -> None:
-        draw_properties(split_properties(self.layout), self, "start", "max_frames", "spacing", "fov")
+        names = ["start", "max_frames", "spacing", "fov", "tracker", *(["tracker_weights"] * (self.tracker != FLOW))]
+        draw_properties(split_properties(self.layout), self, *names)
 
     def act(self, context: bpy.types.Context) -> None:
         source = Path(bpy.path.abspath(self.filepath))
         values = {"start": self.start, "max_frames": self.max_frames, "spacing": self.spacing, "fov": self.fov or None}
+        if self.tracker != FLOW:
+            weights = bpy.path.abspath(self.tracker_weights) if self.tracker_weights else None
+            values |= {"tracker": self.tracker, "tracker_weights": weights}
         request = TrackRequest.from_dict(values)
         self.begin(source, request, lambda lifted: _new_scene(source.stem, lifted, 0, request))
 

@@ -29,6 +29,7 @@ from trackshade.config.settings import (
     QUANTIZATIONS,
     TRACKING_RANGES,
 )
+from trackshade.config.trackers import TRACKER_NETWORKS, TRACKERS
 from trackshade.core.farm_lines import FARMS
 from trackshade.core.fitting import FRAME_RULES
 
@@ -414,7 +415,9 @@ _FOV = Option(
     "DEG",
     kind=float,
 )
-_MASK_MODEL = Option("--mask-model", "Mask network (SAM 2) that cuts boxes out, a folder or an identifier.", "NAME")
+_MASK_MODEL = Option(
+    "--mask-model", "Mask network (SAM 2, EdgeTAM) that cuts boxes out, a folder or an identifier.", "NAME"
+)
 _MASKS = Option("--masks", "Mask of an object, white where it is seen. Repeat it for more.", "FILE", repeat=True)
 _SCENE_FILE = Option("--out", "Scene to write. Default: named after the source, in the current folder.",
                      "SCENE.blend", short="-o")  # fmt: skip
@@ -447,6 +450,10 @@ _TRACK = (
     Option("--box", "Box around something that moves, in the first frame, pixels. Repeat it for more.", "L,T,R,B",
            repeat=True),
     _MASK_MODEL,
+    _choice("--tracker", "What follows points that move: optical flow, or a network that you have installed: "
+            + "; ".join(f"{name} is {spec.title} ({spec.terms})" for name, spec in TRACKER_NETWORKS.items()) + ".",
+            TRACKERS),
+    Option("--tracker-weights", "File of the weights of the tracker's network.", "FILE"),
     replace(_FOV, help="Horizontal field of view, degrees. Default: estimated."),
 )  # fmt: skip
 

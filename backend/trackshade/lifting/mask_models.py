@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masks of what boxes hold, by SAM 2 (Ravi et al., Segment Anything in Images and Videos, 2024) of transformers."""
+"""Masks of what boxes hold, by networks of transformers.
+
+SAM 2 (Ravi et al., Segment Anything in Images and Videos, 2024) and EdgeTAM (Zhou et al., On-Device Track Anything
+Model, 2025), whose published checkpoints need the package timm besides.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +19,14 @@ from trackshade.core.errors import ModelError
 from trackshade.lifting.networks import IMAGENET, find_model, load_model, read_json
 from trackshade.shot.lifted import Rectangle
 
-_KINDS = ("sam2", "sam2_video")  # published checkpoints are those of video models, which hold the other one
+# model_type of the configuration -> class of transformers. Published checkpoints are those of video models, which hold
+# the model for pictures.
+_CLASSES = {
+    "sam2": "Sam2Model",
+    "sam2_video": "Sam2Model",
+    "edgetam": "EdgeTamModel",
+    "edgetam_video": "EdgeTamModel",
+}
 _WHAT = "mask model"
 
 
@@ -34,10 +47,15 @@ def segment(colors: NDArray[np.uint8], boxes: Sequence[Rectangle], name: str) ->
     import torch
 
     folder = find_model(name, _WHAT)
-    kind = str(read_json(folder / "config.json").get("model_type"))
-    if kind not in _KINDS:
-        raise ModelError("wrong-model", f"{name} is a model of the kind {kind!r}.", "Mask models are those of SAM 2.")
-    model = load_model(folder, "Sam2Model", _WHAT)
+    config = read_json(folder / "config.json")
+    kind = str(config.get("model_type"))
+    if kind not in _CLASSES:
+        fix = "Mask models are those of SAM 2 and EdgeTAM."
+        raise ModelError("wrong-model", f"{name} is a model of the kind {kind!r}.", fix)
+    if _needs_timm(config) and importlib.util.find_spec("timm") is None:
+        fix = "Install it in the backend's Python (pip install timm), or use SAM 2."
+        raise ModelError("no-timm", f"{name} needs the package timm.", fix)
+    model = load_model(folder, _CLASSES[kind], _WHAT)
     side = int(model.config.prompt_encoder_config.image_size)
     height, width = colors.shape[:2]
     mean, spread = (np.array(values, np.float32) for values in IMAGENET)
@@ -53,3 +71,11 @@ def segment(colors: NDArray[np.uint8], boxes: Sequence[Rectangle], name: str) ->
     logits = found[0, :, 0].float().numpy()
     masks = [cv2.resize(item, (width, height), interpolation=cv2.INTER_LINEAR) > 0 for item in logits]
     return [mask if mask.any() else None for mask in masks]
+
+
+def _needs_timm(config: dict[str, Any]) -> bool:
+    """Return whether a network's vision part comes from timm, as that of EdgeTAM does where nothing else is said."""
+    vision = config.get("vision_config") or {}
+    backbone = vision.get("backbone_config") or {}
+    default = "timm_wrapper" if "edgetam" in str(config.get("model_type")) else ""
+    return str(backbone.get("model_type", default)).startswith("timm")

@@ -58,7 +58,7 @@ class LiftRequest:
         depth_model: folder or identifier of a depth network, which is used if there is no depth file.
         masks: paths of masks, one for each object: white where it is seen.
         boxes: objects that are cut out by their boxes.
-        mask_model: folder or identifier of a mask network (SAM 2) that cuts them out; None for GrabCut.
+        mask_model: folder or identifier of a mask network (SAM 2, EdgeTAM) that cuts them out; None for GrabCut.
         fov: horizontal field of view, degrees; None to use the picture's metadata or to find it.
         perspective: how the camera stands, as found earlier or moved by the user; None to find it.
         indoors: whether there are side walls and a ceiling; None to decide by the picture.

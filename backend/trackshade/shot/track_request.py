@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trackshade.config.trackers import FLOW, TRACKERS
 from trackshade.core.errors import UsageError
 from trackshade.shot.lift_request import ObjectBox
 from trackshade.shot.lifted import Rectangle
-
-TRACKERS = ("flow",)
-"""Trackers that need no weights: optical flow, a solved camera and depth from its parallax."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,10 @@ class TrackRequest:
         masks: image files that are white where something moves in the first tracked frame; one for each moving thing.
         boxes: left, top, right and bottom around things that move in that frame, pixels of the video's own size; what
             they hold is cut out.
-        mask_model: folder or identifier of a mask network (SAM 2) that cuts it out; None for GrabCut.
+        mask_model: folder or identifier of a mask network (SAM 2, EdgeTAM) that cuts it out; None for GrabCut.
         part: number of the part between two cuts, from 1; None for the one that holds `start`.
-        tracker: one of `TRACKERS`.
+        tracker: one of `TRACKERS`: optical flow, or a network that follows the points of the first frame.
+        tracker_weights: file of the network's weights.
 
     Raises:
         UsageError: a value is out of its range.
@@ -52,7 +51,8 @@ class TrackRequest:
     boxes: tuple[Rectangle, ...] = ()
     mask_model: str | None = None
     part: int | None = None
-    tracker: str = "flow"
+    tracker: str = FLOW
+    tracker_weights: str | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -71,6 +71,14 @@ class TrackRequest:
         if self.tracker not in TRACKERS:
             fix = f"Trackers: {', '.join(TRACKERS)}."
             raise UsageError("unknown-tracker", f"There is no tracker '{self.tracker}'.", fix)
+        if (self.tracker == FLOW) != (self.tracker_weights is None):
+            raise UsageError(
+                "bad-setting",
+                "Weights of a tracker are given, but optical flow has none."
+                if self.tracker == FLOW
+                else f"The tracker '{self.tracker}' needs the file of its weights.",
+                "Give a network and its weights, or neither.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values."""

@@ -9,6 +9,7 @@ into view later is given to the part whose motion it shares, or is a part of its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -41,6 +42,8 @@ _FARTHEST = 14.0  # px of distance up to which a later surface belongs to a part
 _SHARES_MOTION = 1.5  # px by which a later surface may differ from the motion of a part that it belongs to
 _KNOWN_SHARE = 0.3  # of the points of a later surface that are known in a frame that shows it
 _OUTSIDE = 1.5  # px outside the silhouette from which a vertex is not seen
+
+Follow = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ def find_figures(
     still: np.ndarray,
     given: list[np.ndarray],
     flows: Flows,
+    follow: Follow,
 ) -> Figures:
     """Divide what moves into parts, and find how their meshes move.
 
@@ -104,6 +108,7 @@ def find_figures(
         still: [T, h, w, 2] where each frame shows the still surfaces at the pixels of the first one.
         given: [h, w] pixels of the first frame that show each thing; empty to take what `covers` shows.
         flows: how pixels move.
+        follow: follows points [N, 2] of the first frame: [T, N, 2] pixels, and [T, N] whether they are known.
     """
     smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 1.0) for image in images])
     things = _things(covers[0], given)
@@ -111,7 +116,7 @@ def find_figures(
     begun: list[_Begun] = []
     scales = []
     for thing in range(things.max() + 1):
-        found, whole = _divide_thing(thing, things == thing, smooth, covers, flows)
+        found, whole = _divide_thing(thing, things == thing, smooth, covers, follow)
         begun += found
         scales.append(np.sqrt(np.clip(np.abs(np.linalg.det(whole[:, :2])), 0.1, 10.0)))
     _register_all(begun, things, smooth, flows, silhouettes)
@@ -244,10 +249,10 @@ def _things(cover: np.ndarray, given: list[np.ndarray]) -> np.ndarray:
 
 
 def _divide_thing(
-    thing: int, mask: np.ndarray, smooth: np.ndarray, covers: np.ndarray, flows: Flows
+    thing: int, mask: np.ndarray, smooth: np.ndarray, covers: np.ndarray, follow: Follow
 ) -> tuple[list[_Begun], np.ndarray]:
     """Return the parts of a thing, and the maps of the whole [T, 3, 2]."""
-    tracks = _follow(mask, 0, covers, flows)
+    tracks = _follow(mask, covers, follow)
     whole = part_maps(tracks)
     labels = divide(tracks)
     picture = _label_pixels(mask, tracks, labels, smooth[0])
@@ -260,14 +265,14 @@ def _divide_thing(
     return parts, whole
 
 
-def _follow(mask: np.ndarray, first: int, covers: np.ndarray, flows: Flows) -> Tracks:
-    """Follow points on a grid over a mask of a frame."""
+def _follow(mask: np.ndarray, covers: np.ndarray, follow: Follow) -> Tracks:
+    """Follow points on a grid over a mask."""
     step = max(_SPACING, int(np.ceil(np.sqrt(mask.sum() / _POINTS))))
     rows, columns = np.arange(step // 2, mask.shape[0], step), np.arange(step // 2, mask.shape[1], step)
     inside = mask[np.ix_(rows, columns)]
     cells = np.argwhere(inside)
     start = np.stack([columns[cells[:, 1]], rows[cells[:, 0]]], axis=1) + 0.5
-    pixels, alive = flows.follow(start, first)
+    pixels, alive = follow(start)
     for t, cover in enumerate(covers):
         x, y = np.clip(pixels[t].astype(int), 0, np.array(cover.shape[::-1]) - 1).T
         alive[t] &= cv2.dilate(cover.astype(np.uint8), np.ones((3, 3), np.uint8))[y, x] > 0
@@ -427,7 +432,7 @@ def _later_part(
 ) -> tuple[Part | None, int | None]:
     """Return a part for what a frame shows, and the part that it belongs to."""
     mask = cv2.dilate(piece.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & covers[t]
-    tracks = _follow(mask, t, covers, flows)
+    tracks = _follow(mask, covers, lambda start: flows.follow(start, t))
     if len(tracks.start) < 3:
         return None, None
     # Of the parts near by, the one whose motion it shares.

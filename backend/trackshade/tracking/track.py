@@ -3,9 +3,9 @@
 
 The steps: corners are followed and give a first camera (`features`, `camera`); a plane sweep gives the depth of the
 first frame (`depth`); patches of the first frame refine points and cameras together (`photometric`, `points`); what
-does not fit them moves by itself and keeps its own tracks (`flow`, `moving`, `floating`); and points are hidden where
-their patch looks different or another surface is in front (`surface`). Surfaces are continued behind others and beyond
-the picture (`layers`), and their rims follow the picture between points (`rims`).
+does not fit them moves by itself and keeps its own tracks (`flow` or `trackers`, `moving`, `floating`); and points are
+hidden where their patch looks different or another surface is in front (`surface`). Surfaces are continued behind
+others and beyond the picture (`layers`), and their rims follow the picture between points (`rims`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from trackshade.config.trackers import FLOW, TRACKER_NETWORKS
 from trackshade.core.errors import CancelledError, ShotError
 from trackshade.lifting.cutouts import cut_out_boxes
 from trackshade.shot.lifted import LiftedScene
@@ -37,6 +38,7 @@ from trackshade.tracking.moving import find_moving, group_moving
 from trackshade.tracking.plate import cover_masks
 from trackshade.tracking.points import PointSolve, picture_of, place_points, with_depths, with_depths_of_tracks
 from trackshade.tracking.surface import moving_meshes, sky_mesh, static_meshes, visibility
+from trackshade.tracking.trackers import PointTracker, load_tracker
 
 MEDIAN_DEPTH = 5.0  # metres: footage does not say how large things are
 MIN_STATIC, MIN_TEXTURE, MAX_ERROR, MAX_FOCAL_ERROR = 0.65, 0.45, 1.0, 0.05
@@ -59,7 +61,7 @@ def track_video(
     cancelled: Callable[[], bool] = lambda: False,
     threads: int | None = None,
 ) -> LiftedScene:
-    """Track a video without weights.
+    """Track a video: without weights, or what moves by a network if the request names one.
 
     Args:
         path: the video.
@@ -76,7 +78,7 @@ def track_video(
 
     Raises:
         ShotError: the video or a mask cannot be used.
-        ModelError: the mask model cannot be used.
+        ModelError: the tracker or the mask model cannot be used.
         UsageError: the request names what the video does not have.
         CancelledError: `cancelled` returned True.
     """
@@ -90,6 +92,7 @@ def track_video(
 
         return step
 
+    tracker = _load_tracker(request, report)
     footage = read_footage(path, request, stage("Reading", 0.0, 0.08), cancelled)
     grays = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in footage.images])
     masks = _read_masks(request, footage)
@@ -104,10 +107,19 @@ def track_video(
         footage.images, grays, camera, request.spacing, given is None, threads, stage("Finding depth", 0.3, 0.75)
     )
     solved, figures, moving, behind = _find_figures(
-        footage.images, grays, solved, camera, masks, threads, stage("Looking for what moves", 0.75, 0.92)
+        footage.images, grays, solved, camera, masks, tracker, threads, stage("Looking for what moves", 0.75, 0.92)
     )
     done = stage("Building", 0.92, 1.0)
     return _assemble(path, request, footage, camera, solved, figures, moving, behind, given is None, done)
+
+
+def _load_tracker(request: TrackRequest, report: Report) -> PointTracker | None:
+    """Load the network of a request, and say first what its license allows. Raise ModelError."""
+    if request.tracker == FLOW or request.tracker_weights is None:
+        return None
+    spec = TRACKER_NETWORKS[request.tracker]
+    report(f"Loading {spec.title} ({spec.terms})", 0.0)
+    return load_tracker(request.tracker, request.tracker_weights)
 
 
 def _corner_count(size: tuple[int, int]) -> int:
@@ -179,6 +191,7 @@ def _find_figures(
     solved: PointSolve,
     camera: CameraSolve,
     masks: list[np.ndarray],
+    tracker: PointTracker | None,
     threads: int,
     step: Callable[[float], None],
 ) -> tuple[PointSolve, Figures | None, np.ndarray, np.ndarray]:
@@ -188,9 +201,12 @@ def _find_figures(
     are which points show what moves, [N], and the inverse depths of what stands still there, [N].
     """
     points, moves = solved.points, camera.kind == "moves"
-    flows = compute_flows(grays, threads, lambda fraction: step(0.5 * fraction))
+    flows = compute_flows(grays, threads, lambda fraction: step((0.5 if tracker is None else 0.1) * fraction))
     pixels, alive = flows.follow(points * flows.ratio)
     pixels /= flows.ratio
+    if tracker is not None and not masks:
+        pixels, alive = tracker.follow(images, points, lambda fraction: step(0.1 + 0.4 * fraction))
+        pixels = anchor(grays, points, pixels, alive)
     if masks:
         x, y = points.astype(int).T
         groups = [np.flatnonzero(mask[y, x]) for mask in masks]
@@ -244,7 +260,14 @@ def _find_figures(
     if moves and not masks:
         covers = cut_out(small, covers, certain, threads)
     step(0.7)
-    figures = find_figures(small, covers, certain, still, masks and seeds, flows)
+
+    def follow(start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if tracker is None:
+            return flows.follow(start)
+        found, known = tracker.follow(images, start / flows.ratio, lambda fraction: step(0.7 + 0.02 * fraction))
+        return found * flows.ratio, known
+
+    figures = find_figures(small, covers, certain, still, masks and seeds, flows, follow)
     x, y = np.clip((points * flows.ratio).astype(int), 0, np.array(flows.size) - 1).T
     moving = figures.labels[y, x] >= 0
     if moves:  # what is not covered shows what is behind
@@ -346,6 +369,9 @@ def _notes(
     static_share = float(good.sum() / textured.sum()) if textured.any() else 0.0
     texture_share = float(textured.mean())
     warnings = list(footage.warnings)
+    network = TRACKER_NETWORKS.get(request.tracker)
+    if network is not None and not network.commercial:
+        warnings.append(f"Points were followed by {network.title}: {network.terms}.")
     if camera.kind == "unknown":
         warnings.append("There is too little texture to follow: the camera was taken to stand still.")
     elif camera.kind == "stands":
@@ -376,6 +402,7 @@ def _notes(
     return {
         "source": "tracked",
         "tracker": request.tracker,
+        **({} if network is None else {"tracker_license": network.terms}),
         "camera": camera.kind,
         "median_depth": MEDIAN_DEPTH,
         "static_share": round(static_share, 3),
