@@ -10,11 +10,13 @@ on. A pixel of a frame is covered where it differs from the plate by more than s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from trackshade.control.compiling import kernel
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.flow import Flows, read_field
 
@@ -40,6 +42,7 @@ _OTHER_COLOR = 14  # levels by which another color is seen there
 _OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
 _SURE_DEPTHS = 0.94, 1.06  # and of depths behind what moves: what stands still before these is a part of it
 _BESIDE = 13  # px: size of the square around what is known to move in which pixels that differ move with it
+_NEAREST, _OUTSIDE = 1e-9, -1e4  # least depth that a frame shows, and where it shows what is nearer, px
 _MOVING_SHARE = 0.25  # of the pixels of a piece that have to be known to move
 
 
@@ -226,19 +229,55 @@ class _Still:
         solution, key = self.solution, self.key
         local = (self.world[chosen] @ solution.rotations[key].T + solution.translations[key]) * factor
         world = (local - solution.translations[key]) @ solution.rotations[key]
-        leaves, stays = np.zeros(len(chosen), int), np.zeros(len(chosen), int)
-        height, width = self.smooth.shape[1:3]
-        x, y = np.clip(pixels[key, chosen].astype(int), 0, (width - 1, height - 1)).T
-        color = self.smooth[key][y, x].astype(np.int16)
-        for t, image in enumerate(self.smooth):
-            place = _project(world, solution, t)
-            apart = (np.linalg.norm(place - pixels[t, chosen], axis=1) > _APART) & alive[t, chosen]
-            inside = ((place >= 0) & (place < (width, height))).all(axis=1)
-            x, y = np.clip(place.astype(int), 0, (width - 1, height - 1)).T
-            other = np.abs(image[y, x] - color).max(axis=1) > _OTHER_COLOR
-            leaves += apart & (other | ~inside)
-            stays += alive[t, chosen] & ~apart
+        counts = np.zeros((len(chosen), 2), np.intp)
+        lens = np.array([solution.focal, *solution.center], np.float64)
+        _count_leaving(
+            self.smooth, solution.rotations, solution.translations, lens, key, world, pixels[:, chosen],
+            alive[:, chosen], counts,
+        )  # fmt: skip
+        leaves, stays = counts.T
         return (leaves >= 2) & (leaves > share * stays)
+
+
+@kernel
+def _count_leaving(images, rotations, translations, lens, key, world, pixels, alive, counts):
+    """Count in how many frames points are elsewhere than where they would stand still, and in how many they are there.
+
+    Args:
+        images: [T, h, w, 3] uint8.
+        rotations: [T, 3, 3] of the cameras.
+        translations: [T, 3] of the cameras.
+        lens: focal length and center, pixels.
+        key: frame that shows the points' colors.
+        world: [N, 3] where they would be.
+        pixels: [T, N, 2] where they were followed to.
+        alive: [T, N] whether that is known.
+        counts: [N, 2] added to. Elsewhere, another color has to be seen where the point would be.
+    """
+    height, width = images.shape[1:3]
+    for n in range(world.shape[0]):
+        column = min(max(int(pixels[key, n, 0]), 0), width - 1)
+        row = min(max(int(pixels[key, n, 1]), 0), height - 1)
+        for t in range(images.shape[0]):
+            if not alive[t, n]:
+                continue
+            m = rotations[t]
+            px = m[0, 0] * world[n, 0] + m[0, 1] * world[n, 1] + m[0, 2] * world[n, 2] + translations[t, 0]
+            py = m[1, 0] * world[n, 0] + m[1, 1] * world[n, 1] + m[1, 2] * world[n, 2] + translations[t, 1]
+            pz = m[2, 0] * world[n, 0] + m[2, 1] * world[n, 1] + m[2, 2] * world[n, 2] + translations[t, 2]
+            x, y = _OUTSIDE, _OUTSIDE
+            if pz > _NEAREST:
+                x, y = lens[0] * px / pz + lens[1], lens[0] * py / pz + lens[2]
+            if math.sqrt((x - pixels[t, n, 0]) ** 2 + (y - pixels[t, n, 1]) ** 2) <= _APART:
+                counts[n, 1] += 1
+            elif not (0 <= x < width and 0 <= y < height):
+                counts[n, 0] += 1
+            else:
+                for c in range(3):
+                    level = np.int64(images[t, int(y), int(x), c])
+                    if abs(level - np.int64(images[key, row, column, c])) > _OTHER_COLOR:
+                        counts[n, 0] += 1
+                        break
 
 
 def _contrast(image: np.ndarray) -> np.ndarray:
@@ -285,8 +324,8 @@ def _filled(mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
 def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:
     """Return where a frame shows points of the first camera's space, [..., 2] pixels; outside if they are behind it."""
     local = place @ solution.rotations[t].T + solution.translations[t]
-    depth = np.maximum(local[..., 2:], 1e-9)
-    return np.where(local[..., 2:] > 1e-9, solution.focal * local[..., :2] / depth + solution.center, -1e4)
+    depth = np.maximum(local[..., 2:], _NEAREST)
+    return np.where(local[..., 2:] > _NEAREST, solution.focal * local[..., :2] / depth + solution.center, _OUTSIDE)
 
 
 def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -309,17 +348,38 @@ def _agreed(samples: np.ndarray, is_left: np.ndarray) -> tuple[np.ndarray, np.nd
         samples: [S, N, 3] levels; NaN outside the picture.
         is_left: [S, N] which are not known to show what moves.
     """
-    best, colors = np.zeros(samples.shape[1]), np.zeros(samples.shape[1:], np.uint8)
-    for number in range(len(samples)):
-        with np.errstate(invalid="ignore"):
-            alike = np.abs(samples - samples[number]).max(axis=2) < _LEAST
-        own, others = (alike & is_left).sum(axis=0), (alike & ~is_left).sum(axis=0)
-        better = is_left[number] & (own > np.maximum(best, others))
-        mean = np.nan_to_num(
-            (np.nan_to_num(samples) * (alike & is_left)[..., None]).sum(axis=0) / np.maximum(own, 1)[:, None]
-        )
-        colors[better], best[better] = mean[better].astype(np.uint8), own[better]
+    colors, best = np.zeros(samples.shape[1:], np.uint8), np.zeros(samples.shape[1], np.intp)
+    _find_agreed(samples, is_left, colors, best)
     return colors, best >= _AGREE
+
+
+@kernel
+def _find_agreed(samples, is_left, colors, best):
+    """Write the mean of the samples that are alike most others to `colors` [N, 3], and their numbers to `best` [N]."""
+    count = samples.shape[0]
+    total = np.empty(3, np.float32)
+    for n in range(samples.shape[1]):
+        for s in range(count):
+            if not is_left[s, n]:
+                continue
+            own, others = 0, 0
+            total[:] = 0.0
+            for k in range(count):
+                apart = np.float32(0.0)
+                for c in range(3):
+                    apart = max(apart, abs(samples[k, n, c] - samples[s, n, c]))
+                if not apart < _LEAST or math.isnan(samples[k, n, 0]):
+                    continue
+                if not is_left[k, n]:
+                    others += 1
+                    continue
+                own += 1
+                for c in range(3):
+                    total[c] += samples[k, n, c]
+            if own > max(best[n], others):
+                best[n] = own
+                for c in range(3):
+                    colors[n, c] = np.uint8(total[c] / own)
 
 
 def _invert(forward: np.ndarray, pixels: np.ndarray) -> np.ndarray:
