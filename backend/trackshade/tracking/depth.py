@@ -184,22 +184,20 @@ def _correlate(mean, variance, other_mean, other_square, product, homography, ou
 def _mean_costs(scores, best, out):
     """Write 1 less the mean of the greatest scores [F, h, w] of each pixel to `out` [h, w]."""
     frames, height, width = scores.shape
-    ranked = np.empty(best, np.float32)
+    ranked = np.empty((best, width), np.float32)
     for y in range(height):
-        for x in range(width):
-            ranked[:] = -np.inf
-            for f in range(frames):
+        ranked[:] = -np.inf
+        for f in range(frames):
+            for x in range(width):
                 score = scores[f, y, x]
-                k = best - 1
-                if score <= ranked[k]:
-                    continue
-                while k > 0 and ranked[k - 1] < score:
-                    ranked[k] = ranked[k - 1]
-                    k -= 1
-                ranked[k] = score
+                for k in range(best):
+                    larger = max(ranked[k, x], score)
+                    score = min(ranked[k, x], score)
+                    ranked[k, x] = larger
+        for x in range(width):
             total = np.float32(0)
             for k in range(best):
-                total += ranked[k]
+                total += ranked[k, x]
             out[y, x] = 1 - total / best
 
 

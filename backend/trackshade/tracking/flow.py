@@ -135,6 +135,13 @@ def anchor(grays: np.ndarray, points: np.ndarray, pixels: np.ndarray, alive: np.
     return out
 
 
+def largest_channel(
+    values: np.ndarray,  # [..., 3]
+) -> np.ndarray:
+    """Return the largest of three channels, [...]; numpy's `max` is slow over an axis that is short."""
+    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
+
+
 def read_field(field: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the values of a field [h, w, C] at points [N, 2] in pixels, bilinear: [N, C] float64."""
     out = np.empty((len(points), field.shape[2]))
