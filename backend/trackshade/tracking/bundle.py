@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy import sparse
 
+from trackshade.control.compiling import kernel
 from trackshade.tracking.features import Features
 
 SCALE = 0.7  # px: residual from which Cauchy's function reduces a feature's weight
@@ -229,66 +229,75 @@ def _equations(
         [C, C] matrix and [C] right side of the cameras and the focal length, [N, C] coupling with the inverse depths,
         and the [N] matrix and right side of these.
     """
-    points, host, frame = seen.points, features.hosts[seen.points], seen.frames
-    rho = now.inverse_depths[points, None]
-    ray = host_rays(features, now)[points]
-    relative = now.rotations[frame] @ np.swapaxes(now.rotations[host], 1, 2)
-    ahead = ray - rho * now.translations[host]
-    turned = np.einsum("mij,mj->mi", relative, ahead)
-    local = turned + rho * now.translations[frame]
-    z = np.where(np.abs(local[:, 2]) < _TINY, _TINY, local[:, 2])
-    flat = local[:, :2] / z[:, None]
-    to_pixel = np.zeros((len(points), 2, 3))
-    to_pixel[:, 0, 0] = to_pixel[:, 1, 1] = now.focal / z
-    to_pixel[:, :, 2] = -now.focal * flat / z[:, None]
-    jacobian = np.empty((len(points), 2, 13))  # frame's rotation and translation, host's, focal length
-    jacobian[:, :, :3] = -to_pixel @ _cross(turned)
-    jacobian[:, :, 3:6] = to_pixel * rho[:, None]
-    from_host = to_pixel @ relative
-    jacobian[:, :, 6:9] = from_host @ _cross(ahead)
-    jacobian[:, :, 9:12] = -from_host * rho[:, None]
-    sideways = ray * (-1, -1, 0)
-    jacobian[:, :, 12] = np.einsum("mij,mj->mi", from_host, sideways) + now.focal * flat
-    by_depth = np.einsum(
-        "mij,mj->mi", to_pixel, now.translations[frame] - np.einsum("mij,mj->mi", relative, now.translations[host])
-    )
-    residual = seen.pixels - (now.focal * flat + now.center)
-    root = np.sqrt(weight)[:, None]
-    jacobian *= root[..., None]
-    by_depth, residual = by_depth * root, residual * root
-
-    columns = np.concatenate(
-        [
-            np.where(column[frame] >= 0, column[frame], -1)[:, None] + np.arange(6),
-            np.where(column[host] >= 0, column[host], -1)[:, None] + np.arange(6),
-            np.full((len(points), 1), size - 1),
-        ],
-        axis=1,
-    )
-    fixed = np.concatenate([np.repeat((column[item] < 0)[:, None], 6, axis=1) for item in (frame, host)], axis=1)
-    jacobian[:, :, :12][np.broadcast_to(fixed[:, None], (len(points), 2, 12))] = 0
-    columns[:, :12][fixed] = size - 1  # of zeros
-    rows = 2 * len(points)
-    pointers = np.arange(0, 13 * rows + 1, 13)
-    cameras = sparse.csr_matrix(
-        (jacobian.reshape(-1), np.repeat(columns, 2, axis=0).reshape(-1), pointers), (rows, size)
-    )
-    depths = sparse.csr_matrix(
-        (by_depth.reshape(-1), np.repeat(points, 2), np.arange(rows + 1)), (rows, len(features.hosts))
-    )
-    cameras.sum_duplicates()
-    normal = (cameras.T @ cameras).toarray()
-    right = cameras.T @ residual.reshape(-1)
-    coupling = (depths.T @ cameras).toarray()
-    stiffness = np.bincount(points, np.square(by_depth).sum(axis=1), len(features.hosts))
-    slope = np.bincount(points, (by_depth * residual).sum(axis=1), len(features.hosts))
+    count = len(features.hosts)
+    normal, right, coupling = np.zeros((size, size)), np.zeros(size), np.zeros((count, size))
+    stiffness, slope = np.zeros(count), np.zeros(count)
+    _add_equations(
+        now.rotations, now.translations, np.array([now.focal, *now.center]), column, seen.frames, features.hosts,
+        seen.points, seen.pixels, weight, host_rays(features, now), now.inverse_depths, normal, right, coupling,
+        stiffness, slope,
+    )  # fmt: skip
     return normal, right, coupling, stiffness, slope
 
 
-def _cross(vectors: np.ndarray) -> np.ndarray:
-    """Return the matrices [M, 3, 3] that multiply by the cross product with vectors [M, 3]."""
-    out = np.zeros((len(vectors), 3, 3))
-    x, y, z = vectors.T
-    out[:, 0, 1], out[:, 0, 2], out[:, 1, 2] = -z, y, -x
-    out[:, 1, 0], out[:, 2, 0], out[:, 2, 1] = z, -y, x
-    return out
+@kernel
+def _add_equations(
+    rotations, translations, lens, column, frames, hosts, points, pixels, weight, rays, inverse_depths,
+    normal, right, coupling, stiffness, slope,
+):  # fmt: skip
+    """Add observations to the normal equations: see `_equations`; `column` [T] is less than 0 for cameras that stay."""
+    focal = lens[0]
+    relative, ahead, turned, shift = np.empty((3, 3)), np.empty(3), np.empty(3), np.empty(3)
+    flat, to_pixel, from_host = np.empty(2), np.empty(3), np.empty(3)
+    jacobian = np.empty((2, 13))  # frame's rotation and translation, host's, focal length
+    by_depth, residual = np.empty(2), np.empty(2)
+    columns = np.empty(13, np.intp)
+    for m in range(points.size):
+        n = points[m]
+        frame, host, rho = frames[m], hosts[n], inverse_depths[n]
+        there, here = rotations[frame], rotations[host]
+        for i in range(3):
+            ahead[i] = rays[n, i] - rho * translations[host, i]
+            for j in range(3):
+                relative[i, j] = there[i, 0] * here[j, 0] + there[i, 1] * here[j, 1] + there[i, 2] * here[j, 2]
+        for i in range(3):
+            turned[i], shift[i] = 0.0, translations[frame, i]
+            for j in range(3):
+                turned[i] += relative[i, j] * ahead[j]
+                shift[i] -= relative[i, j] * translations[host, j]
+        z = turned[2] + rho * translations[frame, 2]
+        z = z if abs(z) >= _TINY else _TINY
+        for r in range(2):
+            flat[r] = (turned[r] + rho * translations[frame, r]) / z
+            to_pixel[:] = 0.0
+            to_pixel[r], to_pixel[2] = focal / z, -focal * flat[r] / z
+            for j in range(3):
+                from_host[j] = (
+                    to_pixel[0] * relative[0, j] + to_pixel[1] * relative[1, j] + to_pixel[2] * relative[2, j]
+                )
+                after, last = (j + 1) % 3, (j + 2) % 3
+                jacobian[r, j] = turned[after] * to_pixel[last] - turned[last] * to_pixel[after]
+                jacobian[r, 3 + j] = rho * to_pixel[j]
+            for j in range(3):
+                after, last = (j + 1) % 3, (j + 2) % 3
+                jacobian[r, 6 + j] = from_host[after] * ahead[last] - from_host[last] * ahead[after]
+                jacobian[r, 9 + j] = -rho * from_host[j]
+            jacobian[r, 12] = focal * flat[r] - from_host[0] * rays[n, 0] - from_host[1] * rays[n, 1]
+            by_depth[r] = to_pixel[0] * shift[0] + to_pixel[1] * shift[1] + to_pixel[2] * shift[2]
+            residual[r] = pixels[m, r] - (focal * flat[r] + lens[1 + r])
+        for i in range(6):
+            columns[i] = column[frame] + i if column[frame] >= 0 else -1
+            columns[6 + i] = column[host] + i if column[host] >= 0 else -1
+        columns[12] = right.size - 1
+        w = weight[m]
+        stiffness[n] += w * (by_depth[0] ** 2 + by_depth[1] ** 2)
+        slope[n] += w * (by_depth[0] * residual[0] + by_depth[1] * residual[1])
+        for i in range(13):
+            if columns[i] < 0:
+                continue
+            x, y = w * jacobian[0, i], w * jacobian[1, i]
+            right[columns[i]] += x * residual[0] + y * residual[1]
+            coupling[n, columns[i]] += x * by_depth[0] + y * by_depth[1]
+            for j in range(13):
+                if columns[j] >= 0:
+                    normal[columns[i], columns[j]] += x * jacobian[0, j] + y * jacobian[1, j]

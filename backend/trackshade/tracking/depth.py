@@ -68,19 +68,18 @@ def sweep_depth(
     variance = np.maximum(cv2.blur(reference * reference, (_WINDOW, _WINDOW)) - mean * mean, 0)
     inverse = np.linalg.inv(matrix)
 
+    best = max(1, round(_SEEN * len(chosen)))
+
     def sweep(index: int) -> None:
-        scores = []
-        for t in chosen:
+        scores = np.empty((len(chosen), size[1], size[0]), np.float32)
+        for number, t in enumerate(chosen):
             plane = np.outer(solution.translations[t], [0, 0, planes[index]])
             homography = matrix @ (solution.rotations[t] + plane) @ inverse
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             warped = cv2.warpPerspective(small[t], homography, size, flags=flags).astype(np.float32)
-            inside = cv2.warpPerspective(
-                _ones(small[t]), homography, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            )
-            scores.append(_correlation(reference, mean, variance, warped, inside))
-        ranked = np.sort(np.stack(scores), axis=0)[::-1]
-        volume[..., index] = 1 - ranked[: max(1, round(_SEEN * len(chosen)))].mean(axis=0)
+            means = [cv2.blur(item, (_WINDOW, _WINDOW)) for item in (warped, warped * warped, reference * warped)]
+            _correlate(mean, variance, *means, homography, scores[number])
+        _mean_costs(scores, best, volume[..., index])
 
     with ThreadPoolExecutor(threads) as pool:
         for number, _ in enumerate(pool.map(sweep, range(PLANES))):
@@ -97,10 +96,6 @@ def sweep_depth(
                     total, _SMALL, _LARGE)  # fmt: skip
         step(0.7 + 0.3 * (number + 1) / 8)
     return _pick(total, np.float64(limits[0]), np.float64(planes[1] - planes[0]))
-
-
-def _ones(image: np.ndarray) -> np.ndarray:
-    return np.ones(image.shape, np.uint8)
 
 
 def smooth_surface(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -155,16 +150,55 @@ def _choose_frames(
     return np.sort(usable)
 
 
-def _correlation(
-    one: np.ndarray, mean: np.ndarray, variance: np.ndarray, other: np.ndarray, inside: np.ndarray
-) -> np.ndarray:
-    """Return the normalized cross-correlation of windows, [h, w]; little where there is no texture."""
-    window = (_WINDOW, _WINDOW)
-    other_mean = cv2.blur(other, window)
-    other_variance = np.maximum(cv2.blur(other * other, window) - other_mean * other_mean, 0)
-    product = cv2.blur(one * other, window) - mean * other_mean
-    score = product / (np.sqrt(variance * other_variance) + _NOISE)
-    return np.where(inside > 0, score, -0.2).astype(np.float32)
+@kernel
+def _correlate(mean, variance, other_mean, other_square, product, homography, out):
+    """Write the normalized cross-correlation of windows, [h, w]; little where there is no texture, or no picture.
+
+    Args:
+        mean: [h, w] of the windows of one picture.
+        variance: of these.
+        other_mean: of the windows of another picture, which was projected into the first one.
+        other_square: mean squares of these.
+        product: mean products of the windows.
+        homography: [3, 3] from the first picture's pixels to those of the other.
+        out: written to.
+    """
+    height, width = mean.shape
+    noise = np.float32(_NOISE)
+    for row in range(height):
+        for column in range(width):
+            scale = homography[2, 0] * column + homography[2, 1] * row + homography[2, 2]
+            x = homography[0, 0] * column + homography[0, 1] * row + homography[0, 2]
+            y = homography[1, 0] * column + homography[1, 1] * row + homography[1, 2]
+            low, right, bottom = -0.5 * scale, (width - 0.5) * scale, (height - 0.5) * scale
+            if scale > 0 and low <= x < right and low <= y < bottom:
+                average = other_mean[row, column]
+                spread = variance[row, column] * max(other_square[row, column] - average * average, np.float32(0))
+                both = product[row, column] - mean[row, column] * average
+                out[row, column] = both / (np.sqrt(spread) + noise)
+            else:
+                out[row, column] = -0.2
+
+
+@kernel
+def _mean_costs(scores, best, out):
+    """Write 1 less the mean of the greatest scores [F, h, w] of each pixel to `out` [h, w]."""
+    frames, height, width = scores.shape
+    ranked = np.empty((best, width), np.float32)
+    for y in range(height):
+        ranked[:] = -np.inf
+        for f in range(frames):
+            for x in range(width):
+                score = scores[f, y, x]
+                for k in range(best):
+                    larger = max(ranked[k, x], score)
+                    score = min(ranked[k, x], score)
+                    ranked[k, x] = larger
+        for x in range(width):
+            total = np.float32(0)
+            for k in range(best):
+                total += ranked[k, x]
+            out[y, x] = 1 - total / best
 
 
 @kernel

@@ -8,11 +8,14 @@ it ends where the patch no longer looks alike. Every few frames new corners are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from trackshade.control.compiling import kernel
 
 KEY_STEP = 6  # frames from one search for corners to the next
 _QUALITY, _DISTANCE = 0.008, 9  # of corners: the least strength relative to the best one, and their distance, px
@@ -146,7 +149,25 @@ def correlation(
                 cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
                 for x, y in zip(*(np.array_split(row, max(1, len(row) // 16000)) for row in rows), strict=True)
             ]
-        ).astype(np.float32)
-        patches.append(patch - patch.mean(axis=1, keepdims=True))
-    a, b = patches
-    return (a * b).sum(axis=1) / np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1) + 1e-3)
+        )
+        patches.append(patch)
+    out = np.empty(len(first), np.float32)
+    _correlate(*patches, out)
+    return out
+
+
+@kernel
+def _correlate(ones, others, out):
+    """Write the normalized cross-correlation of patches [N, K]."""
+    count = ones.shape[1]
+    for n in range(ones.shape[0]):
+        mean, other = 0.0, 0.0
+        for k in range(count):
+            mean += ones[n, k]
+            other += others[n, k]
+        mean, other = mean / count, other / count
+        both, square, other_square = 0.0, 0.0, 0.0
+        for k in range(count):
+            a, b = ones[n, k] - mean, others[n, k] - other
+            both, square, other_square = both + a * b, square + a * a, other_square + b * b
+        out[n] = both / math.sqrt(square * other_square + 1e-3)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from trackshade.control.raster import NOTHING, Buffers, draw
-from trackshade.tracking.flow import Flows
+from trackshade.tracking.flow import Flows, largest_channel
 from trackshade.tracking.motions import Tracks, apply, compose, divide, invert, part_maps
 from trackshade.tracking.outlines import Outline, Silhouette, outline_mesh, signed_distances, snap_outline
 from trackshade.tracking.registration import Template, register
@@ -28,6 +28,7 @@ _SMALLEST = 40  # px of a thing, and of what comes into view
 _BENEATH = 8.0  # px that a part continues beneath those in front of it
 _MATCHED, _OTHER = 22.0, 38.0  # levels: colors up to which a point is seen, and from which something else is
 _COMPARED, _WRONG = 8, 60  # frames whose colors say which part a pixel belongs to, and levels that are only wrong
+_BLURRED = 8  # px beyond those compared, whose errors count in their mean
 _KEPT = 3.0  # levels by which another part has to explain a pixel better
 _NEAR = 14.0  # px from the part that tracks give a pixel to, up to which another one may explain it better
 _RESTS = 2.0  # px from where the camera would show it, up to which a part stands still
@@ -187,25 +188,28 @@ def _relabel(
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     pixels = np.stack([x, y], axis=-1)
 
-    def errors(places: np.ndarray) -> np.ndarray:
-        found = [np.abs(_look(smooth[t], place).astype(np.int16) - smooth[0]).max(axis=2)
+    least = max(1, round(0.25 * len(frames)))  # it is hidden in others
+
+    def errors(places: np.ndarray, image: np.ndarray) -> np.ndarray:
+        found = [largest_channel(cv2.absdiff(_look(smooth[t], place), image))
                  for t, place in zip(frames, places, strict=True)]  # fmt: skip
-        lowest = np.sort(np.minimum(found, _WRONG), axis=0)[
-            : max(1, round(0.25 * len(frames)))
-        ]  # it is hidden in others
+        lowest = np.sort(np.minimum(found, _WRONG), axis=0)[:least]
         return cv2.GaussianBlur(lowest.mean(axis=0).astype(np.float32), (0, 0), 1.5)
 
     costs = np.full((len(begun), height, width), np.inf, np.float32)
     for number, part in enumerate(begun):
-        own = errors(apply(part.maps[frames][:, None], pixels)) - _KEPT * part.region
         near = (things == part.thing) & (signed_distances(part.region) < _NEAR)
-        costs[number] = np.where(near, own, np.inf)
+        y, x = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
+        if len(x):
+            window = np.s_[max(0, y[0] - _BLURRED) : y[-1] + _BLURRED, max(0, x[0] - _BLURRED) : x[-1] + _BLURRED]
+            own = errors(apply(part.maps[frames][:, None], pixels[window]), smooth[0][window])
+            costs[number][window] = np.where(near[window], own - _KEPT * part.region[window], np.inf)
     if not begun:
         return begun
     best = costs.argmin(axis=0)
     if not is_given:
         inside = signed_distances(things >= 0)
-        stays = (errors(still[frames]) + _KEPT < costs.min(axis=0)) & (inside > -_SLIVER)
+        stays = (errors(still[frames], smooth[0]) + _KEPT < costs.min(axis=0)) & (inside > -_SLIVER)
         things[stays] = -1
     out = []
     for number, part in enumerate(begun):

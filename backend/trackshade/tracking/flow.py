@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from trackshade.control.compiling import kernel
+from trackshade.control.compiling import embedded, kernel
 from trackshade.tracking.features import correlation
 
 _HEIGHT = 240  # px: of the pictures that flow is computed in
@@ -135,6 +135,13 @@ def anchor(grays: np.ndarray, points: np.ndarray, pixels: np.ndarray, alive: np.
     return out
 
 
+def largest_channel(
+    values: np.ndarray,  # [..., 3]
+) -> np.ndarray:
+    """Return the largest of three channels, [...]; numpy's `max` is slow over an axis that is short."""
+    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
+
+
 def read_field(field: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the values of a field [h, w, C] at points [N, 2] in pixels, bilinear: [N, C] float64."""
     out = np.empty((len(points), field.shape[2]))
@@ -142,16 +149,21 @@ def read_field(field: np.ndarray, points: np.ndarray) -> np.ndarray:
     return out
 
 
+@embedded
+def read_pixel(field, x, y, out):
+    """Write the values of a field [h, w, C] at a place in pixels to `out` [C], bilinear."""
+    height, width = field.shape[:2]
+    x, y = min(max(x - 0.5, 0.0), width - 1.0), min(max(y - 0.5, 0.0), height - 1.0)
+    left, top = int(x), int(y)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    u, v = x - left, y - top
+    for c in range(field.shape[2]):
+        upper = (1 - u) * field[top, left, c] + u * field[top, right, c]
+        lower = (1 - u) * field[bottom, left, c] + u * field[bottom, right, c]
+        out[c] = (1 - v) * upper + v * lower
+
+
 @kernel
 def _read_field(field, points, out):
-    height, width = field.shape[:2]
     for n in range(points.shape[0]):
-        x = min(max(points[n, 0] - 0.5, 0.0), width - 1.0)
-        y = min(max(points[n, 1] - 0.5, 0.0), height - 1.0)
-        left, top = int(x), int(y)
-        right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
-        u, v = x - left, y - top
-        for c in range(field.shape[2]):
-            upper = (1 - u) * field[top, left, c] + u * field[top, right, c]
-            lower = (1 - u) * field[bottom, left, c] + u * field[bottom, right, c]
-            out[n, c] = (1 - v) * upper + v * lower
+        read_pixel(field, points[n, 0], points[n, 1], out[n])

@@ -196,15 +196,17 @@ def _behind(grid: _Grid, cut: Joined, parallax: float) -> np.ndarray:
     hidden, steep = np.full(own.shape, np.nan), np.zeros_like(slopes)
     start = np.full(own.shape, np.nan)  # inverse depth at the cut that a surface continues from
     reach = np.full(own.shape, np.inf)  # pixels that it continues from here
+    steps = []
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        to = np.s_[max(dy, 0) : rows + min(dy, 0), max(dx, 0) : columns + min(dx, 0)]
+        source = np.s_[max(-dy, 0) : rows + min(-dy, 0), max(-dx, 0) : columns + min(-dx, 0)]
+        apart = grid.pixels[to] - grid.pixels[source]
+        is_cut = cut(index[source].ravel(), index[to].ravel()).reshape(apart.shape[:2])
+        steps.append((to, source, apart, np.linalg.norm(apart, axis=-1), is_cut))
     while True:
         total, weight = np.zeros(own.shape), np.zeros(own.shape)
         slope_total, start_total, reach_most = np.zeros_like(slopes), np.zeros(own.shape), np.zeros(own.shape)
-        for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-            to = np.s_[max(dy, 0) : rows + min(dy, 0), max(dx, 0) : columns + min(dx, 0)]
-            source = np.s_[max(-dy, 0) : rows + min(-dy, 0), max(-dx, 0) : columns + min(-dx, 0)]
-            apart = grid.pixels[to] - grid.pixels[source]
-            step = np.linalg.norm(apart, axis=-1)
-            is_cut = cut(index[source].ravel(), index[to].ravel()).reshape(apart.shape[:2])
+        for to, source, apart, step, is_cut in steps:
             still = grid.known[to]
             for values, lean, origin, left, open_ in (
                 (own[source], slopes[source], own[source], None, ~still | (is_cut & (own[source] < own[to]))),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from trackshade.control.compiling import kernel
+
 _FRAMES = 16  # that decide
 _POINTS_OF_PART, _MOST_PARTS = 40, 10  # points for each part to begin with
 _OUTLIER = 4.0  # px: distance from which a track only counts as wrong
@@ -77,12 +79,26 @@ def fit_maps(start: np.ndarray, moves: np.ndarray, weights: np.ndarray) -> np.nd
     """Fit affine maps of how points move in each frame: [F, 3, 2]; `weights` [F, N]."""
     middle = start.mean(axis=0)
     design = np.c_[start - middle, np.ones(len(start))]
-    outer = (design[:, :, None] * design[:, None, :]).reshape(len(start), 9)
-    normal = (weights @ outer).reshape(-1, 3, 3) + np.diag([_STIFF, _STIFF, 1e-3])
-    right = np.einsum("fn,ni,fnc->fic", weights, design, moves, optimize=True)
-    maps = np.linalg.solve(normal, right)
+    sums = np.zeros((len(weights), 3, 5))
+    _sum_products(design, moves, weights, sums)
+    maps = np.linalg.solve(sums[..., :3] + np.diag([_STIFF, _STIFF, 1e-3]), sums[..., 3:])
     maps[:, 2] -= middle @ maps[:, :2]
     return maps
+
+
+@kernel
+def _sum_products(design, moves, weights, sums):
+    """Add the weighted products of rows of `design` [N, 3] with themselves and with `moves` [F, N, 2]: [F, 3, 5]."""
+    for f in range(weights.shape[0]):
+        for n in range(weights.shape[1]):
+            if weights[f, n] == 0:
+                continue
+            for i in range(3):
+                w = weights[f, n] * design[n, i]
+                for j in range(3):
+                    sums[f, i, j] += w * design[n, j]
+                for c in range(2):
+                    sums[f, i, 3 + c] += w * moves[f, n, c]
 
 
 def _misses(start: np.ndarray, moves: np.ndarray, maps: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from trackshade.tracking.bundle import Solution
 
 _ALIKE = 0.6  # least correlation of a patch that takes part
 _LEVELS = 5.0  # noise of the pixels, 8-bit levels
+_PARTS = 16  # of the points, whose equations are summed by themselves
 _SLOPE_SPREAD = 0.02  # of the inverse depth, per pixel: how much slopes may differ from what they begin with
 
 
@@ -236,17 +237,16 @@ def _refine_points(
 
 @kernel
 def _equations(
-    images, rotations, translations, lens, points, shape, spread, offsets, values, contrast, noise, used,
+    images, rotations, translations, lens, points, shape, offsets, values, contrast, noise, used,
     point_block, point_right, coupling, camera_block, camera_right,
 ):  # fmt: skip
-    """Write the normal equations of cameras, focal length and points: see `refine_cameras`. Returns the mean error."""
+    """Add to the normal equations of cameras, focal length and points: see `refine_cameras`."""
     count = offsets.shape[0]
     total_frames = rotations.shape[0]
     last = 6 * total_frames
     buffer, rows = np.empty((count, 6)), np.empty((count, 10))
-    middle = np.empty(10)
+    middle, right, normal = np.empty(10), np.empty(10), np.empty((10, 10))
     focal, cx, cy = lens[0], lens[1], lens[2]
-    error, patches = 0.0, 0.0
     for n in range(points.shape[0]):
         for t in range(1, total_frames):
             if not used[t, n]:
@@ -293,27 +293,28 @@ def _equations(
                 for i in range(10):
                     middle[i] += rows[k, i] / count
             weight = likeness * likeness / (_LEVELS * _LEVELS)
+            normal[:], right[:] = 0.0, 0.0
             for k in range(count):
                 residual = values[n, k] - gain * (buffer[k, 0] - mean)
                 w = weight / (1.0 + abs(residual) / (3.0 * _LEVELS))
-                error += residual * residual
                 for i in range(10):
                     rows[k, i] -= middle[i]
-                for i in range(3):
+                for i in range(10):
                     wi = w * rows[k, i]
-                    point_right[n, i] += wi * residual
-                    for j in range(3):
-                        point_block[n, i, j] += wi * rows[k, j]
-                    for j in range(6):
-                        coupling[n, i, 6 * t + j] += wi * rows[k, 3 + j]
-                    coupling[n, i, last] += wi * rows[k, 9]
-                for i in range(3, 10):
-                    wi = w * rows[k, i]
-                    camera_right[t, i - 3] += wi * residual
-                    for j in range(3, 10):
-                        camera_block[t, i - 3, j - 3] += wi * rows[k, j]
-            patches += count
-    return error / max(patches, 1.0)
+                    right[i] += wi * residual
+                    for j in range(i, 10):
+                        normal[i, j] += wi * rows[k, j]
+            for i in range(3):
+                point_right[n, i] += right[i]
+                for j in range(3):
+                    point_block[n, i, j] += normal[min(i, j), max(i, j)]
+                for j in range(6):
+                    coupling[n, i, 6 * t + j] += normal[i, 3 + j]
+                coupling[n, i, last] += normal[i, 9]
+            for i in range(3, 10):
+                camera_right[t, i - 3] += right[i]
+                for j in range(3, 10):
+                    camera_block[t, i - 3, j - 3] += normal[min(i, j), max(i, j)]
 
 
 class Patches:
@@ -385,6 +386,31 @@ class Patches:
             list(pool.map(run, self._chunks()))
         return np.ascontiguousarray(pixels), np.ascontiguousarray(alike)
 
+    def _equations(self, solution: Solution, shape: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the normal equations of points and cameras.
+
+        Returns:
+            [N, 3, 3] and [N, 3] of the points, their coupling with the cameras [N, 3, 6 T + 1], and [T, 7, 7] and
+            [T, 7] of the cameras and the focal length.
+        """
+        count, points = len(self.images), len(self.points)
+        block, right = np.zeros((points, 3, 3)), np.zeros((points, 3))
+        coupling = np.zeros((points, 3, 6 * count + 1))
+        edges = np.linspace(0, points, _PARTS + 1).astype(int)  # however many threads there are, so that sums are equal
+        cameras, camera_right = np.zeros((_PARTS, count, 7, 7)), np.zeros((_PARTS, count, 7))
+
+        def run(number: int) -> None:
+            part = slice(int(edges[number]), int(edges[number + 1]))
+            _equations(
+                self.images, *_camera(solution), self.points[part], shape[part], self.offsets, self.values[part],
+                self.contrast[part], self.noise, used[:, part], block[part], right[part], coupling[part],
+                cameras[number], camera_right[number],
+            )  # fmt: skip
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(run, range(_PARTS)))
+        return block, right, coupling, cameras.sum(axis=0), camera_right.sum(axis=0)
+
     def refine_cameras(
         self, solution: Solution, shape: np.ndarray, used: np.ndarray, iterations: int, free_focal: bool
     ) -> tuple[Solution, np.ndarray, float]:
@@ -408,13 +434,7 @@ class Patches:
         kept = np.setdiff1d(np.arange(6, 6 * count + free_focal), [fixed])
         begin, spread = shape.copy(), 0.0
         for _ in range(iterations):
-            block, right = np.zeros((points, 3, 3)), np.zeros((points, 3))
-            coupling = np.zeros((points, 3, 6 * count + 1))
-            cameras, camera_right = np.zeros((count, 7, 7)), np.zeros((count, 7))
-            _equations(
-                self.images, *_camera(now), self.points, shape, 0.0, self.offsets, self.values, self.contrast,
-                self.noise, used, block, right, coupling, cameras, camera_right,
-            )  # fmt: skip
+            block, right, coupling, cameras, camera_right = self._equations(now, shape, used)
             scale = np.abs(begin[:, 0]) + 1e-9
             stiff = np.stack([0.05 / scale**2, *(1 / (_SLOPE_SPREAD * scale) ** 2,) * 2], axis=1)
             block[:, range(3), range(3)] += stiff

@@ -10,13 +10,16 @@ on. A pixel of a frame is covered where it differs from the plate by more than s
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from trackshade.control.compiling import embedded, kernel
 from trackshade.tracking.bundle import Solution
-from trackshade.tracking.flow import Flows, read_field
+from trackshade.tracking.flow import Flows, largest_channel, read_field
 
 _SAMPLES = 18  # frames that the plate is made of
 _INVERSIONS = 5  # rounds of finding the pixel of the first frame that a pixel of another frame shows
@@ -40,6 +43,7 @@ _OTHER_COLOR = 14  # levels by which another color is seen there
 _OTHER_DEPTHS = 0.8, 0.9, 1.12, 1.25  # factors of depths that may be wrong
 _SURE_DEPTHS = 0.94, 1.06  # and of depths behind what moves: what stands still before these is a part of it
 _BESIDE = 13  # px: size of the square around what is known to move in which pixels that differ move with it
+_NEAREST, _OUTSIDE = 1e-9, -1e4  # least depth that a frame shows, and where it shows what is nearer, px
 _MOVING_SHARE = 0.25  # of the pixels of a piece that have to be known to move
 
 
@@ -52,6 +56,7 @@ def cover_masks(
     figure: np.ndarray,
     near: np.ndarray | None,
     given: np.ndarray | None,
+    threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which pixels of each frame show something that moves in front of what stands still, and where those are.
 
@@ -64,6 +69,7 @@ def cover_masks(
         figure: [h, w] pixels of the first frame that are in front of those depths, and joined to what moves.
         near: [h, w] pixels of the first frame that may move; None for all.
         given: [h, w] pixels of the first frame that are said to move; None where that is to be found.
+        threads: number of threads.
 
     Returns:
         [T, h, w] bool, those masks; [T, h, w] bool, the pixels of them that differ from what other frames show behind
@@ -75,8 +81,15 @@ def cover_masks(
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     pixels = np.stack([x, y], axis=-1)
     place = solution.rays(pixels) / inverse_depths[..., None]
-    maps = np.stack([_project(place, solution, t) for t in range(count)]).astype(np.float32)
-    back = np.stack([_invert(item, pixels) for item in maps])
+    maps, back = np.empty((2, count, height, width, 2), np.float32)
+    lens, pixels = np.array([solution.focal, *solution.center], np.float64), pixels.astype(np.float32)
+
+    def project(t: int) -> None:
+        _project(place, solution.rotations[t], solution.translations[t], lens, maps[t])
+        back[t] = _invert(maps[t], pixels)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(project, range(count)))
     moving, resting, known_to_move = _motion_maps(
         smooth, flows, solution, inverse_depths, back, hidden, figure, near, given
     )
@@ -103,18 +116,19 @@ def cover_masks(
     # What keeps its color although something seems to move, and looks like what is around it, stands still, too: flow
     # drags what has no texture along.
     usual = np.nan_to_num(_median(samples))
-    spread = np.nan_to_num(_median(np.abs(samples - usual).max(axis=-1, keepdims=True))[..., 0], nan=np.inf)
-    alike = np.abs(usual - plate).max(axis=-1) < _LEAST
+    spread = np.nan_to_num(_median(largest_channel(np.abs(samples - usual))[..., None])[..., 0], nan=np.inf)
+    alike = largest_channel(np.abs(usual - plate)) < _LEAST
     kept = ~known & (spread < _CONSTANT) & alike
     plate[kept] = usual[kept].astype(np.uint8)
     known |= kept
-    differences = np.stack([_difference(_sample(plate, back[t]), smooth[t]) for t in range(count)])
+    with ThreadPoolExecutor(threads) as pool:
+        differences = list(pool.map(lambda t: _difference(_sample(plate, back[t]), smooth[t]), range(count)))
     usual = np.stack([np.where(_sample(resting[t].astype(np.float32), maps[t]) > 0.5,
                                _sample(differences[t], maps[t]), np.nan) for t in chosen])  # fmt: skip
     typical = np.nan_to_num(_median(usual[..., None])[..., 0])
     typical = cv2.blur(np.minimum(typical, _LEAST).astype(np.float32), (5, 5))
-    masks, certain = [], []
-    for t in range(count):
+
+    def find(t: int) -> tuple[np.ndarray, np.ndarray]:
         differs = differences[t] > _LEAST + _NOISE * _sample(typical, back[t])
         valid = ((back[t] >= 0) & (back[t] < (width, height))).all(axis=-1)
         sure = _sample(known.astype(np.float32), back[t]) > 0.5
@@ -125,8 +139,11 @@ def cover_masks(
             sure &= valid
         differs &= around
         found = _that_move(_clean(differs), moving[t])
-        masks.append(_filled(found, ~sure & ~resting[t]) if parallax else found)
-        certain.append(masks[-1] & sure if parallax else masks[-1])
+        mask = _filled(found, ~sure & ~resting[t]) if parallax else found
+        return mask, mask & sure if parallax else mask
+
+    with ThreadPoolExecutor(threads) as pool:
+        masks, certain = zip(*pool.map(find, range(count)), strict=True)
     return np.stack(masks), np.stack(certain), maps
 
 
@@ -152,7 +169,8 @@ def _motion_maps(
         pixels, alive = flows.follow(points, key)
         x, y = np.clip(pixels.astype(int), 0, (width - 1, height - 1)).transpose(2, 0, 1)
         colors = smooth[np.arange(count)[:, None], y, x].astype(np.int16)
-        alive &= np.abs(colors - colors[key]).max(axis=2) < _RECOLORED  # flow drags what is beside a moving thing along
+        # Flow drags what is beside a moving thing along.
+        alive &= largest_channel(np.abs(colors - colors[key])) < _RECOLORED
         if parallax:  # and what has no texture
             alive &= _inside(_contrast(smooth[key]) > _TEXTURE, points)
         origin = read_field(back[key], points)
@@ -226,19 +244,49 @@ class _Still:
         solution, key = self.solution, self.key
         local = (self.world[chosen] @ solution.rotations[key].T + solution.translations[key]) * factor
         world = (local - solution.translations[key]) @ solution.rotations[key]
-        leaves, stays = np.zeros(len(chosen), int), np.zeros(len(chosen), int)
-        height, width = self.smooth.shape[1:3]
-        x, y = np.clip(pixels[key, chosen].astype(int), 0, (width - 1, height - 1)).T
-        color = self.smooth[key][y, x].astype(np.int16)
-        for t, image in enumerate(self.smooth):
-            place = _project(world, solution, t)
-            apart = (np.linalg.norm(place - pixels[t, chosen], axis=1) > _APART) & alive[t, chosen]
-            inside = ((place >= 0) & (place < (width, height))).all(axis=1)
-            x, y = np.clip(place.astype(int), 0, (width - 1, height - 1)).T
-            other = np.abs(image[y, x] - color).max(axis=1) > _OTHER_COLOR
-            leaves += apart & (other | ~inside)
-            stays += alive[t, chosen] & ~apart
+        counts = np.zeros((len(chosen), 2), np.intp)
+        lens = np.array([solution.focal, *solution.center], np.float64)
+        _count_leaving(
+            self.smooth, solution.rotations, solution.translations, lens, key, world, pixels[:, chosen],
+            alive[:, chosen], counts,
+        )  # fmt: skip
+        leaves, stays = counts.T
         return (leaves >= 2) & (leaves > share * stays)
+
+
+@kernel
+def _count_leaving(images, rotations, translations, lens, key, world, pixels, alive, counts):
+    """Count in how many frames points are elsewhere than where they would stand still, and in how many they are there.
+
+    Args:
+        images: [T, h, w, 3] uint8.
+        rotations: [T, 3, 3] of the cameras.
+        translations: [T, 3] of the cameras.
+        lens: focal length and center, pixels.
+        key: frame that shows the points' colors.
+        world: [N, 3] where they would be.
+        pixels: [T, N, 2] where they were followed to.
+        alive: [T, N] whether that is known.
+        counts: [N, 2] added to. Elsewhere, another color has to be seen where the point would be.
+    """
+    height, width = images.shape[1:3]
+    for n in range(world.shape[0]):
+        column = min(max(int(pixels[key, n, 0]), 0), width - 1)
+        row = min(max(int(pixels[key, n, 1]), 0), height - 1)
+        for t in range(images.shape[0]):
+            if not alive[t, n]:
+                continue
+            x, y = _seen_at(world[n], rotations[t], translations[t], lens)
+            if math.sqrt((x - pixels[t, n, 0]) ** 2 + (y - pixels[t, n, 1]) ** 2) <= _APART:
+                counts[n, 1] += 1
+            elif not (0 <= x < width and 0 <= y < height):
+                counts[n, 0] += 1
+            else:
+                for c in range(3):
+                    level = np.int64(images[t, int(y), int(x), c])
+                    if abs(level - np.int64(images[key, row, column, c])) > _OTHER_COLOR:
+                        counts[n, 0] += 1
+                        break
 
 
 def _contrast(image: np.ndarray) -> np.ndarray:
@@ -282,11 +330,29 @@ def _filled(mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     return mask | holes[np.asarray(labels, np.intp)]
 
 
-def _project(place: np.ndarray, solution: Solution, t: int) -> np.ndarray:
-    """Return where a frame shows points of the first camera's space, [..., 2] pixels; outside if they are behind it."""
-    local = place @ solution.rotations[t].T + solution.translations[t]
-    depth = np.maximum(local[..., 2:], 1e-9)
-    return np.where(local[..., 2:] > 1e-9, solution.focal * local[..., :2] / depth + solution.center, -1e4)
+@kernel
+def _project(place, rotation, translation, lens, out):
+    """Write where a camera shows points [h, w, 3] of the first camera's space, pixels; outside if they are behind it.
+
+    Args:
+        place: the points.
+        rotation: [3, 3] of the camera.
+        translation: [3] of the camera.
+        lens: focal length and center, pixels.
+        out: [h, w, 2] written to.
+    """
+    for row in range(place.shape[0]):
+        for column in range(place.shape[1]):
+            out[row, column, 0], out[row, column, 1] = _seen_at(place[row, column], rotation, translation, lens)
+
+
+@embedded
+def _seen_at(place, rotation, translation, lens):
+    """Return where a camera shows a point, pixels; outside if it is behind it."""
+    x = rotation[0, 0] * place[0] + rotation[0, 1] * place[1] + rotation[0, 2] * place[2] + translation[0]
+    y = rotation[1, 0] * place[0] + rotation[1, 1] * place[1] + rotation[1, 2] * place[2] + translation[1]
+    z = rotation[2, 0] * place[0] + rotation[2, 1] * place[1] + rotation[2, 2] * place[2] + translation[2]
+    return (lens[0] * x / z + lens[1], lens[0] * y / z + lens[2]) if z > _NEAREST else (_OUTSIDE, _OUTSIDE)
 
 
 def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -309,17 +375,38 @@ def _agreed(samples: np.ndarray, is_left: np.ndarray) -> tuple[np.ndarray, np.nd
         samples: [S, N, 3] levels; NaN outside the picture.
         is_left: [S, N] which are not known to show what moves.
     """
-    best, colors = np.zeros(samples.shape[1]), np.zeros(samples.shape[1:], np.uint8)
-    for number in range(len(samples)):
-        with np.errstate(invalid="ignore"):
-            alike = np.abs(samples - samples[number]).max(axis=2) < _LEAST
-        own, others = (alike & is_left).sum(axis=0), (alike & ~is_left).sum(axis=0)
-        better = is_left[number] & (own > np.maximum(best, others))
-        mean = np.nan_to_num(
-            (np.nan_to_num(samples) * (alike & is_left)[..., None]).sum(axis=0) / np.maximum(own, 1)[:, None]
-        )
-        colors[better], best[better] = mean[better].astype(np.uint8), own[better]
+    colors, best = np.zeros(samples.shape[1:], np.uint8), np.zeros(samples.shape[1], np.intp)
+    _find_agreed(samples, is_left, colors, best)
     return colors, best >= _AGREE
+
+
+@kernel
+def _find_agreed(samples, is_left, colors, best):
+    """Write the mean of the samples that are alike most others to `colors` [N, 3], and their numbers to `best` [N]."""
+    count = samples.shape[0]
+    total = np.empty(3, np.float32)
+    for n in range(samples.shape[1]):
+        for s in range(count):
+            if not is_left[s, n]:
+                continue
+            own, others = 0, 0
+            total[:] = 0.0
+            for k in range(count):
+                apart = np.float32(0.0)
+                for c in range(3):
+                    apart = max(apart, abs(samples[k, n, c] - samples[s, n, c]))
+                if not apart < _LEAST or math.isnan(samples[k, n, 0]):
+                    continue
+                if not is_left[k, n]:
+                    others += 1
+                    continue
+                own += 1
+                for c in range(3):
+                    total[c] += samples[k, n, c]
+            if own > max(best[n], others):
+                best[n] = own
+                for c in range(3):
+                    colors[n, c] = np.uint8(total[c] / own)
 
 
 def _invert(forward: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -334,9 +421,8 @@ def _invert(forward: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 def _difference(shown: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Return how far the colors of a frame are from those of the plate around the pixel, levels; 0 in shadows."""
     window = np.ones((_TOLERANCE, _TOLERANCE), np.uint8)
-    above = image.astype(np.int16) - cv2.dilate(shown, window)
-    below = cv2.erode(shown, window).astype(np.int16) - image
-    difference = np.maximum(np.maximum(above, below).max(axis=-1), 0).astype(np.float32)
+    above, below = cv2.subtract(image, cv2.dilate(shown, window)), cv2.subtract(cv2.erode(shown, window), image)
+    difference = largest_channel(cv2.max(above, below)).astype(np.float32)
     one, other = (cv2.cvtColor(item, cv2.COLOR_RGB2GRAY).astype(np.float32) for item in (shown, image))
     size = (7, 7)
     means = cv2.blur(one, size), cv2.blur(other, size)
@@ -344,9 +430,9 @@ def _difference(shown: np.ndarray, image: np.ndarray) -> np.ndarray:
     spread = [cv2.blur(item * item, size) - mean * mean for item, mean in zip((one, other), means, strict=True)]
     alike = product / np.sqrt(np.maximum(spread[0] * spread[1], 1.0))
     ratio = (image.astype(np.float32) + 8) / (shown.astype(np.float32) + 8)
-    even = ratio.max(axis=-1) - ratio.min(axis=-1) < 0.15
+    even = largest_channel(ratio) + largest_channel(-ratio) < 0.15
     shadow = (alike > _SHADOW[0]) & (spread[0] > _SHADOW[1] ** 2) & even
-    return np.where(shadow, 0.0, difference)
+    return np.where(shadow, np.float32(0), difference)
 
 
 def _clean(mask: np.ndarray) -> np.ndarray:

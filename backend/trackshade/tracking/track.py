@@ -213,12 +213,15 @@ def _find_figures(
     else:
         evidence = find_moving(grays, points, solved.contrast, (solved.pixels, solved.alike), (pixels, alive))
         groups = group_moving(evidence, solved.grid)
-    kept = []
+    kept, groups = [], [chosen for chosen in groups if len(chosen) >= 3]
+    better = pixels
+    if moves and not masks and groups:
+        asked = np.zeros(len(points), bool)
+        asked[np.concatenate(groups)] = True
+        better = anchor(grays, points, pixels, alive & asked)
     for chosen in groups:
-        if len(chosen) < 3:
-            continue
         if moves and not masks:
-            changed = _if_still(grays, solved, chosen, pixels, alive)
+            changed = _if_still(grays, solved, chosen, better, alive)
             if changed is not None:
                 solved = changed
                 continue
@@ -252,7 +255,7 @@ def _find_figures(
     depths = picture_of(behind, solved, flows.size, flows.ratio)
     around = _picture(hidden, solved, flows), _picture(figure, solved, flows)
     covers, certain, still = cover_masks(
-        small, flows, _scaled(solved.solution, flows), depths, *around, near=near, given=given
+        small, flows, _scaled(solved.solution, flows), depths, *around, near=near, given=given, threads=threads
     )
     if not covers.any() or covers[0].mean() > _MOST_COVERED:
         step(1.0)
@@ -298,17 +301,14 @@ def _if_still(
     grays: np.ndarray, solved: PointSolve, chosen: np.ndarray, pixels: np.ndarray, alive: np.ndarray
 ) -> PointSolve | None:
     """Return the points with the depths that explain the tracks of some as standing still; None if none do."""
-    own = np.zeros(len(solved.points), bool)
-    own[chosen] = True
-    better = anchor(grays, solved.points, pixels, alive & own)
     start = solved.points[chosen]
     alike = np.zeros((len(grays), len(chosen)))
     for t in range(len(grays)):
-        alike[t] = correlation(grays[0], grays[t], start - 0.5, better[t, chosen] - 0.5, 4)
+        alike[t] = correlation(grays[0], grays[t], start - 0.5, pixels[t, chosen] - 0.5, 4)
     known = alive[:, chosen] & (alike > 0.6) & (solved.contrast[chosen] > 4)
     known &= np.cumsum(known, axis=0) <= _EARLY  # before what drifts or is hidden counts
-    changed, miss = with_depths_of_tracks(grays, solved, chosen, better[:, chosen], known)
-    moved = np.linalg.norm(better[:, chosen] - start, axis=2)[known]
+    changed, miss = with_depths_of_tracks(grays, solved, chosen, pixels[:, chosen], known)
+    moved = np.linalg.norm(pixels[:, chosen] - start, axis=2)[known]
     limit = max(STILL, STILL_SHARE * float(np.median(moved)) if len(moved) else np.inf)
     return changed if miss < limit else None
 
