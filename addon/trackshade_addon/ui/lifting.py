@@ -119,7 +119,7 @@ class TRACKSHADE_OT_lift_photo(_ImportOperator, bpy.types.Operator):
     depth_model: bpy.props.StringProperty(
         name="Depth Network",
         description="Folder or identifier of a network that estimates the depth where no file is given, such as "
-        "depth-anything/Depth-Anything-V2-Small-hf",
+        "depth-anything/Depth-Anything-V2-Small-hf, or the .pt file of MoGe-2",
     )
     frames: bpy.props.IntProperty(name="Frames", description="Number of frames of the scene", min=1, default=49)
 

@@ -426,7 +426,11 @@ _LIFT = (
     Option("--depth", "Depth file: .npy, .npz, OpenEXR, or an image. Default: estimated from the perspective.", "FILE"),
     _choice("--depth-kind", "What depth values are: along the axis (z), from the camera, or inverse.", DEPTH_KINDS),
     Option("--depth-unit", "Meters of a depth value of 1.", "X", kind=float),
-    Option("--depth-model", "Depth network, a folder or an identifier, if there is no depth file.", "NAME"),
+    Option(
+        "--depth-model",
+        "Depth network if there is no depth file: a folder or an identifier, or the .pt file of MoGe-2.",
+        "NAME",
+    ),
     _MASKS,
     Option("--box", "Box around an object that is cut out, pixels. Repeat it for more.", "L,T,R,B", repeat=True),
     _MASK_MODEL,

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from trackshade.shot.lift_request import LiftRequest
 from trackshade.shot.lifted import LiftedScene
 
 Report = Callable[[str, float], None]
+MOGE_SUFFIX = ".pt"
+"""Ending of MoGe-2's published weights, by which they are told from folders and identifiers of other networks."""
 _SKY_SHARE = 0.04  # of the picture, in which more of it means outdoors
 
 
@@ -59,12 +63,14 @@ def lift_image(
 
     step("reading the picture", 0.0)
     photo = read_photo(Path(image_path), decode)
+    request, depth, more = _estimate_first(photo, request, step)
     step("finding the perspective", 0.15)
     found = find_camera(photo, request)
     step("cutting out the objects", 0.3)
     cards, warnings = _find_objects(photo, request, decode, cancelled)
+    warnings += more
     step("estimating the depth" if request.depth_model and not request.depth else "reading the depth", 0.5)
-    depth, source = _find_depth(photo, request, found, decode)
+    depth, source = (depth, f"model {request.depth_model}") if depth else _find_depth(photo, request, found, decode)
     camera, perspective, metric = found.camera, None, False
     if depth is not None:
         camera, depth, more = stand_camera(found, depth, request.camera_height)
@@ -126,6 +132,27 @@ def _choose_room(request: LiftRequest, found: FoundCamera, has_sky: bool) -> Roo
     if found.frame is None:
         return Room(None, False)
     return find_room(found.camera, found.frame, indoors)
+
+
+def _estimate_first(photo: Photo, request: LiftRequest, step: Report) -> tuple[LiftRequest, Depth | None, list[str]]:
+    """Return what a network finds that also estimates the field of view, before the camera is looked for.
+
+    Returns:
+        The request with the field of view, the depth and warnings; None without such a network.
+    """
+    name = request.depth_model
+    if request.depth is not None or name is None or not name.endswith(MOGE_SUFFIX):
+        return request, None, []
+    step("estimating the depth", 0.1)
+    from trackshade.lifting.moge import estimate_metric_depth
+
+    focal = photo.focal if request.perspective is None else request.perspective.focal
+    known = request.fov or (None if focal is None else 2 * math.degrees(math.atan(photo.size[0] / 2 / focal)))
+    depth, fov = estimate_metric_depth(photo, Path(name).expanduser(), known)
+    if known is not None:
+        return request, depth, []
+    told = f"The field of view of {fov:.0f}° was estimated by {Path(name).name}. Set it if known."
+    return replace(request, fov=fov), depth, [told]
 
 
 def _find_depth(photo: Photo, request: LiftRequest, found: FoundCamera, decode: Decoder) -> tuple[Depth | None, str]:

@@ -55,7 +55,8 @@ class LiftRequest:
         depth_kind: what its values are: "z" (along the camera's axis), "distance" (from the camera), "inverse" (of z,
             in any unit: white is near) or "auto": "inverse" for 8-bit and 16-bit pictures, otherwise "z".
         depth_unit: metres of a value of 1; None for 1 m, and for a scale by the camera's height with "inverse".
-        depth_model: folder or identifier of a depth network, which is used if there is no depth file.
+        depth_model: folder or identifier of a depth network, which is used if there is no depth file; or a .pt file of
+            MoGe-2's weights, which also say the field of view if it is not known.
         masks: paths of masks, one for each object: white where it is seen.
         boxes: objects that are cut out by their boxes.
         mask_model: folder or identifier of a mask network (SAM 2, EdgeTAM) that cuts them out; None for GrabCut.

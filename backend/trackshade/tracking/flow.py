@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.tracking.features import correlation
 
 _HEIGHT = 240  # px: of the pictures that flow is computed in
@@ -149,7 +149,7 @@ def read_field(field: np.ndarray, points: np.ndarray) -> np.ndarray:
     return out
 
 
-@embedded
+@inlined
 def read_pixel(field, x, y, out):
     """Write the values of a field [h, w, C] at a place in pixels to `out` [C], bilinear."""
     height, width = field.shape[:2]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.tracking.bundle import Solution
 from trackshade.tracking.flow import Flows, largest_channel, read_field
 
@@ -346,7 +346,7 @@ def _project(place, rotation, translation, lens, out):
             out[row, column, 0], out[row, column, 1] = _seen_at(place[row, column], rotation, translation, lens)
 
 
-@embedded
+@inlined
 def _seen_at(place, rotation, translation, lens):
     """Return where a camera shows a point, pixels; outside if it is behind it."""
     x = rotation[0, 0] * place[0] + rotation[0, 1] * place[1] + rotation[0, 2] * place[2] + translation[0]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from trackshade.control.compiling import embedded, kernel
+from trackshade.control.compiling import inlined, kernel
 from trackshade.tracking.flow import Flows, read_field, read_pixel
 from trackshade.tracking.motions import apply, compose, fit_maps, invert
 from trackshade.tracking.outlines import Silhouette
@@ -123,7 +123,7 @@ def _turned_back(found, out):
     out[0, 0], out[0, 1], out[1, 0], out[1, 1] = d / determinant, -b / determinant, -c / determinant, a / determinant
 
 
-@embedded
+@inlined
 def _look(field, found, place, values):
     """Write the values of a frame's field where a map takes a place."""
     x = place[0] * found[0, 0] + place[1] * found[1, 0] + found[2, 0]
@@ -131,7 +131,7 @@ def _look(field, found, place, values):
     read_pixel(field, x, y, values)
 
 
-@embedded
+@inlined
 def _faces(back, normal, values):
     """Return whether a place of the outline lies near the silhouette, with the same side outwards."""
     x, y = normal[0] * back[0, 0] + normal[1] * back[0, 1], normal[0] * back[1, 0] + normal[1] * back[1, 1]
@@ -158,7 +158,7 @@ def _sum_costs(field, found, points, colors, rim, normals):
     return inside, outline
 
 
-@embedded
+@inlined
 def _add(normal, right, u, v, xx, xy, yy, x, y):
     """Add a point at unit coordinates (u, v) to the normal equations, given those of its place alone."""
     row = (u, v, 1.0)
