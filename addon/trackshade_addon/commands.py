@@ -236,7 +236,8 @@ def _lift(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source = Path(values["image"]).absolute()
     request = LiftRequest.from_dict(
         {
-            **{key: values[key] for key in ("depth_unit", "depth_model", "depth_kind", "mask_model", "fov", "behind")},
+            **{key: values[key] for key in ("depth_unit", "depth_kind", "fov", "behind")},
+            **{key: _network(values[key]) for key in ("depth_model", "mask_model")},
             "camera_height": values["camera_height"],
             "depth": None if values["depth"] is None else str(Path(values["depth"]).absolute()),
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
@@ -267,18 +268,22 @@ def _track(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     source = Path(values["video"]).absolute()
     request = TrackRequest.from_dict(
         {
-            **{
-                key: values[key]
-                for key in ("start", "duration", "max_frames", "spacing", "mask_model", "tracker", "fov")
-            },
-            "tracker_weights": None
-            if values["tracker_weights"] is None
-            else str(Path(values["tracker_weights"]).absolute()),
+            **{key: values[key] for key in ("start", "duration", "max_frames", "spacing", "tracker", "fov")},
+            **{key: _network(values[key]) for key in ("mask_model", "tracker_weights")},
             "masks": [str(Path(mask).absolute()) for mask in values["masks"] or ()],
             "boxes": [parsing.parse_box(box) for box in values["box"] or ()],
         }
     )
     return _make_scene(source, request, values, report)
+
+
+def _network(name: str | None) -> str | None:
+    """Return the absolute path of a network's folder or file, since the backend has another current folder.
+
+    What is not there stays as it is: it is an identifier.
+    """
+    path = None if name is None else Path(name).expanduser()
+    return str(path.absolute()) if path is not None and path.exists() else name
 
 
 def _make_scene(

@@ -72,6 +72,9 @@ def test_footage_is_tracked_again_with_what_moves(walk: Path, tmp_path: Path) ->
 
     assert bpy.ops.trackshade.lift_object_add(kind="box") == {"FINISHED"}
     settings.objects[0].box = box_between((16.0, 20.0), (58.0, 76.0), SIZE)
+    settings.mask_model = "//sam"  # a folder beside the file, of which there is none yet
+    assert not str(settings.track_request().mask_model).startswith("//")
+    settings.mask_model = ""
     assert bpy.ops.trackshade.lift_object_add(kind="mask") == {"FINISHED"}
     mask = np.zeros((*SIZE[::-1], 3), np.uint8)
     mask[RIGHT] = 255

@@ -173,6 +173,24 @@ def test_the_objects_of_the_command_line_are_in_the_list(scene: bpy.types.Scene,
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("option", ["--depth-model", "--mask-model"])
+def test_networks_are_found_from_the_current_folder(
+    option: str,
+    with_depth: tuple[Path, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "network").mkdir()
+    (tmp_path / "network" / "config.json").write_text('{"model_type": "unknown"}')
+    (tmp_path / "network" / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["lift", with_depth[0].name, "--box", "10,6,28,28", option, "network"]
+    assert commands.main("trackshade", [*arguments, "--backend-python", backend_python()]) != 0
+    assert "is a model of the kind 'unknown'" in capsys.readouterr().err
+
+
+@pytest.mark.once
 @pytest.mark.usefixtures("baking")
 def test_tracks_are_exported_by_a_button(scene: bpy.types.Scene, with_depth: tuple[Path, ...], tmp_path: Path) -> None:
     build_scene(lifted.photo_scene(with_depth[0]), scene, 5)

@@ -240,4 +240,4 @@ class TrackshadeLift(bpy.types.PropertyGroup):
     @property
     def _mask_model(self) -> str | None:
         """The network that cuts boxes out, where there is a box."""
-        return self.mask_model.strip() or None if self._boxes else None
+        return bpy.path.abspath(self.mask_model.strip()) or None if self._boxes else None

@@ -134,7 +134,7 @@ class TRACKSHADE_OT_lift_photo(_ImportOperator, bpy.types.Operator):
             indoors=None if self.place == "auto" else self.place == "indoors",
             depth=bpy.path.abspath(self.depth) if self.depth else None,
             depth_kind=self.depth_kind,
-            depth_model=self.depth_model.strip() or None,
+            depth_model=bpy.path.abspath(self.depth_model.strip()) or None,
         )
         frames = self.frames
         self.begin(source, request, lambda lifted: _new_scene(source.stem, lifted, frames, request))
