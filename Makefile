@@ -85,12 +85,12 @@ test: setup
 	test-bpy-5.3 test-bpy test-unit test-server test-integration test-training test-bpy-5.2
 
 # Tests that compile most kernels, for all suites: they keep compiled code beside the source. Two halves at a time.
-KERNELS_1 := propagation_frames
+KERNELS_1 := propagation_frames tracking tracking_parts
 KERNELS_2 := parts propagation_fills cells result texture motion_pipeline
+KERNEL_TESTS := same_as_rays or camera_is_solved or boxes_say or helper_draws or copy_known_colors or gain_and_offset or fills_up or by_itself or reference_figure
 compile: compile-1 compile-2
 compile-1 compile-2: compile-%: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(KERNELS_$*:%=tests/unit/test_%.py) \
-	-k "same_as_rays or helper_draws or copy_known_colors or gain_and_offset or fills_up or by_itself or reference_figure"
+	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) $(KERNELS_$*:%=tests/unit/test_%.py) -k "$(KERNEL_TESTS)"
 
 test-fast: setup
 	@OMP_NUM_THREADS=1 .venv/bin/python $(PYTEST) tests/unit -m "not slow"
