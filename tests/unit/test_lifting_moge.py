@@ -40,7 +40,7 @@ def test_what_is_missing_is_told(photo: Path, tmp_path: Path) -> None:
         lift(photo, tmp_path / "gone.pt")
     assert caught.value.code == "missing-weights"
     if importlib.util.find_spec("moge") is None:
-        (tmp_path / "model.pt").write_bytes(b"weights")
+        torch.save({}, tmp_path / "model.pt")
         with pytest.raises(ModelError, match="needs the package moge") as caught:
             lift(photo, tmp_path / "model.pt")
         assert caught.value.code == "no-depth-package"

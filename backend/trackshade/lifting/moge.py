@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from trackshade.core.errors import ModelError
 from trackshade.lifting.depth_files import Depth, on_lattice
+from trackshade.lifting.networks import read_tensors
 from trackshade.lifting.pictures import Photo
 
 _CONSTANTS = {"encoder.image_mean", "encoder.image_std"}  # of the colors: the network has them itself
@@ -68,29 +68,18 @@ def _load(path: Path) -> Any:
     """Load the network in evaluation mode, on the graphics card if there is one. Raise ModelError."""
     import torch
 
-    if not path.is_file():
-        raise ModelError("missing-weights", f"There is no file {path}.", _WEIGHTS)
+    state = read_tensors(path, _WEIGHTS)
     try:
         module = importlib.import_module("moge.model.v2")
     except ImportError as error:
         sentence = f"MoGe-2 needs the package moge, which cannot be imported: {error}."
         raise ModelError("no-depth-package", sentence, _INSTALL) from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         model = module.MoGeModel(**state["model_config"])
         missing, unknown = model.load_state_dict(state["model"], strict=False)
         if set(missing) - _CONSTANTS or unknown:
             raise ValueError(f"its weights do not fit, such as {(sorted(set(missing) - _CONSTANTS) or unknown)[0]}")
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        pickle.UnpicklingError,
-    ) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelError("damaged-weights", f"{path} cannot be read: {reason}.", _WEIGHTS) from error
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Networks of transformers that are on this machine.
+"""Networks that are on this machine: those of transformers, and weights of other packages as files.
 
 A network is a folder or the identifier of one that is in the cache of Hugging Face; nothing is downloaded, no code
-comes with a checkpoint, and weights are read from safetensors only.
+comes with a checkpoint, and weights are read as plain tensors.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,31 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError("damaged-model", f"{path} cannot be read: {error}.", "Fetch the model again.") from error
     return values
+
+
+def read_tensors(path: Path, fix: str) -> dict[str, Any]:
+    """Read a file of weights: safetensors, or PyTorch's format, of which a file that holds code is refused.
+
+    Args:
+        path: the file.
+        fix: what to do if it cannot be read.
+
+    Raises:
+        ModelError: it is not there, or damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ModelError("missing-weights", f"There is no file {path}.", fix)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it holds no weights by their names")
+    except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError("damaged-weights", f"{path} cannot be read: {reason}.", fix) from error
+    return state

@@ -8,7 +8,6 @@ refused, and so is one that lacks a weight or has others.
 from __future__ import annotations
 
 import importlib
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from trackshade.config.trackers import TRACKER_NETWORKS, TrackerSpec
 from trackshade.core.errors import ModelError
+from trackshade.lifting.networks import read_tensors
 
 _TAPNEXT_SIDE = 256  # px: TAPNext counts in pixels of such a picture, also where it looks at a larger one
 _TAPNEXT_LARGE = 512  # px: pictures of the weights whose name has this number
@@ -242,23 +242,7 @@ def _device() -> str:
 
 def _read_weights(spec: TrackerSpec, path: Path) -> dict[str, Any]:
     """Read the tensors of a file. Raise ModelError."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    fix = f"Give one of {', '.join(spec.weights)} from {spec.weights_url}."
-    if not path.is_file():
-        raise ModelError("missing-weights", f"There is no file {path}.", fix)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise ValueError("it holds no weights by their names")
-    except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError("damaged-weights", f"{path} cannot be read: {reason}.", fix) from error
-    return state
+    return read_tensors(path, f"Give one of {', '.join(spec.weights)} from {spec.weights_url}.")
 
 
 def _fill(model: Any, state: dict[str, Any], spec: TrackerSpec, path: Path) -> None:
