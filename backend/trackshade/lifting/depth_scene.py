@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.lifting.camera import PhotoCamera
+from trackshade.lifting.cuts import EXACT, NOTHING, SOFT, DepthLattice
 from trackshade.lifting.depth_files import Depth, looks_inverted
 from trackshade.lifting.ground import find_ground, level_of_ground
 from trackshade.lifting.holes import continue_behind
-from trackshade.lifting.meshing import EXACT, NOTHING, SOFT, DepthLattice
 from trackshade.lifting.perspective import FoundCamera
 from trackshade.lifting.scene import Surface, behind, beyond, bordered, build_meshes, tolerance_of
 from trackshade.shot.lift_request import CAMERA_HEIGHT, Behind
@@ -108,7 +108,7 @@ def build_depth_scene(
     front_labels = np.where(in_object, labels, NOTHING).astype(np.int32)
     rule = EXACT if depth.exact else SOFT
     tolerance = tolerance_of(inverse, camera.focal) if depth.exact else None
-    wide, _ = beyond(DepthLattice(x, y, rear, rear_labels), camera.size, camera.focal)
+    wide = beyond(DepthLattice(x, y, rear, rear_labels), camera.size, camera.focal)
     far = sky_inverse(camera, wide, float(inverse[inverse > 0].min()))
     wide = replace(wide, inverse=np.where(wide.labels == _SKY, far, np.maximum(wide.inverse, far)))
     behind_objects = {_BACKGROUND: Surface("Background", "background"), _SKY: Surface("Sky", "sky")}

@@ -1,58 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Turns inverse depth on a lattice of pixels into triangles that are cut where the depth jumps.
 
-Inverse depth is affine in the picture on every plane, so it is what is compared, interpolated and continued. Each side
-of a cut is grown by half a pixel along its own plane: from the camera that took the picture, the two sides meet and no
-slit is seen.
+Each side of a cut is grown along its own plane, up to where the other side begins: from the camera that took the
+picture, the two sides meet and no slit is seen.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-NOTHING = -1  # label of pixels that have no surface
+from trackshade.lifting.cuts import (
+    CORNERS,
+    NOTHING,
+    CutRule,
+    DepthLattice,
+    Edges,
+    around,
+    corners,
+    nearest_surface,
+    nearness,
+    split_edges,
+)
+
 _REFINED_SHARE = 0.5  # most of the flat cells' number of triangles that is spent on cells that are not flat
-_GROWTH = (0.5, 2.0)  # what the inverse depth of a pixel may be multiplied by within half a pixel
-# The corners of a cell in clockwise order from the top left, as (row, column); edge k joins corner k and k + 1.
-_CORNERS = ((0, 0), (0, 1), (1, 1), (1, 0))
-
-
-@dataclass(frozen=True)
-class CutRule:
-    """Where the surface between two neighboring pixels is cut.
-
-    Attributes:
-        ratio: least relative jump of inverse depth.
-        plane: least relative deviation from what the plane of either side predicts; None for any: soft depth of
-            networks has ramps instead of jumps, which look like planes.
-    """
-
-    ratio: float
-    plane: float | None
-
-
-EXACT = CutRule(0.05, 0.02)
-SOFT = CutRule(0.03, None)
-
-
-@dataclass(frozen=True, eq=False)
-class DepthLattice:
-    """Inverse depth and surfaces at the points of a lattice.
-
-    Attributes:
-        x: [w] ascending pixel coordinates of the columns.
-        y: [h] ascending pixel coordinates of the rows.
-        inverse: [h, w] 1 / z of the camera's axes.
-        labels: [h, w] number of the surface that a pixel shows, or `NOTHING`; different surfaces are never joined.
-    """
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    inverse: NDArray[np.float64]
-    labels: NDArray[np.int32]
+_GROWTH = (0.5, 2.0)  # what the inverse depth of a pixel may be multiplied by beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,82 +58,36 @@ class PictureMesh:
         )
 
 
-def cut_edges(lattice: DepthLattice, rule: CutRule | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Decide which edges between neighboring lattice points are cut.
-
-    Args:
-        lattice: inverse depth and labels.
-        rule: where the depth jumps; None to cut between labels only.
-
-    Returns:
-        [h, w - 1] of the edges along rows, and [h - 1, w] of those along columns.
-    """
-    across = _cut_rows(lattice.inverse, lattice.labels, lattice.x, rule)
-    down = _cut_rows(lattice.inverse.T, lattice.labels.T, lattice.y, rule).T
-    return across, down
-
-
-def _cut_rows(inverse: np.ndarray, labels: np.ndarray, x: np.ndarray, rule: CutRule | None) -> np.ndarray:
-    first, second = labels[:, :-1], labels[:, 1:]
-    cut = (first != second) | (first == NOTHING)
-    if rule is None:
-        return cut
-    jump = np.diff(inverse, axis=1)
-    nearer = np.maximum(inverse[:, :-1], inverse[:, 1:])
-    candidates = (np.abs(jump) > rule.ratio * nearer) & ~cut
-    if rule.plane is not None and candidates.any():
-        rows, columns = np.nonzero(candidates)
-        slope = jump / np.diff(x)
-        deviation = (
-            np.minimum(_deviation(slope, cut, rows, columns, -1), _deviation(slope, cut, rows, columns, 1))
-            * np.diff(x)[columns]
-        )
-        candidates[rows, columns] = deviation > rule.plane * nearer[rows, columns]
-    return cut | candidates
-
-
-def _deviation(slope: np.ndarray, cut: np.ndarray, rows: np.ndarray, columns: np.ndarray, side: int) -> np.ndarray:
-    """Return how much slopes differ from those of a side's next two edges; infinite where that side is no plane.
-
-    Both must agree: a single blended pixel on an edge would otherwise look like the plane that it is not.
-    """
-    last = slope.shape[1] - 1
-    one, two = columns + side, columns + 2 * side
-    inside = (two >= 0) & (two <= last)
-    one, two = np.clip(one, 0, last), np.clip(two, 0, last)
-    joined = inside & ~cut[rows, one] & ~cut[rows, two]
-    here, near, far = slope[rows, columns], slope[rows, one], slope[rows, two]
-    return np.where(joined, np.maximum(np.abs(here - near), np.abs(near - far)), np.inf)
-
-
 def mesh_lattice(
     lattice: DepthLattice, rule: CutRule | None, stride: int, tolerance: float | None = None
 ) -> PictureMesh:
-    """Triangulate a lattice: large cells where it is flat, single pixels and halves of them at cuts.
+    """Triangulate a lattice: large cells where it is flat, single pixels and parts of them at cuts and creases.
 
     Args:
         lattice: inverse depth and labels; at least 2 × 2.
         rule: where the depth jumps; None to cut between labels only.
         stride: lattice steps between the vertices of flat regions.
-        tolerance: largest error of inverse depth within a large cell; worse cells get a vertex for each pixel, the
-            worst first, as long as the number of triangles stays reasonable. None for no limit.
+        tolerance: largest error of inverse depth within a cell. Creases get vertices where they
+            are. Worse cells get a vertex for each pixel, the worst first, as long as the number of triangles stays
+            reasonable. None for no limit.
     """
-    cuts = cut_edges(lattice, rule)
+    edges = split_edges(lattice, rule, tolerance)
     columns, rows = (_lines(len(axis), stride) for axis in (lattice.x, lattice.y))
-    fine = _cells_with_cuts(cuts, rows, columns)
+    fine = _split_cells(edges, rows, columns)
     if tolerance is not None and stride > 1:
         fine |= _curved_cells(lattice, rows, columns, fine, tolerance, stride)
     if fine.any():  # the cells at the end that are smaller than the others have no middle
         fine[:, np.diff(columns) != stride] = True
         fine[np.diff(rows) != stride] = True
     pieces = _large_cells(fine, rows, columns, len(lattice.x), stride)
-    builder = _SplitCells(lattice, cuts)
+    builder = _SplitCells(lattice, edges)
     in_fine = np.repeat(np.repeat(fine, np.diff(rows), axis=0), np.diff(columns), axis=1)
     pieces += builder.triangles(*np.nonzero(in_fine))
     ids = np.concatenate(pieces)
     used, triangles = np.unique(ids, return_inverse=True)
     points, values, labels = builder.vertices(used)
     triangles = triangles.reshape(-1, 3).astype(np.int32)
+    triangles = triangles[labels[triangles[:, 0]] != NOTHING]
     return PictureMesh(points, values, triangles, labels[triangles[:, 0]])
 
 
@@ -171,9 +100,9 @@ def _two_triangles(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -
     return np.concatenate([np.stack([a, d, b], axis=1), np.stack([b, d, c], axis=1)])
 
 
-def _cells_with_cuts(cuts: tuple[np.ndarray, np.ndarray], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return which large cells have a cut edge in them or on their border."""
-    across, down = cuts
+def _split_cells(edges: tuple[Edges, Edges], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return which large cells have a split edge in them or on their border."""
+    across, down = (one.split for one in edges)
     pixels = across[:-1] | across[1:] | down[:, :-1] | down[:, 1:]
     return np.logical_or.reduceat(np.logical_or.reduceat(pixels, rows[:-1], axis=0), columns[:-1], axis=1)
 
@@ -231,114 +160,126 @@ def _large_cells(fine: np.ndarray, rows: np.ndarray, columns: np.ndarray, width:
 class _SplitCells:
     """Triangulates single cells of the lattice, and numbers their vertices.
 
-    A vertex is a lattice point, the middle of a cut edge on one of its two sides, or the center of a cell as one of its
-    corners sees it.
+    A vertex is a lattice point, the place where an edge is split on one of its two sides, which are one vertex where it
+    is a crease, or the middle of a cell's split edges as one of its corners sees it.
     """
 
-    def __init__(self, lattice: DepthLattice, cuts: tuple[np.ndarray, np.ndarray]) -> None:
-        self.lattice, self.cuts = lattice, cuts
+    def __init__(self, lattice: DepthLattice, edges: tuple[Edges, Edges]) -> None:
+        self.lattice, (self.across, self.down) = lattice, edges
+        self.splits = self.across.split, self.down.split
         self.height, self.width = lattice.inverse.shape
-        self.middles_across = self.height * self.width
-        self.middles_down = self.middles_across + 2 * self.height * self.width
-        self.centers = self.middles_down + 2 * self.height * self.width
+        self.points = np.arange(self.height * self.width).reshape(self.height, self.width)
+        self.on_rows = self.height * self.width
+        self.on_columns = self.on_rows + 2 * self.height * self.width
+        self.centers = self.on_columns + 2 * self.height * self.width
 
     def triangles(self, rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
         """Return triangles [n, 3] of vertex numbers for the cells whose top left points are given."""
-        across, down = self.cuts
-        cut = np.stack(
-            [across[rows, columns], down[rows, columns + 1], across[rows + 1, columns], down[rows, columns]], axis=1
-        )
-        corner = np.stack([(rows + r) * self.width + columns + c for r, c in _CORNERS], axis=1)
-        label = self.lattice.labels.ravel()[corner]
-        number, count = self._edge_numbers(rows, columns), cut.sum(axis=1)
-        pieces = []
-        whole = (count <= 1) & (label[:, 0] != NOTHING)
-        pieces.append(_two_triangles(*corner[whole].T))
+        split = around(rows, columns, *self.splits)
+        crease = around(rows, columns, self.across.crease, self.down.crease)
+        corner = corners(rows, columns, self.points)
+        number, count = self._edge_numbers(rows, columns, crease), split.sum(axis=1)
+        bent = (count == 1) & crease.any(axis=1)
+        pieces = [_two_triangles(*corner[(count <= 1) & ~bent].T)]
         center = self.centers + 4 * (rows * self.width + columns)
         for k in range(4):
             after, opposite, before = (k + 1) % 4, (k + 2) % 4, (k + 3) % 4
-            solid = label[:, k] != NOTHING
-            alone = solid & cut[:, k] & cut[:, before]
-            own = (corner[:, k], number[:, k, 0], center + k, number[:, before, 1])
-            pieces.append(_two_triangles(*(item[alone] for item in own)))
-            pair = solid & ~cut[:, k] & cut[:, before] & cut[:, after]
-            four = (corner[:, k], corner[:, after], number[:, after, 0], number[:, before, 1])
-            pieces.append(_two_triangles(*(item[pair] for item in four)))
+
+            def fan(chosen: np.ndarray, *ring: np.ndarray) -> None:
+                """Add triangles between the first vertex and all others, which go around it clockwise."""
+                first, *others = (item[chosen] for item in ring)
+                pieces.extend(np.stack([first, b, a], axis=1) for a, b in itertools.pairwise(others))
+
+            # What follows corner k on its edge, and what comes before it on the edge before.
+            one, two = number[:, k, 0], number[:, before, 1]
+            fan(bent & crease[:, k], one, corner[:, after], corner[:, opposite], corner[:, before], corner[:, k])
+            alone, pair = split[:, k] & split[:, before], ~split[:, k] & split[:, before] & split[:, after]
+            end = number[:, after, 0]
+            fan(alone & (count == 2), corner[:, k], one, two)
+            fan(alone & (count > 2), center + k, two, corner[:, k], one)
+            fan(pair & (count == 2), corner[:, k], corner[:, after], end, two)
+            fan(pair & (count == 3), center + k, two, corner[:, k], corner[:, after], end)
             # Three joined corners; corner k is the one that is cut off.
-            three = (count == 2) & cut[:, k] & cut[:, before] & (label[:, after] != NOTHING)
-            ring = (number[:, k, 1], corner[:, after], corner[:, opposite], corner[:, before], number[:, before, 0])
-            ring = [item[three] for item in ring]
-            middle = (center + after)[three]
-            pieces += [np.stack([middle, ring[i + 1], ring[i]], axis=1) for i in range(4)]
+            ends = number[:, before, 0], number[:, k, 1]
+            fan(alone & (count == 2), corner[:, opposite], corner[:, before], *ends, corner[:, after])
         return pieces
 
-    def _edge_numbers(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Return the vertices [n, 4, 2] in the middles of edges, on the side of the edge's first and second corner."""
-        first = self.middles_across + 2 * (rows * self.width + columns)
-        third = first + 2 * self.width
-        fourth = self.middles_down + 2 * (rows * self.width + columns)
-        second = fourth + 2
-        return np.stack(
-            [
-                np.stack([first, first + 1], axis=1),
-                np.stack([second, second + 1], axis=1),
-                np.stack([third + 1, third], axis=1),  # clockwise is against the row here, and against the column below
-                np.stack([fourth + 1, fourth], axis=1),
-            ],
-            axis=1,
-        )
+    def _edge_numbers(self, rows: np.ndarray, columns: np.ndarray, crease: np.ndarray) -> np.ndarray:
+        """Return the vertices [n, 4, 2] on edges, on the side of the edge's first and second corner."""
+        first = self.on_rows + 2 * (rows * self.width + columns)
+        fourth = self.on_columns + 2 * (rows * self.width + columns)
+        number = np.stack([first, fourth + 2, first + 2 * self.width, fourth], axis=1)[..., None]
+        # Clockwise is against the row on the lower edge, and against the column on the left one.
+        side = np.array([[0, 1], [0, 1], [1, 0], [1, 0]])
+        return number + np.where(crease[..., None], 0, side)
 
     def vertices(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the pixel coordinates [n, 2], inverse depths [n] and labels [n] of vertices in ascending order."""
-        bounds = np.searchsorted(numbers, [self.middles_across, self.middles_down, self.centers])
+        bounds = np.searchsorted(numbers, [self.on_rows, self.on_columns, self.centers])
         points, across, down, centers = np.split(numbers, bounds)
         rows, columns = np.divmod(points, self.width)
-        parts = [self._grown(rows, columns, 0, 0)]
-        index, side = np.divmod(across - self.middles_across, 2)
+        parts = [self._seen_from(rows, columns, rows * 0.0, columns * 0.0)]
+        index, side = np.divmod(across - self.on_rows, 2)
         rows, columns = np.divmod(index, self.width)
-        parts.append(self._grown(rows, columns + side, 1 - 2 * side, 0))
-        index, side = np.divmod(down - self.middles_down, 2)
+        parts.append(self._seen_from(rows, columns + side, rows * 0.0, self.across.place[rows, columns] - side))
+        index, side = np.divmod(down - self.on_columns, 2)
         rows, columns = np.divmod(index, self.width)
-        parts.append(self._grown(rows + side, columns, 0, 1 - 2 * side))
+        parts.append(self._seen_from(rows + side, columns, self.down.place[rows, columns] - side, columns * 0.0))
         index, corner = np.divmod(centers - self.centers, 4)
         rows, columns = np.divmod(index, self.width)
-        below, beside = np.array(_CORNERS)[corner].T
-        parts.append(self._grown(rows + below, columns + beside, 1 - 2 * beside, 1 - 2 * below))
+        below, beside = np.array(CORNERS)[corner].T
+        y, x = self._middles(rows, columns)
+        parts.append(self._seen_from(rows + below, columns + beside, y - below, x - beside))
         points, values, labels = (np.concatenate(items) for items in zip(*parts, strict=True))
         return points, values, labels
 
-    def _grown(self, rows: np.ndarray, columns: np.ndarray, right: np.ndarray | int, below: np.ndarray | int) -> tuple:
-        """Return positions, inverse depths and labels half a step from lattice points, on the points' own planes."""
+    def _middles(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where cells with three or four split edges have their center, as fractions of rows and columns.
+
+        It lies on the line that bounds the nearest surface; the others end there.
+        """
+        cut, split = around(rows, columns, self.across.cut, self.down.cut), around(rows, columns, *self.splits)
+        bounding = np.where(cut.sum(axis=1, keepdims=True) == 2, cut, split)
+        bounding = nearest_surface(bounding, corners(rows, columns, nearness(self.lattice)))
+        x = around(rows, columns, self.across.place, self.down.place)
+        y = x.copy()
+        x[:, 1], x[:, 3], y[:, 0], y[:, 2] = 1.0, 0.0, 0.0, 1.0
+        return (y * bounding).sum(axis=1) / 2, (x * bounding).sum(axis=1) / 2
+
+    def _seen_from(self, rows: np.ndarray, columns: np.ndarray, below: np.ndarray, right: np.ndarray) -> tuple:
+        """Return positions, inverse depths and labels beside lattice points, on the points' own planes.
+
+        Args:
+            rows: [n] of the points.
+            columns: [n] of the points.
+            below: [n] steps of the lattice from the points, negative for above them.
+            right: [n] steps of the lattice from the points, negative for on their left.
+        """
         x, y, inverse = self.lattice.x, self.lattice.y, self.lattice.inverse
-        dx = _half_steps(x, columns, right)
-        dy = _half_steps(y, rows, below)
-        across, down = self.cuts
+        dx, dy = _steps(x, columns, right), _steps(y, rows, below)
         value = inverse[rows, columns]
-        change = _slope(inverse, across, x, rows, columns, right) * dx
-        change += _slope(inverse.T, down.T, y, columns, rows, below) * dy
+        change = _slope(inverse, self.splits[0], x, rows, columns, right) * dx
+        change += _slope(inverse.T, self.splits[1].T, y, columns, rows, below) * dy
         grown = np.clip(value + change, value * _GROWTH[0], value * _GROWTH[1])
         return np.stack([x[columns] + dx, y[rows] + dy], axis=1), grown, self.lattice.labels[rows, columns]
 
 
-def _half_steps(x: np.ndarray, index: np.ndarray, direction: np.ndarray | int) -> np.ndarray:
-    return (x[np.clip(index + direction, 0, len(x) - 1)] - x[index]) / 2
+def _steps(x: np.ndarray, index: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return the pixels from lattice coordinates to others that are less than a step away."""
+    other = np.clip(index + np.sign(steps).astype(int), 0, len(x) - 1)
+    return (x[other] - x[index]) * np.abs(steps)
 
 
 def _slope(
-    inverse: np.ndarray,
-    cut: np.ndarray,
-    x: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    direction: np.ndarray | int,
+    inverse: np.ndarray, split: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray, direction: np.ndarray
 ) -> np.ndarray:
     """Return the slope of inverse depth along rows at points: across the edge ahead if whole, else the one behind."""
-    ahead, behind = columns - (np.asarray(direction) < 0), columns - (np.asarray(direction) > 0)
+    ahead, behind = columns - (direction < 0), columns - (direction > 0)
     slope = np.zeros(len(rows))
     for edge in (behind, ahead):
-        inside = (edge >= 0) & (edge < cut.shape[1])
-        edge = np.clip(edge, 0, cut.shape[1] - 1)
-        joined = inside & ~cut[rows, edge]
+        inside = (edge >= 0) & (edge < split.shape[1])
+        edge = np.clip(edge, 0, split.shape[1] - 1)
+        joined = inside & ~split[rows, edge]
         found = (inverse[rows, edge + 1] - inverse[rows, edge]) / (x[edge + 1] - x[edge])
         slope = np.where(joined, found, slope)
     return slope

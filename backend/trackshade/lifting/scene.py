@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from trackshade.lifting.camera import PhotoCamera
-from trackshade.lifting.meshing import NOTHING, CutRule, DepthLattice, mesh_lattice
+from trackshade.lifting.cuts import EXACT, NOTHING, CutRule, DepthLattice, cut_edges
+from trackshade.lifting.meshing import mesh_lattice
 from trackshade.shot.lifted import LiftedMesh, MeshKind
 
 _BASELINE = 0.2  # of the median depth: how far the camera may move until errors of flat cells are seen
@@ -127,42 +128,48 @@ def _continued(inverse: np.ndarray, labels: np.ndarray, x: np.ndarray, extended:
     return np.column_stack([ends[0], inverse, ends[1]])
 
 
-def beyond(lattice: DepthLattice, size: tuple[int, int], focal: float) -> tuple[DepthLattice, tuple[int, int]]:
-    """Return a lattice that continues beyond the picture, and how many rows and columns were added before the others.
+def beyond(lattice: DepthLattice, size: tuple[int, int], focal: float) -> DepthLattice:
+    """Return a lattice that continues beyond the picture.
 
     Surfaces are continued along the slope that they have near the border, up to a few times their inverse depth there,
-    and keep their labels.
+    and keep their labels. They come nearer by no more than the depth that is seen of them: what the border cuts off
+    would otherwise grow into a wall before the camera.
 
     Args:
         lattice: inverse depth and labels; its outermost points lie on or beyond the border.
         size: (width, height) of the picture, pixels.
         focal: focal length, pixels.
     """
-    wide, columns = _beyond_sides(lattice, size[0], focal)
-    tall, rows = _beyond_sides(DepthLattice(wide.y, wide.x, wide.inverse.T, wide.labels.T), size[1], focal)
-    return DepthLattice(tall.y, tall.x, tall.inverse.T, tall.labels.T), (rows, columns)
+    wide = _beyond_sides(lattice, size[0], focal)
+    return _beyond_sides(wide.transposed(), size[1], focal).transposed()
 
 
-def _beyond_sides(lattice: DepthLattice, side: int, focal: float) -> tuple[DepthLattice, int]:
-    """Return a lattice with columns before the first and after the last one, and how many were added on each side."""
+def _beyond_sides(lattice: DepthLattice, side: int, focal: float) -> DepthLattice:
+    """Return a lattice with more columns before the first and after the last one."""
     reach = min(_REACH * side, max(0.0, _WIDEST * focal - side / 2))
     away = np.unique(np.geomspace(2.0, max(reach, 3.0), _COLUMNS).round())
+    cuts, _ = cut_edges(lattice, EXACT)
     parts = []
     for towards in (1, -1):
-        x, inverse, labels = lattice.x[::towards], lattice.inverse[:, ::towards], lattice.labels[:, ::towards]
+        x, inverse, cut = lattice.x[::towards], lattice.inverse[:, ::towards], cuts[:, ::towards]
+        own = np.logical_and.accumulate(np.pad(~cut, ((0, 0), (1, 0)), constant_values=True), axis=1)
         inner = np.unique(np.linspace(2, min(_BAND * len(x), len(x) - 1), 12).astype(int))
         slopes = (inverse[:, :1] - inverse[:, inner]) / np.abs(x[inner] - x[0])
-        slopes = np.where(labels[:, inner] == labels[:, :1], slopes, np.nan)
+        slopes = np.where(own[:, inner], slopes, np.nan)
         slopes[np.isnan(slopes).all(axis=1)] = 0.0
-        slope = ndimage.median_filter(np.nanmedian(slopes, axis=1), _ALONG, mode="nearest")
-        slope = ndimage.gaussian_filter1d(slope, _ALONG / 3, mode="nearest")
-        edge = inverse[:, :1]
-        parts.append(np.clip(edge + slope[:, None] * away, _LEAST * edge, _MOST * edge))
+        edge = inverse[:, 0]
+        seen = 1 / np.min(inverse, axis=1, where=own, initial=np.inf) - 1 / edge  # depth
+        nearest = 1 / np.maximum(1 / edge - seen, 1 / (_MOST * edge))
+        slope, nearest = (
+            ndimage.median_filter(item, _ALONG, mode="nearest") for item in (np.nanmedian(slopes, axis=1), nearest)
+        )
+        slope = ndimage.gaussian_filter1d(slope, _ALONG / 3, mode="nearest")[:, None]
+        nearest, edge = np.maximum(nearest, edge)[:, None], edge[:, None]
+        parts.append(np.clip(edge + slope * away, _LEAST * edge, nearest))
     x = np.concatenate([lattice.x[0] - away[::-1], lattice.x, lattice.x[-1] + away])
     inverse = np.concatenate([parts[0][:, ::-1], lattice.inverse, parts[1]], axis=1)
-    return DepthLattice(x, lattice.y, inverse, np.pad(lattice.labels, ((0, 0), (len(away), len(away))), "edge")), len(
-        away
-    )
+    labels = np.pad(lattice.labels, ((0, 0), (len(away), len(away))), "edge")
+    return DepthLattice(x, lattice.y, inverse, labels)
 
 
 def behind(background: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:

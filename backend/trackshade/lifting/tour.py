@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.lifting.camera import PhotoCamera
+from trackshade.lifting.cuts import NOTHING, DepthLattice
 from trackshade.lifting.depth_scene import ObjectMask, sky_inverse
-from trackshade.lifting.meshing import NOTHING, DepthLattice
 from trackshade.lifting.scene import Surface, behind, bordered, build_meshes
 from trackshade.shot.lift_request import Behind
 from trackshade.shot.lifted import LiftedMesh
