@@ -19,7 +19,8 @@ _SAME_DEPTH = 0.01  # relative: what is seen from two cameras
 _EDGE = 0.1  # relative, between neighboring pixels
 _WRONG_DEPTH = 0.02  # relative
 _BETWEEN = (0.29, -0.17)  # pixels from the centers
-_ROUNDS = 3.0  # pixels of reprojection error of an inlier
+_FIRST_INLIER = 3.0  # pixels of reprojection error
+_REFINEMENTS, _INLIER = 4, 2.5  # times the median error
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,17 @@ def camera_error(stage: Stage, photo: np.ndarray, depth: Array, view: np.ndarray
     cv2.setRNGSeed(0)
     points = rays * distance[:, None]
     good, turn, shift, inliers = cv2.solvePnPRansac(
-        points, end, stage.intrinsics, np.zeros(5), iterationsCount=2000, reprojectionError=_ROUNDS,
+        points, end, stage.intrinsics, np.zeros(5), iterationsCount=2000, reprojectionError=_FIRST_INLIER,
         confidence=0.9999, flags=cv2.SOLVEPNP_EPNP,
     )  # fmt: skip
     if not good or inliers is None or len(inliers) < 12:
         return math.nan, math.nan
     kept = inliers[:, 0].astype(np.intp)
-    turn, shift = cv2.solvePnPRefineLM(points[kept], end[kept], stage.intrinsics, np.zeros(5), turn, shift)
+    for _ in range(_REFINEMENTS):  # without the matches that do not fit as well as most
+        turn, shift = cv2.solvePnPRefineLM(points[kept], end[kept], stage.intrinsics, np.zeros(5), turn, shift)
+        seen = cv2.projectPoints(points, turn, shift, stage.intrinsics, np.zeros(5))[0][:, 0]
+        error = np.linalg.norm(seen - end, axis=1)
+        kept = np.flatnonzero(error < _INLIER * np.median(error[kept]))
     rotation = cv2.Rodrigues(turn)[0]
     true_center, center = -motion[:3, :3].T @ motion[:3, 3], -rotation.T @ shift[:, 0]
     cosine = true_center @ center / max(float(np.linalg.norm(true_center) * np.linalg.norm(center)), 1e-12)
