@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from trackshade.shot.lifted import LiftedScene
 
@@ -20,7 +21,7 @@ _EDGE = 0.1  # relative, between neighboring pixels
 _WRONG_DEPTH = 0.02  # relative
 _BETWEEN = (0.29, -0.17)  # pixels from the centers
 _FIRST_INLIER = 3.0  # pixels of reprojection error
-_REFINEMENTS, _INLIER = 4, 2.5  # times the median error
+_MATCHED = 0.2  # pixels of it of a good match: what is worse counts little
 
 
 @dataclass(frozen=True)
@@ -174,11 +175,14 @@ def camera_error(stage: Stage, photo: np.ndarray, depth: Array, view: np.ndarray
     if not good or inliers is None or len(inliers) < 12:
         return math.nan, math.nan
     kept = inliers[:, 0].astype(np.intp)
-    for _ in range(_REFINEMENTS):  # without the matches that do not fit as well as most
-        turn, shift = cv2.solvePnPRefineLM(points[kept], end[kept], stage.intrinsics, np.zeros(5), turn, shift)
-        seen = cv2.projectPoints(points, turn, shift, stage.intrinsics, np.zeros(5))[0][:, 0]
-        error = np.linalg.norm(seen - end, axis=1)
-        kept = np.flatnonzero(error < _INLIER * np.median(error[kept]))
+    points, end = points[kept], end[kept]
+
+    def misses(pose: Array) -> Array:
+        return (cv2.projectPoints(points, pose[:3], pose[3:], stage.intrinsics, np.zeros(5))[0][:, 0] - end).ravel()
+
+    start_pose = np.concatenate([turn.ravel(), shift.ravel()])
+    pose = least_squares(misses, start_pose, loss="cauchy", f_scale=_MATCHED, x_scale="jac").x
+    turn, shift = pose[:3], pose[3:, None]
     rotation = cv2.Rodrigues(turn)[0]
     true_center, center = -motion[:3, :3].T @ motion[:3, 3], -rotation.T @ shift[:, 0]
     cosine = true_center @ center / max(float(np.linalg.norm(true_center) * np.linalg.norm(center)), 1e-12)
