@@ -361,6 +361,43 @@ def test_the_camera_height_sets_the_scale(tmp_path: Path) -> None:
 # Without depth
 
 
+def furnished_room(width: int = 480, height: int = 320) -> tuple[np.ndarray, PhotoCamera]:
+    """A room whose walls differ by a few levels only, with a tiled floor, a door, a window and a wardrobe."""
+    view = PhotoCamera((width, height), 0.75 * width, level_axes(math.radians(-3)), EYE)
+    rays = view.scene_rays(np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5)
+    right, down, away = np.moveaxis(rays, -1, 0)
+    walls = np.stack([away / 5.0, right / 2.0, -right / 2.4, down / EYE, -down / 1.1])
+    surface, inverse = walls.argmax(axis=0), walls.max(axis=0)
+    x, z, y = right / inverse, EYE - down / inverse, away / inverse
+    colors = np.array([[196, 194, 190], [203, 201, 196], [190, 188, 185], [120, 100, 80], [215, 215, 215]])[surface]
+    tiles = (np.floor(x / 0.5) + np.floor(y / 0.5)) % 2
+    colors = np.where(((surface == 3) & (tiles > 0))[..., None], colors - 14, colors)
+    door, window = (surface == 0) & (np.abs(x - 0.9) < 0.45) & (z < 2.0), (surface == 1) & (np.abs(y - 3.2) < 0.6)
+    colors = np.where(door[..., None], (130, 110, 95), colors)
+    colors = np.where((window & (np.abs(z - 1.5) < 0.5))[..., None], (235, 240, 250), colors)
+    wardrobe = (x * 0 + right / away * 3.4 > -2.3) & (right / away * 3.4 < -1.2) & (np.abs(down / away * 3.4) < EYE)
+    wardrobe &= (EYE - down / away * 3.4 < 1.9) & (EYE - down / away * 3.4 > 0)
+    colors = np.where(wardrobe[..., None], (110, 115, 130), colors)
+    noise = np.random.default_rng(3).normal(0, 1.0, colors.shape)
+    return np.clip(colors + noise, 0, 255).astype(np.uint8), view
+
+
+def test_walls_are_found_by_faint_edges(tmp_path: Path) -> None:
+    """Line segments show the floor, the door and the wardrobe; where the walls are, the colors show."""
+    colors, view = furnished_room()
+    path = tmp_path / "room.png"
+    Image.fromarray(colors).save(path)
+    fov = 2 * math.degrees(math.atan(view.size[0] / 2 / view.focal))
+    scene = lift_image(path, LiftRequest(fov=fov, indoors=True), decode=decode)
+    for name, axis, wanted in (
+        ("Back wall", 1, 5.0),
+        ("Left wall", 0, -2.4),
+        ("Right wall", 0, 2.0),
+        ("Ceiling", 2, 2.7),
+    ):
+        assert np.median(mesh_of(scene, name).positions[0][:, axis]) == pytest.approx(wanted, rel=0.1), name
+
+
 def test_the_room_of_the_handles_is_built(tmp_path: Path) -> None:
     view = camera()
     perspective = perspective_of(view, view.rectangle_of((-2.5 / 8, -1.2 / 8, 2.5 / 8, EYE / 8)), indoors=True)

@@ -80,7 +80,7 @@ def lift_image(
         metric = depth.metric
     else:
         sky = find_sky(photo.colors, _above_horizon(photo, camera))
-        room = _choose_room(request, found, bool(sky.mean() > _SKY_SHARE))
+        room = _choose_room(request, found, bool(sky.mean() > _SKY_SHARE), photo.colors)
         perspective = perspective_of(
             camera,
             None if room.edges is None else camera.rectangle_of(room.edges),
@@ -120,8 +120,8 @@ def _above_horizon(photo: Photo, camera: PhotoCamera) -> NDArray[np.float64]:
     return camera.rows_above_horizon(x, y[:, None])
 
 
-def _choose_room(request: LiftRequest, found: FoundCamera, has_sky: bool) -> Room:
-    """Return the walls by the user's handles, otherwise by the picture's lines; else a backdrop."""
+def _choose_room(request: LiftRequest, found: FoundCamera, has_sky: bool, colors: NDArray[np.uint8]) -> Room:
+    """Return the walls by the user's handles, otherwise by the picture's lines and colors; else a backdrop."""
     handles = request.perspective
     if handles is not None:
         indoors = handles.indoors if request.indoors is None else request.indoors
@@ -131,7 +131,7 @@ def _choose_room(request: LiftRequest, found: FoundCamera, has_sky: bool) -> Roo
     indoors = not has_sky if request.indoors is None else request.indoors
     if found.frame is None:
         return Room(None, False)
-    return find_room(found.camera, found.frame, indoors)
+    return find_room(found.camera, found.frame, indoors, colors)
 
 
 def _estimate_first(photo: Photo, request: LiftRequest, step: Report) -> tuple[LiftRequest, Depth | None, list[str]]:

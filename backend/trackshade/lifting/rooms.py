@@ -2,7 +2,7 @@
 """Finds the back wall of a room or a street by what each line segment may lie on.
 
 A line that leads away from the camera cannot lie on the back wall, a level one not on a side wall, and an upright one
-not on the ground or the ceiling. The edges between the surfaces are lines themselves.
+not on the ground or the ceiling. The edges between the surfaces are lines themselves, and the surfaces differ in color.
 """
 
 from __future__ import annotations
@@ -14,40 +14,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.lifting.camera import PhotoCamera
+from trackshade.lifting.room_evidence import NEAREST, RoomEvidence, surface_of
 from trackshade.lifting.tour import Room
 from trackshade.lifting.vanishing import Frame
 
 _SAMPLES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # along a segment
-_NEAREST = 0.15  # away component of rays that are used
 _SHARES = np.geomspace(0.06, 1.15, 8)  # of the visible extent: candidates of an edge
-_FINER = (0.12, 0.05)  # relative steps of the refinement
+_FINE_SHARES = np.geomspace(0.06, 1.15, 100)
+_STARTS, _SWEEPS = 4, 2  # candidates whose edges are moved one after the other, and how often
 _RAY, _EDGE = math.radians(3.0), 0.08  # how close a segment lies to an edge between surfaces: angle, relative distance
 _RAY_WEIGHT, _LEVEL_WEIGHT, _UPRIGHT_WEIGHT = 1.5, 1.0, 0.5
+_CONTRAST_WEIGHT, _LIKENESS_WEIGHT = 3.0, 2.0  # in relation to lengths of segments
 _NO_CEILING = -1e3
 _CHUNK = 200
 _RIGHT, _DOWN, _AWAY = range(3)
 
 
-def find_room(camera: PhotoCamera, frame: Frame, indoors: bool) -> Room:
+def find_room(camera: PhotoCamera, frame: Frame, indoors: bool, colors: NDArray[np.uint8]) -> Room:
     """Find the walls.
 
     Args:
         camera: the picture's camera, with the frame's axes.
         frame: the line segments and their directions.
         indoors: whether there is a ceiling.
+        colors: [h, w, 3] the picture, sRGB, at any size.
     """
     points, axis, weight = _samples(camera, frame)
     width, height = camera.size
     border = camera.scene_rays(np.array([0, width, 0, width, 0, width, width / 2, width / 2]),
                                np.array([0, 0, height, height, height / 2, height / 2, 0, height]))  # fmt: skip
-    border = border[:, :2] / np.maximum(border[:, 2:], _NEAREST)
+    border = border[:, :2] / np.maximum(border[:, 2:], NEAREST)
     low, high = np.minimum(border.min(axis=0), -0.05), np.maximum(border.max(axis=0), 0.05)
-    choices = [low[0] * _SHARES, low[1] * _SHARES if indoors else [_NO_CEILING], high[0] * _SHARES, high[1] * _SHARES]
-    best = _best(np.array(list(itertools.product(*choices))), points, axis, weight, indoors)
-    for step in _FINER:
-        factors = (1 - step, 1.0, 1 + step)
-        near = [best[edge] * np.array(factors) if indoors or edge != 1 else [_NO_CEILING] for edge in range(4)]
-        best = _best(np.array(list(itertools.product(*near))), points, axis, weight, indoors)
+    evidence = RoomEvidence(camera, colors, low, high)
+
+    def scores(candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = []
+        for part in np.array_split(candidates, math.ceil(len(candidates) / _CHUNK)):
+            score = _scores(part, points, axis, weight, indoors) / len(_SAMPLES)
+            score += _CONTRAST_WEIGHT * evidence.contrast(part, indoors) + _LIKENESS_WEIGHT * evidence.likeness(part)
+            found.append(score)
+        return np.concatenate(found)
+
+    moved = [edge for edge in range(4) if indoors or edge != 1]
+    limits = np.array([*low, *high])
+    coarse = [limits[edge] * _SHARES if edge in moved else [_NO_CEILING] for edge in range(4)]
+    candidates = np.array(list(itertools.product(*coarse)))
+    starts = candidates[np.argsort(-scores(candidates), kind="stable")[:_STARTS]]
+    # Contrast is where an edge is, and nowhere near: each edge is tried everywhere while the others stay.
+    for edge in moved * _SWEEPS:
+        tried = np.repeat(starts[:, None], len(_FINE_SHARES) + 1, axis=1)
+        tried[:, 1:, edge] = limits[edge] * _FINE_SHARES
+        found = scores(tried.reshape(-1, 4)).reshape(len(starts), -1)
+        starts = tried[np.arange(len(starts)), found.argmax(axis=1)]
+    best = starts[int(scores(starts).argmax())]
     left, top, right, bottom = (float(value) for value in best)
     if not indoors:
         top = float(low[1])
@@ -61,31 +80,16 @@ def _samples(camera: PhotoCamera, frame: Frame) -> tuple[np.ndarray, np.ndarray,
     pixels = places.reshape(-1, 2) * max(camera.size) + np.array(camera.size) / 2
     rays = camera.scene_rays(*pixels.T)
     axis, weight = np.repeat(frame.axis_of, len(_SAMPLES)), np.repeat(segments.weight, len(_SAMPLES))
-    used = (axis >= 0) & (rays[:, 2] > _NEAREST)
+    used = (axis >= 0) & (rays[:, 2] > NEAREST)
     return rays[used, :2] / rays[used, 2:], axis[used], weight[used]
 
 
-def _best(
-    candidates: NDArray[np.float64],
-    points: NDArray[np.float64],
-    axis: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    indoors: bool,
-) -> NDArray[np.float64]:
-    """Return the edges [4] among candidates [n, 4] that agree best with the points."""
-    scores = [
-        _scores(candidates[i : i + _CHUNK], points, axis, weight, indoors) for i in range(0, len(candidates), _CHUNK)
-    ]
-    return candidates[int(np.concatenate(scores).argmax())]
-
-
 def _scores(edges: np.ndarray, points: np.ndarray, axis: np.ndarray, weight: np.ndarray, indoors: bool) -> np.ndarray:
+    """Return how well candidates [n, 4] agree with points of segments [m, 2], by their axes and weights."""
     x, y = points.T
     left, top, right, bottom = (edges[:, k, None] for k in range(4))
-    depth = np.stack([x / left, x / right, y / top, y / bottom])  # inverse depth in units of the back wall's
-    surface = depth.argmax(axis=0)
-    is_back = depth.max(axis=0) < 1
-    is_side = (surface < 2) & ~is_back
+    surface = surface_of(edges, points)
+    is_back, is_side = surface == 0, (surface == 1) | (surface == 2)
     fits = np.where(is_back, axis != _AWAY, np.where(is_side, axis != _RIGHT, axis != _DOWN))
     score = np.where(fits, weight, -weight).sum(axis=1)
     angle = np.arctan2(y, x)
