@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Scenes that propagation is evaluated on: kinds of shots, built from seeds, none of which is trained on."""
+"""Scenes that are evaluated on: kinds of shots, built from seeds, none of which is trained on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from trackshade.core.errors import UsageError
 
+from .places import build_corridor, build_room, build_street
 from .scene_parts import (
     Random,
     add_body,
@@ -389,5 +390,8 @@ KINDS: dict[str, Callable[[Random], None]] = {
     "cloth": _cloth,
     "glossy": _glossy,
     "instances": _instances,
+    "room": build_room,
+    "corridor": build_corridor,
+    "street": build_street,
 }
 """Functions that add the contents of a kind of scene to the empty one that is open."""

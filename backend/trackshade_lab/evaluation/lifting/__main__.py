@@ -15,7 +15,7 @@ from ...command_line import CommandParser, run_command
 from ..__main__ import parse_size, print_message
 
 PROGRAM = "trackshade evaluate lifting"
-PARTS = ("crops", "depth", "tours", "control", "speed")
+PARTS = ("crops", "depth", "walls", "tours", "control", "speed")
 KINDS = ("orbit", "dolly", "instances", "leaves", "character")
 DESCRIPTION = """\
 Measure how well photos are lifted to scenes: JSON and tables.
@@ -23,6 +23,7 @@ Measure how well photos are lifted to scenes: JSON and tables.
   trackshade evaluate lifting --out REPORT                 all parts
   trackshade evaluate lifting --out REPORT --part crops    horizon and focal length, on crops of panoramas
   trackshade evaluate lifting --out REPORT --part depth    with true depth: rooms, and held-out Blender scenes
+  trackshade evaluate lifting --out REPORT --part walls    depth of rooms, corridors and streets by the picture alone
   trackshade evaluate lifting --out REPORT --part tours    rooms without depth, by the right handles
   trackshade evaluate lifting --out REPORT --part control  the camera of shaded results, for eight motions
   trackshade evaluate lifting --out REPORT --part speed    CPU seconds

@@ -10,6 +10,7 @@ OUT/report.md    tables
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tempfile
 import time
@@ -34,8 +35,11 @@ from ..store import to_json, write_bytes, write_json
 from .control import control_table, measure_control
 from .measures import DepthFigures, compare, lifted_view
 from .panoramas import make_crops
-from .stages import Stage, handles_of, room_stage, shot_stage
+from .stages import Stage, handles_of, mesh_depth, room_stage, shot_stage
 
+PLACES = ("room", "corridor", "street")
+"""Kinds of Blender scenes that are lifted without depth."""
+DEPTH_RATIOS = (0.1, 0.25)
 _FOCAL_GOAL = 0.1  # relative
 
 
@@ -44,7 +48,7 @@ class LiftingConfig:
     """What to evaluate.
 
     Attributes:
-        parts: "crops", "depth", "tours", "control" or "speed".
+        parts: "crops", "depth", "walls", "tours", "control" or "speed".
         data: folder that Blender scenes are rendered to.
         kinds: kinds of held-out Blender scenes whose depth is used.
         scenes: scenes of each kind, and rooms.
@@ -74,6 +78,9 @@ def evaluate_lifting(config: LiftingConfig, out: Path, on_message: OnMessage) ->
         rows = [measure_stage(stage, _by_depth, out, on_message) for stage in _all_stages(config, seeds, on_message)]
         figures["depth"] = rows
         texts.append(_stage_table("With true depth", rows))
+    if "walls" in config.parts:
+        figures["walls"] = measure_walls(config, seeds, on_message)
+        texts.append(_walls_table(figures["walls"]))
     if "tours" in config.parts:
         rows = [measure_stage(room_stage(seed, config.size), _by_handles, out, on_message) for seed in seeds]
         figures["tours"] = rows
@@ -154,6 +161,36 @@ def _angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return math.degrees(math.acos(max(-1.0, min(1.0, float(one @ other)))))
 
 
+def measure_walls(config: LiftingConfig, seeds: Sequence[int], on_message: OnMessage) -> list[dict[str, Any]]:
+    """Lift renders of rooms, corridors and streets without any help, and compare the depth.
+
+    Returns:
+        A record for each scene, without and with the true field of view: shares of pixels whose depth is within some
+        ratios, once depth has been scaled so that its median is right.
+    """
+    rows = []
+    for kind, seed in itertools.product(PLACES, seeds):
+        stage = shot_stage(config.data, kind, seed, config.size, on_message)
+        assert stage.render is not None
+        truth = stage.depth(stage.world_to_camera)
+        fov = 2 * math.degrees(math.atan(stage.size[0] / 2 / stage.intrinsics[0, 0]))
+        for given in (None, fov):
+            with tempfile.TemporaryDirectory(prefix="trackshade-") as folder:
+                path = Path(folder) / "photo.png"
+                write_png(path, stage.render)
+                scene = lift_image(path, LiftRequest(fov=given), decode=decode)
+            meshes = [(np.asarray(mesh.positions[0]), np.asarray(mesh.triangles))
+                      for mesh in scene.meshes if mesh.kind != "sky"]  # fmt: skip
+            found = mesh_depth(stage.size, scene.intrinsics, scene.world_to_camera[0], meshes).astype(np.float64)
+            ratio = found[np.isfinite(truth)] / truth[np.isfinite(truth)]
+            off = np.abs(np.log(ratio / np.median(ratio)))
+            row: dict[str, Any] = {"name": stage.name, "kind": kind, "given": given is not None}
+            row |= {f"within_{share:g}": float((off < math.log1p(share)).mean()) for share in DEPTH_RATIOS}
+            on_message(f"{stage.name}: {row['within_0.25']:.0%} of the depth within 25 %")
+            rows.append(row)
+    return rows
+
+
 def measure_stage(
     stage: Stage, lift: Callable[[Stage, Path], LiftedScene], out: Path, on_message: OnMessage
 ) -> dict[str, Any]:
@@ -216,6 +253,21 @@ def _crops_table(rows: Sequence[dict[str, Any]]) -> str:
         within = "–" if key != "horizon" else f"{(np.abs(focals) <= math.log1p(_FOCAL_GOAL)).mean():.0%}"
         shares = f"{(errors <= 1).mean():.0%} | {(errors <= 2).mean():.0%}"
         lines.append(f"| {title} | {len(chosen)} of {len(rows)} | {np.median(errors):.2f} | {shares} | {within} |")
+    return "\n".join(lines)
+
+
+def _walls_table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| depth by the picture alone | scenes | within 25 %, mean | least | 60 % and more | within 10 %, mean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, given in itertools.product(PLACES, (False, True)):
+        chosen = [row for row in rows if (row["kind"], row["given"]) == (kind, given)]
+        wide = np.array([row["within_0.25"] for row in chosen])
+        title = f"{kind}, field of view given" if given else kind
+        near = np.mean([row["within_0.1"] for row in chosen])
+        cells = title, len(chosen), f"{wide.mean():.0%}", f"{wide.min():.0%}", int((wide >= 0.6).sum()), f"{near:.0%}"
+        lines.append(_line(tuple(map(str, cells))))
     return "\n".join(lines)
 
 
