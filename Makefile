@@ -10,7 +10,7 @@
 #   make bench      the benchmark table
 #   make campaigns  damaged files, messages and stores, kill -9 and floods: a table of what went wrong
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
-#   make mini-motion  the embedded model for motion from footage, from nothing: 1.5 hours on one core, 3.5 on one without bfloat16; resumes
+#   make mini-motion  the embedded model for motion from footage, from nothing: about 3.5 hours on one core without bfloat16; resumes
 #   make mini-matrix  the embedded model for many cameras, from mini: 66 minutes on one core; goes on where it was stopped
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
