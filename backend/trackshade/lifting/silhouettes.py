@@ -34,10 +34,12 @@ def straighten(
         return t
     before, after = beside[inner].T
     for _ in range(_FIRST_ROUNDS):
-        place, normal = _with_normals(start + t[:, None] * along, before, after)
+        place = start + t[:, None] * along
+        normal = _normals(place[after] - place[before])
         away = ((place[inner] - place[before]) * normal).sum(axis=1) / (along[inner] * normal).sum(axis=1)
         t[inner] = np.clip(t[inner] - _FIRST_STEP * away, MARGIN, 1 - MARGIN)
-    place, normal = _with_normals(start + t[:, None] * along, before, after)
+    place = start + t[:, None] * along
+    normal = _normals(place[after] - place[before])
     one, two = (np.linalg.norm(place[inner] - place[other], axis=1) for other in (before, after))
     # The angle at each place is `turn @ t + rest`.
     scale = (one + two) / (one * two)
@@ -52,10 +54,9 @@ def straighten(
     return np.clip(_solve(turn, rest, pull), MARGIN, 1 - MARGIN)
 
 
-def _with_normals(place: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places, and unit normals [m, 2] of the lines between two of them."""
-    chord = place[after] - place[before]
-    return place, np.stack([-chord[:, 1], chord[:, 0]], axis=1) / np.linalg.norm(chord, axis=1, keepdims=True)
+def _normals(chords: np.ndarray) -> np.ndarray:
+    """Return unit normals [m, 2] of chords [m, 2]."""
+    return np.stack([-chords[:, 1], chords[:, 0]], axis=1) / np.linalg.norm(chords, axis=1, keepdims=True)
 
 
 def _solve(turn: sparse.csr_array, rest: np.ndarray, pull: np.ndarray) -> np.ndarray:
