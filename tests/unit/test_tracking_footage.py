@@ -124,6 +124,59 @@ def test_damaged_frames_are_told_of(tmp_path: Path) -> None:
     assert any("frame(s) from 0.4" in warning and "have errors" in warning for warning in footage.warnings)
 
 
+def write_video_of(path: Path, codec: str, layout: str) -> None:
+    """Write 40 frames with a codec, as key frames only."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = 128, 80, layout
+        stream.codec_context.gop_size = 1
+        for image in pan(40, speed=1):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            file.mux(stream.encode(frame.reformat(format=layout)))
+        file.mux(stream.encode())
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "ending", "told"),
+    [
+        ("ffv1", "yuv420p", "mkv", "have errors"),  # tells damage in messages only, from several threads
+        ("mjpeg", "yuvj420p", "avi", "have errors"),
+        ("libx265", "yuv420p", "mp4", "have errors"),
+        ("mpeg4", "yuv420p", "avi", "have errors"),  # marks frames
+        ("png", "rgb24", "mov", "cannot be decoded"),  # fails at each damaged frame
+    ],
+)
+def test_damage_is_told_by_every_decoder(codec: str, layout: str, ending: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    write_video_of(path, codec, layout)
+    whole = read(path)
+    assert (len(whole.images), whole.warnings) == (40, ())
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) * 2 // 5, len(data) // 2, len(data) // 200):
+        data[place : place + 3] = bytes(255 - value for value in data[place : place + 3])
+    path.write_bytes(data)
+    footage = read(path)
+    (warning,) = [warning for warning in footage.warnings if told in warning]
+    assert 0.1 < float(warning.split(" from ")[1].split()[0]) < 1.1
+    assert footage.times[0] == 0
+    assert footage.times[-1] > 1.5  # what comes after it is read
+    assert not any("missing" in warning for warning in footage.warnings)
+    for _ in range(3):  # reading ends while threads still decode, and log
+        assert len(read(path, start=0.3, duration=0.5).images) > 2
+
+
+def test_videos_that_are_cut_off_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "a.webm"
+    write_video_of(path, "libvpx", "yuv420p")
+    assert read(path).warnings == ()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    footage = read(path)
+    assert 2 <= len(footage.images) < 30
+    assert any("what follows is missing" in warning for warning in footage.warnings)
+    assert read(path, duration=0.4).warnings == ()
+
+
 def test_pixels_become_square(tmp_path: Path) -> None:
     write_times(tmp_path / "a.mkv", pan(4), np.arange(4) / 24, Fraction(2, 1))
     footage = read(tmp_path / "a.mkv", size=[128, 128])

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
+import av.logging
 import cv2
 import numpy as np
 
@@ -23,6 +26,10 @@ _UNLIKE, _OUTSTANDING = 0.35, 2.5  # of a cut: the least difference of two frame
 PICTURE_RATE = 24.0  # frames per second of a folder of pictures, where it is not given
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _NEIGHBORS = 6  # frames before and after a cut that it is compared with
+# Decoders that tell damage in messages only, and mark no frame. Others know of none: VP8, VP9, HuffYUV, Ut Video and
+# QuickTime Animation have no checksums, and decode damage to wrong pixels.
+_UNMARKED = frozenset({"dvvideo", "ffv1", "gif", "hevc", "mjpeg"})
+_MISSING = 0.5  # s by which a video may be shorter than its file says
 
 Report = Callable[[float], None]
 
@@ -147,11 +154,12 @@ def scan_video(
     thumbnails: list[np.ndarray] = []
     size, warnings, damaged = (0, 0), [], []
     end = np.inf if duration is None else start + duration
-    with _open(path, rate) as video:
-        seconds = video.seconds
+    with _open(path, rate) as video, video.messages() as messages:
+        seconds, is_whole = video.seconds, True
         length = min(end, seconds or np.inf) - start
         for time, frame in video.frames(start):
             if time > end + 1e-6:
+                is_whole = False
                 break
             if cancelled():
                 raise CancelledError
@@ -160,18 +168,26 @@ def scan_video(
                 size = video.shown_size(frame)
             elif image.shape != thumbnails[0].shape:
                 warnings.append(f"{path.name} changes its size at {time:.2f} s; what follows was left out.")
+                is_whole = False
                 break
             if times and time <= times[-1]:
                 continue  # a repeated or disordered time stamp
+            if frame.is_corrupt or (times and messages):
+                damaged.append(time)
+            messages.clear()
             times.append(time)
             thumbnails.append(image)
-            if frame.is_corrupt:
-                damaged.append(time)
             report(0.5 * min(1.0, (time - start) / length) if np.isfinite(length) and length > 0 else 0.0)
+        if messages and times:
+            damaged.append(times[-1])
+        lost = [time for time in video.lost if start - 1e-6 <= time <= end]
         if damaged:
             warnings.append(f"{path.name} is damaged: {len(damaged)} frame(s) from {damaged[0]:.2f} s on have errors.")
-        if video.damage:
-            warnings.append(f"{path.name} is damaged after {times[-1] if times else 0:.2f} s; what follows is missing.")
+        if lost:
+            warnings.append(f"{path.name} is damaged: {len(lost)} frame(s) from {lost[0]:.2f} s on cannot be decoded.")
+        shown = video.shown_seconds
+        if times and (video.is_cut_off or (is_whole and shown and times[-1] < min(shown, end) - _MISSING)):
+            warnings.append(f"{path.name} is damaged after {times[-1]:.2f} s; what follows is missing.")
     if not times:
         fix = "Check the file, or the time."
         raise ShotError("too-few-frames", f"{path.name} has no frames from {start:g} s on.", fix)
@@ -221,11 +237,20 @@ def read_picture(path: Path, time: float) -> np.ndarray:
 
 
 class _Video:
-    """A video file that is decoded; `damage` says whether decoding ended before the file did."""
+    """A video file that is decoded.
+
+    Attributes:
+        path: the file.
+        seconds: length that the file says it has, pictures and sound, or None.
+        shown_seconds: length that the file says its pictures have, or None.
+        lost: times of frames that could not be decoded, seconds from the video's beginning.
+        is_cut_off: whether reading ended before the file did.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file. Raise ShotError."""
-        self.path, self.damage = path, False
+        self.path, self.is_cut_off = path, False
+        self.lost: list[float] = []
         try:
             self._file = av.open(str(path))
         except FileNotFoundError as error:
@@ -240,6 +265,9 @@ class _Video:
         self._stream = self._file.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.seconds = float(self._file.duration / av.time_base) if self._file.duration else None
+        self.shown_seconds = self.seconds if len(self._file.streams) == 1 else None
+        if self._stream.duration and self._stream.time_base:
+            self.shown_seconds = float(self._stream.duration * self._stream.time_base)
 
     def __enter__(self) -> _Video:
         return self
@@ -255,18 +283,50 @@ class _Video:
                 self._file.seek(int((start + origin) * av.time_base), backward=True)
             except (OSError, av.error.FFmpegError):
                 self._file.seek(0)
-        count = 0
+        count, failure = 0, None
         rate = float(self._stream.average_rate or 25)
-        try:
-            for frame in self._file.decode(self._stream):
+        packets = self._file.demux(self._stream)
+        while True:
+            packet = None
+            try:
+                if (packet := next(packets, None)) is None:
+                    break
+                frames = packet.decode()
+            except (OSError, av.error.FFmpegError) as error:
+                failure = failure or error
+                if packet is None:
+                    self.is_cut_off = True
+                    break
+                stamp = packet.dts if packet.pts is None else packet.pts
+                self.lost.append(count / rate if stamp is None else float(stamp * packet.time_base) - origin)
+                continue
+            for frame in frames:
                 time = count / rate if frame.time is None else float(frame.time) - origin
                 count += 1
                 if time >= start - 1e-6:
                     yield time, frame
-        except (OSError, av.error.FFmpegError) as error:
-            if not count:
-                raise _unreadable(self.path, error) from error
-            self.damage = True
+        if failure and not count:
+            raise _unreadable(self.path, failure) from failure
+
+    @contextlib.contextmanager
+    def messages(self) -> Iterator[list[Any]]:
+        """Collect the errors that the decoder logs, where frames are not marked as damaged, while the file is read."""
+        context = self._stream.codec_context
+        if context.name not in _UNMARKED:
+            yield []
+            return
+        level = av.logging.get_level()
+        with av.logging.Capture(local=False) as logged:
+            av.logging.set_level(av.logging.ERROR)
+            try:
+                yield logged
+            finally:
+                # The decoder's threads log as well, for which they need this thread to wait: they would otherwise do
+                # so while the file is closed, which waits for them.
+                with contextlib.suppress(OSError, av.error.FFmpegError):
+                    while context.decode(None):
+                        pass
+                av.logging.set_level(level)
 
     @property
     def pixel_aspect(self) -> float:
@@ -298,14 +358,19 @@ class _Pictures(_Video):
 
     def __init__(self, path: Path, rate: float) -> None:
         """List the pictures. Raise ShotError if there are none."""
-        self.path, self.damage, self._rate = path, False, rate
+        self.path, self.is_cut_off, self.lost, self._rate = path, False, [], rate
         names = [item for item in path.iterdir() if item.suffix.lower() in _PICTURES and item.name[0] != "."]
         self._files = sorted(names, key=lambda item: [
             int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", item.name)
         ])  # fmt: skip
         if not self._files:
             raise ShotError("no-video", f"The folder {path} has no pictures.", "Choose a video, or another folder.")
-        self.seconds = len(self._files) / rate
+        self.seconds = self.shown_seconds = len(self._files) / rate
+
+    @contextlib.contextmanager
+    def messages(self) -> Iterator[list[Any]]:
+        """Yield nothing: a damaged picture is an error."""
+        yield []
 
     def __exit__(self, *_: object) -> None:
         pass
