@@ -147,16 +147,25 @@ def test_a_report_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.long
 def test_ablations_are_trained_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {name: ablations.VARIANTS[name] for name in ("full", "skeletons")}
-    tiny = {key: value for key, value in TINY_TRAINING.items() if key not in ("single_view_steps", "tensorboard")}
-    monkeypatch.setattr(ablations, "VARIANTS", {k: (title, tiny | more) for k, (title, more) in chosen.items()})
-    assert main(["--out", str(tmp_path), "--ablations", "0.001", "--clips", "2"]) == 0
+    chosen = {name: ablations.VARIANTS[name] for name in ("full", "channels", "skeletons")}
+    tiny = {k: (title, TINY_TRAINING | more) for k, (title, more) in chosen.items()}
+    monkeypatch.setattr(ablations, "VARIANTS", tiny)
+    arguments = ["--out", str(tmp_path), "--ablations", "3", "--clips", "2"]
+    assert main([*arguments, "--picture-clips", "2", "--detector-steps", "2"]) == 0
     text = (tmp_path / "ablations.md").read_text(encoding="utf-8")
-    assert "| full recipe |" in text
-    assert "| pictures of exact 2D skeletons as driving frames |" in text
+    assert text.count("| full recipe |") == 2
+    assert text.count("| pictures of exact 2D skeletons as driving frames |") == 2
+    assert text.count("| tokens along the channels, no cross-attention |") == 1
     rows = json.loads((tmp_path / "ablations.json").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == ["full", "channels", "skeletons"]
+    assert rows[2]["more"]["mean"] == pytest.approx(rows[2]["d90"]["mean"] - rows[0]["d90"]["mean"])
+    assert rows[1]["more"]["mean"] == 0  # the same tokens
+    assert rows[1]["pictures"]["psnr"]["mean"] != rows[0]["pictures"]["psnr"]["mean"]
+    more = rows[2]["pictures"]["joints"]["mean"] - rows[0]["pictures"]["joints"]["mean"]
+    assert rows[2]["pictures"]["more_joints"]["mean"] == pytest.approx(more)
+    assert main([*arguments, "--without-pictures", "--out", str(tmp_path / "tokens")]) == 0
+    rows = json.loads((tmp_path / "tokens" / "ablations.json").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == ["full", "skeletons"]
-    assert rows[1]["more"]["mean"] == pytest.approx(rows[1]["d90"]["mean"] - rows[0]["d90"]["mean"])
 
 
 def test_a_model_alone_has_tokens_alone(model: GeneratorModel) -> None:

@@ -8,11 +8,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trackshade.core.errors import UsageError
 
 from ...command_line import CommandParser, run_command, silence_library_logging
 from ..__main__ import print_message
+
+if TYPE_CHECKING:
+    from .detector import JointDetector
 
 PROGRAM = "trackshade evaluate motion"
 DESCRIPTION = """\
@@ -22,7 +26,7 @@ Measure what motion tokens say about a motion from any camera, and the pictures 
   trackshade evaluate motion --out REPORT --run RUN           with the baselines of a run of 'trackshade train motion'
   trackshade evaluate motion --out REPORT --folder RUN/export --without-pictures
   trackshade evaluate motion --out REPORT --characters robot.npz    also with rigged characters as drivers
-  trackshade evaluate motion --out REPORT --ablations 2       ablations of the tokens, 2 minutes of training each
+  trackshade evaluate motion --out REPORT --ablations 600     ablations: 600 steps of the tokens, 200 of the generator
 
 A detector of joints is trained first, for some minutes, and kept in the folder of the report."""
 
@@ -44,8 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         "[default: 300]")  # fmt: skip
     add("--characters", type=Path, nargs="+", metavar="PATH", help="Files of 'trackshade character', or folders of "
         "them: also measure these characters as drivers. Leave out those of the training.")  # fmt: skip
-    add("--ablations", type=float, metavar="MINUTES", help="Instead of a model, measure ablations of the tokens: each "
-        "variant is trained for so many minutes, in the folder of the report.")  # fmt: skip
+    add("--ablations", type=int, metavar="STEPS", help="Instead of a model, measure ablations: the tokens of each "
+        "variant are trained for so many steps, its generator for a third of them, in the folder of the report. With "
+        "--without-pictures, tokens alone.")  # fmt: skip
     return parser
 
 
@@ -66,14 +71,18 @@ def _run(arguments: Sequence[str]) -> None:
     if values.ablations is not None:
         from .ablations import format_ablations, measure_ablations
 
-        rows = measure_ablations(values.out / "ablations", values.ablations, values.clips, print_message)
+        detector = None if values.without_pictures else _detector(values)
+        rows = measure_ablations(
+            values.out / "ablations", values.ablations, values.clips, print_message,
+            detector, values.picture_clips, values.steps,
+        )  # fmt: skip
         text = format_ablations(rows, values.ablations) + "\n"
         write_json(values.out / "ablations.json", rows)
         write_bytes(values.out / "ablations.md", text.encode())
         print(json.dumps(to_json(rows)) if values.json else text, flush=True)
         return
     from ...motion.characters import load_characters
-    from .detector import detector_errors, prepare_detector
+    from .detector import detector_errors
     from .pictures import measure_pictures
     from .report import format_report, write_sheet
     from .said import measure_joints, measure_reading, measure_retrieval
@@ -87,8 +96,7 @@ def _run(arguments: Sequence[str]) -> None:
     summary["retrieval"] = measure_retrieval(model, sets=max(1, values.clips // 32))
     summary["reading"] = measure_reading(model, max(16, values.clips * 3 // 4))
     if not values.without_pictures:
-        values.out.mkdir(parents=True, exist_ok=True)
-        detector = prepare_detector(values.out / "detector.safetensors", print_message, values.detector_steps)
+        detector = _detector(values)
         pictures = measure_pictures(model, detector, values.picture_clips, values.steps, print_message)
         write_sheet(values.out / "sheet-90.png", *pictures.pop("sheet"))
         summary |= {"pictures": pictures, "detector": detector_errors(detector)}
@@ -96,6 +104,14 @@ def _run(arguments: Sequence[str]) -> None:
     write_json(values.out / "summary.json", summary)
     write_bytes(values.out / "report.md", text.encode())
     print(json.dumps(to_json(summary)) if values.json else text, flush=True)
+
+
+def _detector(values: argparse.Namespace) -> JointDetector:
+    """Load the detector of the report's folder, or train it."""
+    from .detector import prepare_detector
+
+    values.out.mkdir(parents=True, exist_ok=True)
+    return prepare_detector(values.out / "detector.safetensors", print_message, values.detector_steps)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,25 @@ def measure_pictures(
     return {"rows": rows, "camera": _camera(model, detector, count, steps), **result}
 
 
+def measure_tokens(
+    model: GeneratorModel, detector: JointDetector, count: int, steps: int, **options: Any
+) -> dict[str, np.ndarray]:
+    """Return the measures of `COLUMNS` by clip, of pictures that tokens drive at 90 degrees.
+
+    Args:
+        model: the networks.
+        detector: finds joints.
+        count: number of unseen clips, those of `measure_pictures`.
+        steps: denoising steps.
+        options: further `ClipOptions`.
+    """
+    parts = []
+    for batch in sample(9500 + 90, count, azimuth_difference=90, apart=0.0, **options):
+        truth = _observe(model, detector, batch)
+        parts.append(_measure(detector, truth, generate(model, batch, "tokens", steps)))
+    return {key: np.concatenate([part[key] for part in parts]) for key in COLUMNS}
+
+
 @torch.no_grad()
 def generate(
     model: GeneratorModel, batch: MotionBatch, source: str, steps: int, change: Change | None = None
