@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lifting a photo: cut meshes, objects, walls, and input that cannot be used. Scenes are computed ray by ray here."""
+"""Lifting a photo: objects, what is behind them, files of depth, and input that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,221 +11,35 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.lifted_rooms import (
+    BOX,
+    EYE,
+    FOCAL,
+    FOV,
+    HEIGHT,
+    LOOKING_DOWN,
+    WIDTH,
+    X,
+    Y,
+    areas,
+    board,
+    camera,
+    lift,
+    mesh_of,
+    pixels_of,
+    room,
+    with_board,
+    write_depth,
+    write_mask,
+    write_photo,
+)
 from trackshade.cli import backend_tasks
 from trackshade.cli.image_decoder import decode
-from trackshade.control.raster import Buffers, draw, to_screen
 from trackshade.core.errors import CancelledError, ShotError, TrackshadeError, UsageError
-from trackshade.core.geometry import project
 from trackshade.lifting import lift_image
-from trackshade.lifting.camera import PhotoCamera, axes_of_perspective, level_axes, perspective_of
-from trackshade.lifting.cuts import EXACT, NOTHING, SOFT, DepthLattice, cut_edges
 from trackshade.lifting.holes import continue_behind
-from trackshade.lifting.meshing import PictureMesh, mesh_lattice
-from trackshade.lifting.vanishing import Segments, find_frame
 from trackshade.shot.lift_request import LiftRequest, ObjectBox
-from trackshade.shot.lifted import LiftedMesh, LiftedScene, Perspective
-
-WIDTH, HEIGHT, FOCAL, EYE = 96, 64, 80.0, 1.6
-FOV = 2 * math.degrees(math.atan(WIDTH / 2 / FOCAL))
-LOOKING_DOWN = math.radians(-4)
-X, Y = np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5
-BOX = (slice(28, 50), slice(30, 52))  # rows and columns of an upright board that stands on the floor
-
-
-def camera(pitch: float = LOOKING_DOWN) -> PhotoCamera:
-    return PhotoCamera((WIDTH, HEIGHT), FOCAL, level_axes(pitch), EYE)
-
-
-def room(pitch: float = LOOKING_DOWN) -> np.ndarray:
-    """[H, W] 1 / z of a room: the floor, a back wall 8 m away, and walls 2.5 m to the left and the right."""
-    rays = camera(pitch).scene_rays(X, Y[:, None])
-    right, down, away = np.moveaxis(rays, -1, 0)
-    return np.maximum.reduce([down / EYE, away / 8.0, right / 2.5, -right / 2.5])
-
-
-def with_board(inverse: np.ndarray) -> np.ndarray:
-    result = inverse.copy()
-    result[BOX] = 1 / 3.5
-    return result
-
-
-def board() -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[BOX] = True
-    return mask
-
-
-def lattice(inverse: np.ndarray, labels: np.ndarray | None = None) -> DepthLattice:
-    return DepthLattice(X, Y, inverse, np.zeros(inverse.shape, np.int32) if labels is None else labels)
-
-
-def areas(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Signed areas in the picture, positive for triangles that are counter-clockwise as seen (y is down)."""
-    a, b, c = (points[triangles[:, k]] for k in range(3))
-    return ((c - a)[:, 0] * (b - a)[:, 1] - (c - a)[:, 1] * (b - a)[:, 0]) / 2
-
-
-def write_photo(folder: Path, pixels: np.ndarray | None = None, name: str = "photo.png") -> Path:
-    if pixels is None:
-        pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(folder / name)
-    return folder / name
-
-
-def write_mask(folder: Path, mask: np.ndarray, name: str = "board.png") -> str:
-    Image.fromarray((mask * 255).astype(np.uint8)).save(folder / name)
-    return str(folder / name)
-
-
-def write_depth(folder: Path, depth: np.ndarray, name: str = "depth.npy") -> str:
-    np.save(folder / name, depth.astype(np.float32))
-    return str(folder / name)
-
-
-def lift(path: Path, **wanted) -> LiftedScene:
-    return lift_image(path, LiftRequest(**wanted), decode=decode)
-
-
-def mesh_of(scene: LiftedScene, name: str) -> LiftedMesh:
-    return next(mesh for mesh in scene.meshes if mesh.name == name)
-
-
-def pixels_of(scene: LiftedScene, mesh: LiftedMesh) -> np.ndarray:
-    """Where the photo's camera sees a mesh's vertices."""
-    matrix = scene.world_to_camera[0]
-    return project(mesh.positions[0].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3], scene.intrinsics, False)
-
-
-def drawn_labels(mesh: PictureMesh) -> np.ndarray:
-    """[H, W] the surface that covers each pixel's center, inf for none."""
-    buffers = Buffers.empty((WIDTH, HEIGHT))
-    for label in np.unique(mesh.labels):
-        part = mesh.part(label)
-        positions = np.column_stack([part.points - (WIDTH / 2, HEIGHT / 2), np.full(len(part.points), 2.0 + label)])
-        lens = np.array([[2.0 + label, 0, WIDTH / 2], [0, 2.0 + label, HEIGHT / 2], [0, 0, 1]])
-        draw(buffers, to_screen(positions, np.eye(4), lens, False), part.triangles, int(label))
-    return buffers.depth - 2.0
-
-
-# Cuts
-
-
-@pytest.mark.parametrize("stride", [1, 4, 7])
-@pytest.mark.parametrize("rule", [EXACT, SOFT])
-def test_the_mesh_covers_the_picture_once(stride: int, rule) -> None:
-    """All triangles face the camera, and their areas add up: no slit, no overlap."""
-    rng = np.random.default_rng(1)
-    rough = with_board(room()) * np.where(rng.random((HEIGHT, WIDTH)) < 0.05, 1.5, 1.0)
-    mesh = mesh_lattice(lattice(rough), rule, stride)
-    found = areas(mesh.points, mesh.triangles)
-    assert found.min() > 0
-    assert found.sum() == pytest.approx((WIDTH - 1) * (HEIGHT - 1), rel=1e-9)
-
-
-def test_vertices_lie_on_the_surfaces_and_no_triangle_joins_two_of_them() -> None:
-    labels = np.where(board(), 1, 0).astype(np.int32)
-    mesh = mesh_lattice(lattice(with_board(room()), labels), EXACT, 1)
-    for label, truth in ((0, None), (1, 1 / 3.5)):
-        part = mesh.part(label)
-        x, y = part.points.T
-        right, down, away = np.moveaxis(camera().scene_rays(x, y), -1, 0)
-        behind = np.maximum.reduce([down / EYE, away / 8.0, right / 2.5, -right / 2.5])
-        error = np.abs(part.inverse / (behind if truth is None else truth) - 1)
-        assert np.quantile(error, 0.98) < 1e-6  # where two walls meet, a vertex may continue either of them
-        assert error.max() < 0.03
-
-
-def test_a_jump_is_cut_and_a_crease_or_a_grazing_floor_is_not() -> None:
-    across, down = cut_edges(lattice(with_board(room())), EXACT)
-    truth = np.zeros((HEIGHT, WIDTH), bool)
-    truth[BOX] = True
-    expected_across, expected_down = truth[:, 1:] != truth[:, :-1], truth[1:] != truth[:-1]
-    # The board's foot is where it touches the floor: there is no jump.
-    assert (across == expected_across)[: BOX[0].stop - 6].all()
-    assert (down == expected_down)[: BOX[0].stop - 6].all()
-    assert not cut_edges(lattice(room()), EXACT)[0].any()
-    floor = np.maximum(Y[:, None] - 20.2, 0.0) * np.ones(WIDTH) / 100 + 1e-3
-    assert not cut_edges(lattice(floor), EXACT)[1][21:].any()
-
-
-def test_a_blended_pixel_on_an_edge_does_not_join_its_sides() -> None:
-    inverse = np.full((HEIGHT, WIDTH), 0.5)
-    inverse[:, 40:] = 0.1
-    inverse[:, 39] = 0.3
-    across, _ = cut_edges(lattice(inverse), EXACT)
-    assert across[:, [38, 39]].all()
-    assert across.sum() == 2 * HEIGHT
-
-
-def test_flat_regions_get_large_triangles_and_curved_ones_small_triangles() -> None:
-    """Between large and small triangles no crack opens: every edge but those of the border belongs to two of them."""
-    x, y = np.arange(97) + 0.5, np.arange(65) + 0.5
-    labels = np.zeros((65, 97), np.int32)
-    flat = mesh_lattice(DepthLattice(x, y, np.full((65, 97), 0.2), labels), EXACT, 4, tolerance=1e-4)
-    bump = 0.2 + 0.05 * np.exp(-((x - 48) ** 2 + (y[:, None] - 32) ** 2) / 30)
-    curved = mesh_lattice(DepthLattice(x, y, bump, labels), EXACT, 4, tolerance=1e-4)
-    assert len(flat.triangles) == 2 * 24 * 16
-    assert 1.2 * len(flat.triangles) < len(curved.triangles) < 2.2 * len(flat.triangles)
-    edges = np.concatenate([curved.triangles[:, [i, (i + 1) % 3]] for i in range(3)])
-    pairs = {(int(a), int(b)) for a, b in edges}
-    assert len(pairs) == len(edges)
-    points = curved.points
-    for a, b in pairs:
-        on_border = any(points[a, k] == points[b, k] and points[a, k] in (0.5, (96.5, 64.5)[k]) for k in (0, 1))
-        assert on_border or (b, a) in pairs
-
-
-def test_nothing_is_left_where_there_is_no_surface() -> None:
-    labels = np.where(board(), NOTHING, 0).astype(np.int32)
-    mesh = mesh_lattice(lattice(room(), labels), EXACT, 4)
-    assert areas(mesh.points, mesh.triangles).sum() == pytest.approx((WIDTH - 1) * (HEIGHT - 1) - 22 * 22, abs=8)
-    seen = drawn_labels(mesh)
-    assert (np.isfinite(seen) == ~board())[1:-1, 1:-1].all()  # corners are rounded between the pixels only
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_all_pixels_keep_their_surface(seed: int) -> None:
-    """However the surfaces lie: silhouettes run between the pixels' centers."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(-1, 3, (16, 24)).astype(np.int32).repeat(4, axis=0).repeat(4, axis=1)
-    labels = np.where(rng.random(labels.shape) < 0.1, rng.integers(-1, 3, labels.shape), labels).astype(np.int32)
-    mesh = mesh_lattice(lattice(0.1 + 0.1 * labels, labels), None, 4)
-    assert areas(mesh.points, mesh.triangles).min() > 0
-    seen = drawn_labels(mesh)[1:-1, 1:-1]
-    assert np.array_equal(np.where(np.isfinite(seen), seen, NOTHING), labels[1:-1, 1:-1])
-
-
-@pytest.mark.parametrize("slope", [0.0, 0.1, 0.3, 0.9, 2.5])
-def test_straight_silhouettes_are_straight(slope: float) -> None:
-    """They are found between the pixels; a staircase is off by 0.29 pixels."""
-    distance = (Y[:, None] - 20.3 - slope * (X - 40.1)) / math.hypot(1, slope)
-    mesh = mesh_lattice(lattice(np.where(distance > 0, 0.5, 0.1)), EXACT, 4)
-    x, y = mesh.points[mesh.inverse == 0.5].T
-    off = (y - 20.3 - slope * (x - 40.1)) / math.hypot(1, slope)
-    inside = (x > 12) & (x < WIDTH - 12) & (y > 12) & (y < HEIGHT - 12)
-    edge = off[inside & ((x % 1 != 0.5) | (y % 1 != 0.5))]
-    assert len(edge) > 20
-    assert np.sqrt((edge**2).mean()) < 0.15 if slope else np.allclose(edge, -0.3)
-
-
-@pytest.mark.parametrize("turn", [0.0, 0.3, 1.2])
-def test_two_planes_meet_where_they_do(turn: float) -> None:
-    """A crease between pixels has its own vertices, and both sides share them."""
-    across = math.cos(turn) * (X - 47.3) + math.sin(turn) * (Y[:, None] - 31.8)
-    mesh = mesh_lattice(lattice(0.3 - 0.002 * np.abs(across)), EXACT, 4, tolerance=1e-5)
-    x, y = mesh.points.T
-    inside = (np.abs(x - 48) < 44) & (np.abs(y - 32) < 28)
-    truth = 0.3 - 0.002 * np.abs(math.cos(turn) * (x - 47.3) + math.sin(turn) * (y - 31.8))
-    assert np.abs(mesh.inverse - truth)[inside].max() < 1e-12
-    corners = mesh.points[mesh.triangles]
-    middle, value = corners.mean(axis=1), mesh.inverse[mesh.triangles].mean(axis=1)
-    inside = (np.abs(middle - (48, 32)) < (44, 28)).all(axis=1)
-    truth = 0.3 - 0.002 * np.abs(math.cos(turn) * (middle[:, 0] - 47.3) + math.sin(turn) * (middle[:, 1] - 31.8))
-    assert np.abs(value - truth)[inside].max() < 0.04 * 0.004  # a pixel's center is as good where it is as near
-    edges = np.concatenate([mesh.triangles[:, [i, (i + 1) % 3]] for i in range(3)])
-    pairs = {(int(a), int(b)) for a, b in edges}
-    inner = (np.abs(mesh.points - (48, 32)) < (44, 28)).all(axis=1)
-    assert all((b, a) in pairs for a, b in pairs if inner[a] and inner[b])
+from trackshade.shot.lifted import LiftedScene, Perspective
 
 
 def test_floor_and_wall_are_continued_behind_an_object() -> None:
@@ -359,132 +173,6 @@ def test_the_camera_height_sets_the_scale(tmp_path: Path) -> None:
 
 
 # Without depth
-
-
-def furnished_room(width: int = 480, height: int = 320) -> tuple[np.ndarray, PhotoCamera]:
-    """A room whose walls differ by a few levels only, with a tiled floor, a door, a window and a wardrobe."""
-    view = PhotoCamera((width, height), 0.75 * width, level_axes(math.radians(-3)), EYE)
-    rays = view.scene_rays(np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5)
-    right, down, away = np.moveaxis(rays, -1, 0)
-    walls = np.stack([away / 5.0, right / 2.0, -right / 2.4, down / EYE, -down / 1.1])
-    surface, inverse = walls.argmax(axis=0), walls.max(axis=0)
-    x, z, y = right / inverse, EYE - down / inverse, away / inverse
-    colors = np.array([[196, 194, 190], [203, 201, 196], [190, 188, 185], [120, 100, 80], [215, 215, 215]])[surface]
-    tiles = (np.floor(x / 0.5) + np.floor(y / 0.5)) % 2
-    colors = np.where(((surface == 3) & (tiles > 0))[..., None], colors - 14, colors)
-    door, window = (surface == 0) & (np.abs(x - 0.9) < 0.45) & (z < 2.0), (surface == 1) & (np.abs(y - 3.2) < 0.6)
-    colors = np.where(door[..., None], (130, 110, 95), colors)
-    colors = np.where((window & (np.abs(z - 1.5) < 0.5))[..., None], (235, 240, 250), colors)
-    wardrobe = (x * 0 + right / away * 3.4 > -2.3) & (right / away * 3.4 < -1.2) & (np.abs(down / away * 3.4) < EYE)
-    wardrobe &= (EYE - down / away * 3.4 < 1.9) & (EYE - down / away * 3.4 > 0)
-    colors = np.where(wardrobe[..., None], (110, 115, 130), colors)
-    noise = np.random.default_rng(3).normal(0, 1.0, colors.shape)
-    return np.clip(colors + noise, 0, 255).astype(np.uint8), view
-
-
-def test_walls_are_found_by_faint_edges(tmp_path: Path) -> None:
-    """Line segments show the floor, the door and the wardrobe; where the walls are, the colors show."""
-    colors, view = furnished_room()
-    path = tmp_path / "room.png"
-    Image.fromarray(colors).save(path)
-    fov = 2 * math.degrees(math.atan(view.size[0] / 2 / view.focal))
-    scene = lift_image(path, LiftRequest(fov=fov, indoors=True), decode=decode)
-    for name, axis, wanted in (
-        ("Back wall", 1, 5.0),
-        ("Left wall", 0, -2.4),
-        ("Right wall", 0, 2.0),
-        ("Ceiling", 2, 2.7),
-    ):
-        assert np.median(mesh_of(scene, name).positions[0][:, axis]) == pytest.approx(wanted, rel=0.1), name
-
-
-def test_the_room_of_the_handles_is_built(tmp_path: Path) -> None:
-    view = camera()
-    perspective = perspective_of(view, view.rectangle_of((-2.5 / 8, -1.2 / 8, 2.5 / 8, EYE / 8)), indoors=True)
-    scene = lift(write_photo(tmp_path), perspective=perspective, boxes=(ObjectBox((30, 28, 52, 50), depth=3.5),))
-    names = [mesh.name for mesh in scene.meshes]
-    assert names[:5] == ["Ground", "Back wall", "Left wall", "Right wall", "Ceiling"]
-    for mesh, axis, value in zip(scene.meshes, (2, 1, 0, 0, 2), (0, 8, -2.5, 2.5, EYE + 1.2), strict=False):
-        off = np.abs(mesh.positions[0][:, axis] - value)
-        assert off.max() < 1e-3, mesh.name
-        assert areas(pixels_of(scene, mesh), mesh.triangles).min() > 0
-    ground, back = (mesh.positions[0] for mesh in scene.meshes[:2])  # which a moved camera sees no gap between
-    assert ground[:, 1].max() > 8
-    assert back[:, 0].max() > 2.5
-    assert back[:, 2].min() < 0
-    assert [mesh.one_sided for mesh in scene.meshes[:5]] == [False, True, True, True, True]
-    assert scene.perspective is not None
-    assert scene.perspective.focal_error == 0
-
-
-def test_a_card_stands_where_it_touches_the_ground(tmp_path: Path) -> None:
-    """A red board before a gray room is cut out by a loose box, and stands upright on the floor."""
-    pixels = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
-    pixels += np.random.default_rng(0).integers(0, 12, pixels.shape).astype(np.uint8)
-    pixels[28:50, 30:52] = (200, 30, 20)
-    view = camera()
-    perspective = perspective_of(view, view.rectangle_of((-0.4, -0.3, 0.4, 0.2)), indoors=True)
-    box = ObjectBox((26, 24, 56, 54), "board")
-    scene = lift(write_photo(tmp_path, pixels), perspective=perspective, boxes=(box,))
-    card = mesh_of(scene, "board")
-    assert areas(pixels_of(scene, card), card.triangles).sum() == pytest.approx(22 * 22, rel=0.05)
-    assert card.pivot[2] == pytest.approx(0, abs=0.03)
-    assert np.ptp(card.positions[0][:, 1]) < 0.2  # upright, across the view
-    expected = EYE / math.tan(math.atan((49.5 - HEIGHT / 2) / FOCAL) - LOOKING_DOWN)
-    assert card.pivot[1] == pytest.approx(expected, rel=0.02)
-    moved = lift(write_photo(tmp_path, pixels), perspective=perspective,
-                 boxes=(ObjectBox((26, 24, 56, 54), "board", foot=44.0),))  # fmt: skip
-    assert mesh_of(moved, "board").positions[0][:, 1].max() > card.pivot[1] + 0.5
-
-
-@pytest.mark.parametrize("pitch", [-0.15, 0.0, 0.2])
-def test_handles_and_the_camera_are_the_same(pitch: float) -> None:
-    c, s = math.cos(0.05), math.sin(0.05)
-    roll = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    c, s = math.cos(0.3), math.sin(0.3)
-    yaw = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    view = PhotoCamera((WIDTH, HEIGHT), FOCAL, roll @ level_axes(pitch) @ yaw, EYE)
-    edges = (-0.4, -0.3, 0.5, 0.2)
-    perspective = perspective_of(view, view.rectangle_of(edges))
-    assert np.allclose(axes_of_perspective(perspective, view.size), view.axes, atol=1e-9)
-    assert perspective.rectangle is not None
-    assert view.edges_of(perspective.rectangle) == pytest.approx(edges)
-    assert np.allclose(view.rows_above_horizon(*np.array(perspective.horizon).T), 0, atol=1e-9)
-
-
-def segments_of_a_room(focal: float, axes: np.ndarray, seed: int) -> Segments:
-    """Edges along the three directions of a room, and half as many segments in any direction."""
-    rng = np.random.default_rng(seed)
-    start, end = [], []
-    while len(start) < 60:
-        a = np.array([rng.uniform(-4, 4), rng.uniform(-2, 1.6), rng.uniform(3, 9)])
-        b = a + np.eye(3)[rng.integers(3)] * rng.uniform(0.5, 2)
-        (u, v) = (axes @ a)[:2] / (axes @ a)[2] * focal, (axes @ b)[:2] / (axes @ b)[2] * focal
-        if (np.abs([u, v]) < (0.5, 0.33)).all() and np.linalg.norm(u - v) > 0.03:
-            start.append(u + rng.normal(0, 0.0004, 2))
-            end.append(v + rng.normal(0, 0.0004, 2))
-    for _ in range(30):
-        u, angle = rng.uniform(-0.5, 0.5, 2) * (1, 0.66), rng.uniform(0, math.pi)
-        start.append(u)
-        end.append(u + 0.06 * np.array([math.cos(angle), math.sin(angle)]))
-    lines = np.array(start), np.array(end)
-    return Segments(*lines, np.minimum(np.linalg.norm(lines[1] - lines[0], axis=1), 0.25))
-
-
-def test_lines_show_how_the_camera_stands() -> None:
-    c, s = math.cos(0.4), math.sin(0.4)
-    axes = level_axes(-0.1) @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    segments = segments_of_a_room(0.7, axes, 0)
-    for known in (None, 0.7):
-        frame = find_frame(segments, known)
-        assert frame is not None
-        assert math.degrees(math.acos(min(1.0, frame.axes[:, 1] @ axes[:, 1]))) < 0.5
-        assert frame.focal == pytest.approx(0.7, rel=0.05)
-        assert np.abs(frame.axes[:, 2] @ axes[:, 2]) > math.cos(math.radians(1))
-    assert find_frame(Segments(np.zeros((3, 2)), np.ones((3, 2)), np.ones(3))) is None
-
-
-# Pictures of all kinds, and input that cannot be used
 
 
 def photos() -> dict[str, np.ndarray]:
