@@ -91,3 +91,14 @@ def test_models_that_cannot_be_used_are_refused(tmp_path: Path, photo: Path) -> 
     assert code_of(str(folder)) == "damaged-model"
     (folder / "config.json").write_text("[")
     assert code_of(str(folder)) == "damaged-model"
+
+
+def test_a_network_that_fails_says_why(tmp_path: Path, photo: Path) -> None:
+    folder = tmp_path / "model"
+    make_model("depth_anything").save_pretrained(folder)
+    size = {"size": {"width": 30, "height": 30}, "ensure_multiple_of": 1}  # no multiple of its patches
+    (folder / "preprocessor_config.json").write_text(json.dumps(size))
+    with pytest.raises(ModelError) as raised:
+        lift_image(photo, LiftRequest(depth_model=str(folder), fov=60), decode=decode)
+    assert raised.value.code == "network-failed"
+    assert f"The depth model {folder} failed: " in raised.value.message

@@ -126,7 +126,7 @@ def test_points_are_followed_in_groups_and_keep_their_order() -> None:
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "out-of-memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out-of-memory"),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "tracker-failed"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "network-failed"),
     ],
 )
 def test_a_network_that_fails_says_why(error: Exception, code: str) -> None:

@@ -99,6 +99,14 @@ class CancelledError(TrackshadeError):
         super().__init__(code, message, *more, **named)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, that of a device, or that of torch on a processor."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()  # torch's allocator for processors, and some drivers, raise a plain RuntimeError
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
 _KINDS: dict[str, type[TrackshadeError]] = {
     cls.__name__: cls
     for cls in (UsageError, ShotError, ModelError, OutputError, ProtocolError, JobError, CancelledError)

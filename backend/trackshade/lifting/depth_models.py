@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trackshade.core.errors import ModelError
 from trackshade.lifting.depth_files import Depth, on_lattice
-from trackshade.lifting.networks import IMAGENET, find_model, load_model, read_json
+from trackshade.lifting.networks import IMAGENET, SMALLER, explain_failures, find_model, load_model, read_json
 from trackshade.lifting.pictures import Photo
 
 # model_type of the configuration -> class of transformers.
@@ -46,7 +46,8 @@ def estimate_depth(photo: Photo, name: str) -> Depth:
         raise ModelError("wrong-model", f"{name} is a model of the kind {kind!r}.", f"Depth models are {known}.")
     model = load_model(folder, _CLASSES[kind], "depth model", unused=_UNUSED)
     pixels = torch.from_numpy(_prepared(photo.colors, folder, kind))
-    with torch.inference_mode():
+    failures = explain_failures(f"The depth model {name}", "Use another one.", SMALLER)
+    with failures, torch.inference_mode():
         values = model(pixel_values=pixels).predicted_depth
     depth = values.squeeze(0).float().numpy().astype(np.float64)
     is_metric = kind == "zoedepth" or config.get("depth_estimation_type") == "metric"

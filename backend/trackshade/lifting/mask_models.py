@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackshade.core.errors import ModelError
-from trackshade.lifting.networks import IMAGENET, find_model, load_model, read_json
+from trackshade.lifting.networks import IMAGENET, SMALLER, explain_failures, find_model, load_model, read_json
 from trackshade.shot.lifted import Rectangle
 
 # model_type of the configuration -> class of transformers. Published checkpoints are those of video models, which hold
@@ -62,7 +62,8 @@ def segment(colors: NDArray[np.uint8], boxes: Sequence[Rectangle], name: str) ->
     small = cv2.resize(colors, (side, side), interpolation=cv2.INTER_AREA if side < width else cv2.INTER_LINEAR)
     pixels = ((small.astype(np.float32) / 255 - mean) / spread).transpose(2, 0, 1)[None]
     scaled = np.array(boxes, np.float32).reshape(-1, 4) * np.array([side / width, side / height] * 2, np.float32)
-    with torch.inference_mode():
+    failures = explain_failures(f"The mask model {name}", "Use another one.", SMALLER)
+    with failures, torch.inference_mode():
         found = model(
             pixel_values=torch.from_numpy(np.ascontiguousarray(pixels)),
             input_boxes=torch.from_numpy(scaled)[None],

@@ -18,7 +18,7 @@ import numpy as np
 
 from trackshade.core.errors import ModelError
 from trackshade.lifting.depth_files import Depth, on_lattice
-from trackshade.lifting.networks import read_tensors
+from trackshade.lifting.networks import SMALLER, explain_failures, read_tensors
 from trackshade.lifting.pictures import Photo
 
 _CONSTANTS = {"encoder.image_mean", "encoder.image_std"}  # of the colors: the network has them itself
@@ -44,18 +44,11 @@ def estimate_metric_depth(photo: Photo, path: Path, fov: float | None) -> tuple[
 
     model = _load(path)
     image = torch.from_numpy(photo.colors).permute(2, 0, 1).float() / 255
-    try:
+    with explain_failures("MoGe-2", _INSTALL, SMALLER):
         with warnings.catch_warnings(action="ignore"):  # that its autocast to float32 does nothing on a processor
             found = model.infer(image, fov_x=fov, use_fp16=False)
         depth = found["depth"].float().cpu().numpy().astype(np.float64)
         focal = float(found["intrinsics"][0, 0])  # relative to the width
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ModelError(
-            "out-of-memory", "MoGe-2 ran out of memory.", "End other programs, or use a smaller model."
-        ) from error
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError("depth-failed", f"MoGe-2 failed: {reason}", _INSTALL) from error
     is_known = np.isfinite(depth) & (depth > 0)
     if not is_known.any() or not (math.isfinite(focal) and focal > 0):
         raise ModelError("no-depth", f"The depth model {path} returned no depth.", "Use another one.")

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trackshade.core.errors import ModelError
+from trackshade.core.errors import ModelError, is_out_of_memory
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of the colors that networks are trained with, for red, green and blue from 0 to 1."""
+SMALLER = "End other programs, or use a smaller model."
+"""What to do if a network for one picture runs out of memory."""
 _WEIGHTS = "model.safetensors"
 
 
@@ -76,6 +80,26 @@ def load_model(folder: Path, class_name: str, what: str, unused: str | None = No
         reason = f"The {what} {folder} cannot be loaded: " + str(error).partition("\n")[0]
         raise ModelError("damaged-model", reason, "Fetch it again.") from error
     return model.eval()
+
+
+@contextmanager
+def explain_failures(what: str, fix: str, smaller: str) -> Iterator[None]:
+    """Turn what a network fails by while it is built, or runs, into a ModelError.
+
+    Args:
+        what: the network, as the beginning of a sentence.
+        fix: what to do if it fails.
+        smaller: what to do if memory runs out.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ModelError("out-of-memory", f"{what} ran out of memory.", smaller) from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ModelError("network-failed", f"{what} failed: {reason}.", fix) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from ..config.memory_presets import PRESETS
-from ..core.errors import CancelledError, ModelError
+from ..core.errors import CancelledError, ModelError, is_out_of_memory
 from ..models.loading import load_components
 from ..models.track_warp import track_coordinates
 from ..models.warp_guided import WarpGuidedTransformer3DModel
@@ -102,11 +102,9 @@ def explain_out_of_memory() -> Iterator[None]:
     fix = "Use --memory with a smaller number, fewer frames or a smaller model, or free memory on the device."
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ModelError("out-of-memory", "The device ran out of memory.", fix) from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # the CPU allocator raises a plain RuntimeError
-            raise ModelError("out-of-memory", "The machine ran out of memory.", fix) from error
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise ModelError("out-of-memory", "The device ran out of memory.", fix) from error
         raise
 
 

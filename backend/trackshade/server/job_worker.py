@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trackshade.config.settings import ShadeSettings
-from trackshade.core.errors import CancelledError, JobError, TrackshadeError
+from trackshade.core.errors import CancelledError, JobError, TrackshadeError, is_out_of_memory
 from trackshade.ipc import Manifest
 from trackshade.server.parts import Packed, Parts, do_in_order
 
@@ -109,7 +109,7 @@ class JobWorker(ABC):
 
 
 def _as_job_error(error: Exception) -> JobError:
-    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         return _out_of_memory("the device's memory")
     if isinstance(error, ModuleNotFoundError):
         return JobError(

@@ -8,8 +8,8 @@ refused, and so is one that lacks a weight or has others.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from trackshade.config.trackers import TRACKER_NETWORKS, TrackerSpec
 from trackshade.core.errors import ModelError
-from trackshade.lifting.networks import read_tensors
+from trackshade.lifting.networks import explain_failures, read_tensors
 
 _TAPNEXT_SIDE = 256  # px: TAPNext counts in pixels of such a picture, also where it looks at a larger one
 _TAPNEXT_LARGE = 512  # px: pictures of the weights whose name has this number
@@ -192,9 +192,9 @@ def _follow(
         with _explained(spec), torch.inference_mode():
             found, known = run(points[chosen], lambda part, done=number: step((done + part) / groups))
         if found.shape != pixels[:, chosen].shape or known.shape != found.shape[:2]:
-            raise ModelError("tracker-failed", f"{spec.title} returned tracks of the shape {found.shape}.", _UPDATE)
+            raise ModelError("network-failed", f"{spec.title} returned tracks of the shape {found.shape}.", _UPDATE)
         if not np.isfinite(found).any():
-            raise ModelError("tracker-failed", f"{spec.title} returned no positions.", _UPDATE)
+            raise ModelError("network-failed", f"{spec.title} returned no positions.", _UPDATE)
         known = known & np.isfinite(found).all(axis=2) & ((found >= 0) & (found < (width, height))).all(axis=2)
         pixels[:, chosen] = np.where(np.isfinite(found), found, pixels[:, chosen])
         seen[:, chosen] = known
@@ -206,20 +206,9 @@ _UPDATE = "Install its package again, or track by flow."
 _FREE = "Track fewer frames or points (a larger spacing), end other programs that use the device, or track by flow."
 
 
-@contextmanager
-def _explained(spec: TrackerSpec) -> Iterator[None]:
+def _explained(spec: TrackerSpec) -> AbstractContextManager[None]:
     """Turn what a network fails by into a ModelError."""
-    import torch
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ModelError("out-of-memory", f"{spec.title} ran out of memory.", _FREE) from error
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
-        if "can't allocate memory" in str(error):  # the processor's allocator raises a plain RuntimeError
-            raise ModelError("out-of-memory", f"{spec.title} ran out of memory.", _FREE) from error
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError("tracker-failed", f"{spec.title} failed: {reason}", _UPDATE) from error
+    return explain_failures(spec.title, _UPDATE, _FREE)
 
 
 def _import(spec: TrackerSpec, name: str) -> Any:
