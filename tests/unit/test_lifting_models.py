@@ -93,12 +93,23 @@ def test_models_that_cannot_be_used_are_refused(tmp_path: Path, photo: Path) -> 
     assert code_of(str(folder)) == "damaged-model"
 
 
-def test_a_network_that_fails_says_why(tmp_path: Path, photo: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out-of-memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out-of-memory"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "network-failed"),
+    ],
+)
+def test_a_network_that_fails_says_why(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
     folder = tmp_path / "model"
     make_model("depth_anything").save_pretrained(folder)
-    size = {"size": {"width": 30, "height": 30}, "ensure_multiple_of": 1}  # no multiple of its patches
-    (folder / "preprocessor_config.json").write_text(json.dumps(size))
-    with pytest.raises(ModelError) as raised:
+    monkeypatch.setattr(transformers.DepthAnythingForDepthEstimation, "forward", fail)
+    with pytest.raises(ModelError, match=f"depth model {folder}") as raised:
         lift_image(photo, LiftRequest(depth_model=str(folder), fov=60), decode=decode)
-    assert raised.value.code == "network-failed"
-    assert f"The depth model {folder} failed: " in raised.value.message
+    assert (raised.value.code, bool(raised.value.fix)) == (code, True)
