@@ -18,6 +18,10 @@ from trackshade.results.video import write_video
 from trackshade.shot.lifted import LiftedScene
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track_video
+from trackshade.tracking.bundle import Observations, Solution, depths_from_motion
+from trackshade.tracking.features import Features
+from trackshade.tracking.photometric import Patches, patch_offsets, smoothed
+from trackshade.tracking.points import point_grid
 from trackshade_lab.evaluation.tracking.measures import measure_camera, measure_tracks, scene_tracks
 
 pytestmark = pytest.mark.slow
@@ -116,6 +120,31 @@ def test_an_unknown_focal_length_is_solved_with_its_uncertainty(clip: Truth, tmp
     found = scene.intrinsics[0, 0] / clip.intrinsics[0, 0]
     assert abs(np.log(found)) < 3 * scene.notes["focal_error"]
     assert found == pytest.approx(1, abs=0.1)
+
+
+def test_what_corners_say_of_the_focal_length_counts(clip: Truth) -> None:
+    grays = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in clip.images])
+    points = point_grid(SIZE, 6)[0]
+    pixels, seen, card = clip.tracks(points)
+    still = (card >= 0) & (card != 4) & (seen.sum(axis=0) > 6)
+    features = Features(np.zeros(still.sum(), np.intp), pixels[:, still], seen[:, still])
+    focal, center = clip.intrinsics[0, 0], clip.intrinsics[:2, 2]
+    truth = Solution(clip.cameras[:, :3, :3], clip.cameras[:, :3, 3], focal, center, np.ones(still.sum()))
+    inverse, _ = depths_from_motion(features, Observations.of(features), truth)
+    patches = Patches(smoothed(grays, 0.7), points[still], patch_offsets(4, 2))
+    shape = patches.refine(truth, np.c_[inverse, np.zeros((len(inverse), 2))], np.arange(1, 12), 6, 100.0)[0]
+
+    def found(known: float, deviation: float) -> tuple[float, float]:
+        solution, _, spread = patches.refine_cameras(truth, shape, seen[:, still], 6, (known * focal, deviation))
+        return solution.focal / focal, spread
+
+    assert found(1.04, 0.0) == (1.0, 0.0)  # it is given: that of the solution stays
+    assert found(1.04, 1e-4)[0] == pytest.approx(1.04, abs=0.002)
+    free, spread = found(1.04, 1e3)
+    assert free == pytest.approx(1.0, abs=0.01)
+    both, less = found(1.04, spread)
+    assert free + 0.01 < both < 1.03
+    assert less < spread
 
 
 def test_near_and_far_are_not_exchanged(clip: Truth, tmp_path: Path) -> None:

@@ -412,7 +412,12 @@ class Patches:
         return block, right, coupling, cameras.sum(axis=0), camera_right.sum(axis=0)
 
     def refine_cameras(
-        self, solution: Solution, shape: np.ndarray, used: np.ndarray, iterations: int, free_focal: bool
+        self,
+        solution: Solution,
+        shape: np.ndarray,
+        used: np.ndarray,
+        iterations: int,
+        focal: tuple[float, float],
     ) -> tuple[Solution, np.ndarray, float]:
         """Refine cameras, focal length and points together.
 
@@ -421,7 +426,8 @@ class Patches:
             shape: [N, 3] of the points, see `refine`.
             used: [T, N] which patches to compare.
             iterations: number of steps.
-            free_focal: whether the focal length is unknown.
+            focal: what is known of the focal length, pixels, and the standard deviation of its natural logarithm; 0 if
+                it is given.
 
         Returns:
             The cameras, the shapes, and the standard deviation of the focal length's natural logarithm.
@@ -431,7 +437,8 @@ class Patches:
         lengths = np.linalg.norm(now.translations, axis=1)
         far = int(lengths.argmax())
         fixed = 6 * far + 3 + int(np.abs(now.translations[far]).argmax())  # the scale is not observable
-        kept = np.setdiff1d(np.arange(6, 6 * count + free_focal), [fixed])
+        known, deviation = focal
+        kept = np.setdiff1d(np.arange(6, 6 * count + (deviation > 0)), [fixed])
         begin, spread = shape.copy(), 0.0
         for _ in range(iterations):
             block, right, coupling, cameras, camera_right = self._equations(now, shape, used)
@@ -449,6 +456,12 @@ class Patches:
                 )
                 side[at] = camera_right[t, :6]
             matrix[-1, -1], side[-1] = cameras[:, 6, 6].sum(), camera_right[:, 6].sum()
+            # A patch errs in all its pixels and frames alike, for it is no plane, or the light on it changes: they are
+            # worth one measurement.
+            repeats = len(self.offsets) * float(used[1:].sum()) / points
+            if deviation > 0:
+                matrix[-1, -1] += repeats / deviation**2
+                side[-1] += repeats / deviation**2 * math.log(known / now.focal)
             inverse = np.linalg.inv(block)
             flat = coupling.reshape(3 * points, -1)
             weighted = (inverse @ coupling).reshape(3 * points, -1)
@@ -464,12 +477,9 @@ class Patches:
             for t in range(1, count):
                 rotations[t] = cv2.Rodrigues(step[6 * t : 6 * t + 3])[0] @ rotations[t]
                 translations[t] += step[6 * t + 3 : 6 * t + 6]
-            focal = now.focal * float(np.exp(np.clip(step[-1], -0.05, 0.05)))
-            now = replace(now, rotations=rotations, translations=translations, focal=focal)
-            if free_focal:
-                # A patch errs in all its pixels and frames alike, for it is no plane, or the light on it changes: they
-                # are worth one measurement.
-                repeats = len(self.offsets) * float(used[1:].sum()) / points
+            changed = now.focal * float(np.exp(np.clip(step[-1], -0.05, 0.05)))
+            now = replace(now, rotations=rotations, translations=translations, focal=changed)
+            if deviation > 0:
                 spread = float(np.sqrt(max(np.linalg.inv(part)[-1, -1], 0) * repeats))
         return now, shape, spread
 
