@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.footage import Truth, arc, render, room
 from trackshade.config.trackers import TRACKER_NETWORKS
-from trackshade.core.errors import ModelError, UsageError
+from trackshade.core.errors import CancelledError, ModelError, UsageError
 from trackshade.results.video import write_video
 from trackshade.shot.track_request import TrackRequest
 from trackshade.tracking import track, track_video, trackers
@@ -136,6 +136,14 @@ def test_a_network_that_fails_says_why(error: Exception, code: str) -> None:
     with pytest.raises(ModelError) as raised:
         follow_with(run)
     assert (raised.value.code, "TAPNext++" in raised.value.message) == (code, True)
+
+
+def test_a_network_can_be_cancelled() -> None:
+    def run(chunk: np.ndarray, step: Step) -> tuple[np.ndarray, np.ndarray]:
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        follow_with(run)
 
 
 def test_tracks_that_are_no_numbers_are_refused() -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trackshade.core.errors import ModelError, is_out_of_memory
+from trackshade.core.errors import ModelError, TrackshadeError, is_out_of_memory
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of the colors that networks are trained with, for red, green and blue from 0 to 1."""
@@ -93,9 +93,9 @@ def explain_failures(what: str, fix: str, smaller: str) -> Iterator[None]:
     """
     try:
         yield
-    except ModelError:
+    except TrackshadeError:  # what was said already, and that it was canceled
         raise
-    except Exception as error:
+    except Exception as error:  # a package of others may fail by anything
         if is_out_of_memory(error):
             raise ModelError("out-of-memory", f"{what} ran out of memory.", smaller) from error
         reason = str(error).partition("\n")[0] or type(error).__name__
