@@ -32,6 +32,7 @@ from trackshade.core.file_names import file_name
 from trackshade.core.images import write_png
 from trackshade.motion.bone_names import match_bones, read_bone_table
 from trackshade.motion.bvh import read_bvh, write_bvh
+from trackshade.motion.hand_places import SIDES, write_hands
 from trackshade.shot import Shot
 from trackshade.shot.cameras import picture_names
 from trackshade.shot.file import LIGHT_SUFFIX
@@ -51,6 +52,7 @@ from .lifting.task import lift
 from .motion.actions import read_actions
 from .motion.armature import animate_armature, find_armature
 from .motion.character import match_deforming_bones, read_character
+from .motion.hands import project_hands
 from .placement import place, save_copy
 from .placement.motion import read_motion
 from .properties.placement_options import PlacementOptions
@@ -386,6 +388,28 @@ def _character(values: Mapping[str, Any], report: ReportProgress) -> dict[str, A
     }
 
 
+def _hands(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
+    path = _output_file(values, f"{_stem(values)}-hands.json")
+    _check_not_taken(values, path)
+    opened, armature, table = _open_rig(values, report)
+    steps = project_hands(armature, opened.scene, table)
+    hands = None
+    while hands is None:
+        try:
+            done, count = next(steps)
+            report(Progress("reading", armature.name, done, count))
+        except StopIteration as stop:
+            hands = stop.value
+    write_hands(path, hands)
+    shown = np.isfinite(hands.places[..., 0]).mean(axis=0)
+    return {
+        "out": str(path),
+        "files": {"hands": str(path)},
+        "shown": {side: round(float(share), 3) for side, share in zip(SIDES, shown, strict=True)},
+        "warnings": opened.warnings,
+    }
+
+
 def _actions(values: Mapping[str, Any], report: ReportProgress) -> dict[str, Any]:
     folder = Path(values["out"] or f"{_stem(values)}-actions").absolute()
     _check_not_taken(values, folder)
@@ -465,6 +489,7 @@ _COMMANDS: dict[str, Callable[[Mapping[str, Any], ReportProgress], dict[str, Any
     "track": _track,
     "animate": _animate,
     "character": _character,
+    "hands": _hands,
     "actions": _actions,
     "scene": _demo_scene,
     "synthesise": _synthesize,

@@ -24,7 +24,8 @@ from trackshade.core.fitting import fit_size
 from trackshade.core.geometry import world_to_camera
 from trackshade.core.images import write_png
 from trackshade.motion.camera_words import CameraAngles, angles_of_path, parse_camera_words, relative_to_first
-from trackshade.motion.driving_shot import driving_shot
+from trackshade.motion.driving_shot import driving_shot, repeat_still
+from trackshade.motion.hand_places import HandPlaces, write_hands
 from trackshade.motion.request import DrivingRequest
 
 from ..lifting.task import follow_task
@@ -63,6 +64,7 @@ class MotionOrder:
         reference_box: box around the figure in it, pixels; None to find it.
         has_result: whether the figure is shown, else the motion alone is read.
         frames: number of frames of a novel view.
+        hands: where the hands are in the footage; None for the request's way to find them.
         seed: random seed.
         steps: number of denoising steps; None for the model's default.
     """
@@ -75,6 +77,7 @@ class MotionOrder:
     reference_box: tuple[float, float, float, float] | None = None
     has_result: bool = True
     frames: int = 16
+    hands: HandPlaces | None = None
     seed: int = 0
     steps: int | None = None
 
@@ -113,28 +116,33 @@ def capture_motion(
         if order.reference is not None:
             write_png(Path(folder) / "reference.png", order.reference)
             request = replace(request, reference=str(Path(folder) / "reference.png"), reference_box=order.reference_box)
+        if order.hands is not None:
+            write_hands(Path(folder) / "hands.json", order.hands)
+            request = replace(request, hands=str(Path(folder) / "hands.json"))
         wanted = json.dumps({**request.to_dict(), "model": order.model})
         out = Path(folder) / "clip.npz"
         notes = yield from follow_task(
             python, "reading", order.footage.name, READ, str(order.footage), wanted, str(out)
         )
         with np.load(out, allow_pickle=False) as stored:
-            frames, reference = stored["frames"], stored["reference"]
+            frames, reference, hands = stored["frames"], stored["reference"], stored.get("hands")
     count = order.frames if request.mode == "novel-view" else len(frames)
-    frames = np.broadcast_to(frames, (count, *frames.shape[1:])) if len(frames) == 1 else frames
+    frames = np.ascontiguousarray(repeat_still(frames, count))
+    hands = None if hands is None else np.ascontiguousarray(repeat_still(hands, count))
     numbers = first + np.arange(count) * rate / spec.fps
     is_words = isinstance(order.camera, str)
     angles = parse_camera_words(order.camera, count) if isinstance(order.camera, str) else order.camera.at(numbers)
     driving = {
         **order.request.to_dict(),
         **{name: notes[name] for name in ("start", "box")},
+        "hands": order.request.hands if order.hands is None else "armature",
         "footage": str(order.footage),
         "camera": order.camera if is_words else "scene",
     }
     source = {**about, "driving": driving, "warnings": list(notes["warnings"])}
     shot = driving_shot(angles, spec.sizes[0], spec.fps, frame_numbers=numbers, source=source, camera=camera)
     shot = replace(shot, view_layer=layer)
-    return CapturedShot(shot, reference if order.has_result else None, np.ascontiguousarray(frames))
+    return CapturedShot(shot, reference if order.has_result else None, frames, hands=hands)
 
 
 def scene_angles(

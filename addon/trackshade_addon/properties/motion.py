@@ -49,6 +49,12 @@ _CAMERAS = [
     ("scene", "Scene Camera", "The motion of the scene's camera around the center"),
 ]
 
+_HANDS = [
+    ("auto", "Detect", "Look for them, if the hand detector is installed"),
+    ("armature", "Armature", "The footage is a render of this scene: hands are where its camera shows an armature's"),
+    ("none", "Ignore", "Read the motion from the body alone"),
+]
+
 
 def _is_armature(_: object, candidate: bpy.types.Object) -> bool:
     return candidate.type == "ARMATURE"
@@ -89,6 +95,15 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
         name="Box", description="Left, top, right and bottom of a box around the figure, pixels of the footage", size=4
     )
     mask: path_property("Mask", "Image that is white where the figure is. Leave empty to look for the figure")
+    hands: bpy.props.EnumProperty(
+        name="Hands", description="How the hands are found in the footage", items=_HANDS, translation_context=CONTEXT
+    )
+    driver: bpy.props.PointerProperty(
+        name="Driver",
+        description="Armature that the footage shows. Leave empty for the only one of the scene",
+        type=bpy.types.Object,
+        poll=_is_armature,
+    )
     mode: bpy.props.EnumProperty(
         name="Mode", description="What is made of the footage", items=_MODES, translation_context=CONTEXT
     )
@@ -147,6 +162,7 @@ class TrackshadeMotion(bpy.types.PropertyGroup):
             rate=round(self.rate, 4),  # Blender's floats have seven digits
             person=self.person or None,
             box=_to_floats(self.box) if self.use_box else None,
+            hands="none" if self.hands == "none" else "auto",
             mask=bpy.path.abspath(self.mask) if self.mask and not self.use_box else "",
             reference_box=_to_floats(self.reference_box) if self._uses_reference_box() else None,
         )

@@ -12,6 +12,7 @@ import bpy
 from trackshade.core.errors import UsageError
 from trackshade.motion.bone_names import match_bones
 from trackshade.motion.bvh import read_bvh
+from trackshade.motion.hand_places import HandPlaces
 from trackshade.motion.skeleton import JOINTS
 
 from ..capture.stepping import Steps
@@ -23,7 +24,7 @@ from ..properties.motion import JOINT_LABELS, TrackshadeMotion
 from ..properties.placement_options import PlacementOptions
 from .drawing import SubPanel, action, draw_properties, draw_text, split_properties, tr_count
 from .modal import is_scene_free
-from .motion_footage import FootageOperator, footage_of, model_of
+from .motion_footage import FootageOperator, footage_of, hands_of, model_of
 
 
 class TRACKSHADE_OT_motion_to_armature(FootageOperator, bpy.types.Operator):
@@ -39,21 +40,23 @@ class TRACKSHADE_OT_motion_to_armature(FootageOperator, bpy.types.Operator):
             return is_scene_free(cls)
         return super().poll(context)
 
-    def steps(self, context: bpy.types.Context) -> Generator[Steps, None, None]:
-        """Check what can be checked before the footage is read."""
+    def steps(self, context: bpy.types.Context) -> Generator[Steps, None, HandPlaces | None]:
+        """Check what can be checked before the footage is read, and find the hands of an armature that it shows."""
         settings: Any = context.scene.trackshade_motion
         _armature(context.scene)
-        if not settings.motion:
-            footage_of(settings)
         yield 1, 1
+        if settings.motion:
+            return None
+        footage_of(settings)
+        return (yield from hands_of(context.scene))
 
-    def finish(self, context: bpy.types.Context, result: None) -> set[str]:
+    def finish(self, context: bpy.types.Context, result: HandPlaces | None) -> set[str]:
         """Animate the armature, or start the job that reads the footage."""
         scene: Any = context.scene
         settings: TrackshadeMotion = scene.trackshade_motion
         if not settings.motion:
             request = replace(settings.driving_request(), mode="reenact")
-            order = MotionOrder(footage_of(settings), request, model=model_of(settings), has_result=False)
+            order = MotionOrder(footage_of(settings), request, model=model_of(settings), has_result=False, hands=result)
             return self.start(context, order, PlacementOptions("armature"))
         path = Path(bpy.path.abspath(settings.motion))
         warnings = animate_armature(

@@ -15,6 +15,7 @@ from trackshade.client.job_run import PAUSE
 from trackshade.config import registry
 from trackshade.core.errors import UsageError
 from trackshade.motion.camera_words import parse_camera_words
+from trackshade.motion.hand_places import HandPlaces
 
 from .. import backend
 from ..backend.prefs import current_prefs
@@ -25,7 +26,10 @@ from ..jobs.job import Job
 from ..jobs.session import current, reserve_output
 from ..messages import texts
 from ..messages.texts import tr
+from ..motion.armature import find_armature
+from ..motion.character import match_deforming_bones
 from ..motion.driving import MotionOrder, SceneAngles, box_in_render, capture_motion, scene_angles
+from ..motion.hands import project_hands
 from ..properties.motion import TrackshadeMotion
 from ..properties.placement_options import PlacementOptions
 from ..redraw import redraw_settled
@@ -42,6 +46,7 @@ class _FromScene:
     reference: np.ndarray | None = None  # [H, W, 3] uint8
     box: tuple[float, float, float, float] | None = None  # around the figure in it, pixels
     angles: SceneAngles | None = None
+    hands: HandPlaces | None = None
 
 
 class FootageOperator(SteppedOperator):
@@ -94,6 +99,7 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
         settings: TrackshadeMotion = scene.trackshade_motion
         footage_of(settings)  # a missing one is reported before anything is rendered
         reference = angles = box = None
+        hands = yield from hands_of(scene)
         if settings.camera == "words":
             parse_camera_words(settings.words, 2)
         else:
@@ -111,7 +117,7 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
                 box = box_in_render(scene, settings.center, stop.value.shot.size)
             finally:
                 capture.close()
-        return _FromScene(reference, box, angles)
+        return _FromScene(reference, box, angles, hands)
 
     def finish(self, context: bpy.types.Context, result: _FromScene) -> set[str]:
         """Start the job."""
@@ -130,6 +136,7 @@ class TRACKSHADE_OT_reenact(FootageOperator, bpy.types.Operator):
             reference=result.reference,
             reference_box=result.box,
             frames=settings.frames,
+            hands=result.hands,
             seed=settings.seed,
             steps=settings.steps or None,
         )
@@ -157,6 +164,10 @@ class TRACKSHADE_PT_motion(SubPanel, bpy.types.Panel):
         _draw_box(layout, settings, "use_box", "box")
         if not settings.use_box:
             layout.prop(settings, "mask")
+        column = layout.column(align=True)
+        column.prop(settings, "hands")
+        if settings.hands == "armature":
+            column.prop(settings, "driver")
         layout.prop(settings, "mode")
         column = layout.column()
         if settings.mode == "reenact":
@@ -193,6 +204,21 @@ def footage_of(settings: TrackshadeMotion) -> Path:
     if not settings.footage:
         raise UsageError("no-footage", "There is no driving footage.", "Choose a video of a moving figure.")
     return Path(bpy.path.abspath(settings.footage))
+
+
+def hands_of(scene: Any) -> Generator[Steps, None, HandPlaces | None]:
+    """Step along the armature that the footage shows, where the settings say so; return where its hands are.
+
+    Raises:
+        UsageError: there is no such armature, or no camera.
+        ShotError: its hands are not known.
+    """
+    settings: TrackshadeMotion = scene.trackshade_motion
+    if settings.hands != "armature":
+        return None
+    driver: Any = settings.driver
+    armature = find_armature(scene, None if driver is None else driver.name)
+    return (yield from project_hands(armature, scene, match_deforming_bones(armature)))
 
 
 def model_of(settings: TrackshadeMotion) -> str:

@@ -209,6 +209,7 @@ COMMANDS: Mapping[str, Command] = {
     "track": _addon_command("track"),
     "animate": _addon_command("animate"),
     "character": _addon_command("character"),
+    "hands": _addon_command("hands"),
     "actions": _addon_command("actions"),
     "shade": _addon_command("shade", shade),
     "key": _addon_command("key", shade),

@@ -207,7 +207,8 @@ def drive(footage: str, wanted: str, out: str) -> dict[str, Any]:
     request = DrivingRequest.from_dict(values)
     clip = read_driving(Path(footage), request, spec.sizes[0], spec.fps, report, _cancelled.is_set)
     with writing("The footage", Path(out)), open(out, "wb") as file:
-        np.savez(file, frames=clip.frames, reference=clip.reference)
+        hands = {} if clip.hands is None else {"hands": clip.hands}
+        np.savez(file, frames=clip.frames, reference=clip.reference, **hands)
     return {"fps": clip.fps, "start": clip.start, "box": list(clip.box), "warnings": list(clip.warnings)}
 
 

@@ -22,8 +22,8 @@ from trackshade.core.atomic_files import require_suffix, writing
 from trackshade.core.errors import OutputError, UsageError
 from trackshade.motion.bvh import read_bvh, resample_motion, write_bvh
 from trackshade.motion.camera_words import parse_camera_words
-from trackshade.motion.driving_shot import driving_shot
-from trackshade.motion.request import DrivingRequest
+from trackshade.motion.driving_shot import driving_shot, repeat_still
+from trackshade.motion.request import HANDS, DrivingRequest
 
 OnMessage = Callable[[Mapping[str, Any]], None]
 _MOTION_FILE = "motion.bvh"
@@ -96,8 +96,9 @@ def _run(values: Mapping[str, Any], on_message: OnMessage, has_result: bool) -> 
             "warnings": list(clip.warnings),
         }
         shot = driving_shot(parse_camera_words(words, count), spec.sizes[0], spec.fps, source=source)
-        frames = np.broadcast_to(clip.frames, (count, *clip.frames.shape[1:])) if len(clip.frames) == 1 else clip.frames
-        return CapturedShot(shot, clip.reference if has_result else None, np.ascontiguousarray(frames))
+        frames = np.ascontiguousarray(repeat_still(clip.frames, count))
+        hands = None if clip.hands is None else repeat_still(clip.hands, count)
+        return CapturedShot(shot, clip.reference if has_result else None, frames, hands=hands)
 
     with (
         OutputFolder.choose(values["out"], Path(), f"{path.stem}-motion", spec, values["force"]) as out,
@@ -111,11 +112,13 @@ def driving_request(values: Mapping[str, Any]) -> DrivingRequest:
     """Return what the options of a command say about the driving footage. Raise UsageError."""
     boxes = {name: values.get(name) for name in ("box", "reference_box")}
     paths = {name: values.get(name) for name in ("mask", "reference")}
+    hands = values["hands"]
     return DrivingRequest.from_dict(
         {
             **{name: values[name] for name in ("mode", "start", "end", "rate", "person")},
             **{name: None if text is None else parsing.parse_box(text) for name, text in boxes.items()},
             **{name: "" if path is None else str(Path(path).absolute()) for name, path in paths.items()},
+            "hands": hands if hands in HANDS else str(Path(hands).absolute()),
         }
     )
 

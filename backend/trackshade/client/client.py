@@ -63,6 +63,7 @@ class Client:
         keys: Mapping[int, np.ndarray] | None = None,  # [h, w, 3] uint8 sRGB each
         light: np.ndarray | None = None,  # [T, h, w, 3] float16 scene-linear
         references: Sequence[np.ndarray] = (),  # [h, w, 3] uint8 sRGB each
+        hands: np.ndarray | None = None,  # [T, 2, h, h, 3] uint8 sRGB
     ) -> str:
         """Submit a job. Only chunks that the backend lacks are sent.
 
@@ -78,6 +79,7 @@ class Client:
             light: Clay renders of all samples (the scene in matte white under its own lights), with which propagated
                 pictures are relit; any size of the shot's aspect.
             references: Pictures of what is to be seen, for models that use them; any size.
+            hands: Crops around the left and the right hand in driving frames, black where one is not seen.
 
         Returns:
             The job's id, once the backend has stored the job.
@@ -89,6 +91,8 @@ class Client:
         if first_frame is not None and np.shape(first_frame) != (shot.size[1], shot.size[0], 3):
             shot, first_frame = attach_first_frame(shot, input_image_from_array(first_frame))
         images = {"first_frame": first_frame, "input_render": input_render, "light": light}
+        if hands is not None:  # the left one above the right one
+            images["hands"] = hands.reshape(len(hands), -1, *hands.shape[3:])
         manifest, uploader = self._upload(shot, images, keys or {}, references, on_progress)
         body = {"job": job, "settings": settings.to_dict(), "manifest": manifest.to_dict()}
         for _ in range(MAX_ROUNDS):

@@ -49,6 +49,7 @@ class CapturedShot:
     keys: Mapping[int, np.ndarray] = field(default_factory=dict)
     light: np.ndarray | None = None  # [T, h, w, 3] float16 scene-linear clay renders of all samples, or None
     references: tuple[np.ndarray, ...] = ()  # [h, w, 3] uint8 sRGB pictures of what is to be seen
+    hands: np.ndarray | None = None  # [T, 2, h, h, 3] uint8 sRGB crops of hands in driving frames, or None
 
     @staticmethod
     def with_picture(shot: Shot, image: InputImage, content: str = "any") -> CapturedShot:
@@ -138,6 +139,7 @@ def shade_shot(
         keys=captured.keys,
         light=captured.light,
         references=captured.references,
+        hands=captured.hands,
     )
     yield from _complete(backend, job, submitted, out, remaining)
     return JobResult.load(job, out.path, time.monotonic() - start)

@@ -470,6 +470,8 @@ _DRIVING = (
     Option("--mask", "Picture that is white where the figure is, instead of a box.", "FILE"),
     Option("--person", "Number of the figure, from the left, if there are several.", "N", kind=int),
     Option("--rate", "Frames per second of a folder of pictures.", "X", 24.0, float),
+    Option("--hands", "Where the hands are: looked for if mediapipe is installed in an environment of its own (auto), "
+           "as a file of 'trackshade hands' says, or not read (none).", "auto|none|FILE", "auto"),
     Option("--model", "Motion model: mini-motion, or a folder that 'trackshade train motion' has exported.",
            "NAME|FOLDER", MINI_MOTION),
 )  # fmt: skip
@@ -553,6 +555,10 @@ COMMANDS: Mapping[str, tuple[str, tuple[Option, ...]]] = {
     ),
     "character": (
         "Write the rigged character of a scene as a small file, for 'trackshade train motion --characters'.",
+        (SCENE, *OPEN_SCENE, *_RIG, *_FILE_OUTPUT),
+    ),
+    "hands": (
+        "Write where a scene's camera shows the hands of its rig, for 'trackshade reenact --hands' on a render of it.",
         (SCENE, *OPEN_SCENE, *_RIG, *_FILE_OUTPUT),
     ),
     "actions": (

@@ -35,7 +35,7 @@ SAFE_PATH = "PYTHONSAFEPATH"
 # Variables of Python that do not add code.
 HARMLESS = ("PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONHASHSEED", "PYTHONUTF8")
 # Our variables that name folders. A relative path means another folder in a process that is started elsewhere.
-FOLDERS = ("TRACKSHADE_HOME", "TRACKSHADE_MODELS", "TRACKSHADE_RESULTS")
+FOLDERS = ("TRACKSHADE_HOME", "TRACKSHADE_MODELS", "TRACKSHADE_RESULTS", "TRACKSHADE_MEDIAPIPE")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steady crops around a figure, of the shape that the motion model takes."""
+"""Steady crops around a figure and its hands, of the shape that the motion model takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from trackshade.motion.framing import HAND_WIDTH, VISIBLE_HEIGHT
 
 FILL = 0.78  # share of the crop's height that a standing figure takes
 FLOOR = 0.91  # share of the crop's height above the figure's feet
@@ -82,6 +84,32 @@ def crop(
     shift = np.array([size[0] / 2, size[1] / 2]) - scale * np.asarray(center)
     warp = np.array([[scale, 0, shift[0] + 0.5 * scale - 0.5], [0, scale, shift[1] + 0.5 * scale - 0.5]])
     return cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def crop_hands(
+    crops: np.ndarray,  # [T, h, w, 3] uint8
+    places: np.ndarray,  # [T, 2, 2] pixels of the crops; NaN where a hand is not seen
+    side: int,
+) -> np.ndarray:
+    """Return square crops around hands, [T, 2, side, side, 3] uint8; black where a hand is not seen.
+
+    Args:
+        crops: crops around the figure.
+        places: middles of the left and the right hand.
+        side: side of the square crops, pixels.
+    """
+    height, width = crops.shape[1:3]
+    scale = side / (height * HAND_WIDTH / VISIBLE_HEIGHT)
+    out = np.zeros((len(crops), 2, side, side, 3), np.uint8)
+    for t, hand in np.ndindex(len(crops), 2):
+        x, y = places[t, hand]
+        if 0 <= x < width and 0 <= y < height:
+            warp = np.array([[scale, 0, side / 2 - scale * x + 0.5 * scale - 0.5],
+                             [0, scale, side / 2 - scale * y + 0.5 * scale - 0.5]])  # fmt: skip
+            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            out[t, hand] = cv2.warpAffine(crops[t], warp, (side, side), flags=method, borderMode=cv2.BORDER_REPLICATE)
+            out[t, hand, 0, 0] = np.maximum(out[t, hand, 0, 0], 1)  # a black one is told from one that is not seen
+    return out
 
 
 def _smoothed(known: np.ndarray, values: np.ndarray, times: np.ndarray, seconds: float) -> np.ndarray:

@@ -10,7 +10,7 @@ GrabCut finds the outline between what is nearly certain.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -53,30 +53,36 @@ def is_cluttered(
 
 
 def cut_figure(
-    pictures: np.ndarray,  # [T, H, W, 3] uint8, in order
-    crops: np.ndarray,  # [T, h, w, 3] uint8, the same of `CUT_SIZE`
+    crops: np.ndarray,  # [T, h, w, 3] uint8, in order, of `CUT_SIZE`
+    pictures: Sequence[np.ndarray],  # each [T, H, W, 3] uint8
     step: Step = lambda fraction: None,
-) -> np.ndarray:
+) -> list[np.ndarray]:
     """Return pictures of a figure before plain gray where the background is cluttered, and as they are elsewhere.
 
     Args:
-        pictures: crops around the figure as `crops.crop` makes them, of the model's size.
-        crops: the same crops of the size at which the figure is cut out.
+        crops: crops around the figure as `crops.crop` makes them, in which it is cut out.
+        pictures: the same crops at other sizes.
         step: called with the fraction that is done; it may raise an error, such as CancelledError, to end.
 
     Returns:
-        [T, H, W, 3] uint8; a frame whose cut is implausible is left as it was.
+        The pictures, [T, H, W, 3] uint8 each; a frame whose cut is implausible is left as it was.
     """
     if not is_cluttered(crops):
-        return pictures
-    result = pictures.copy()
-    size = pictures.shape[2], pictures.shape[1]
+        return list(pictures)
+    masks = figure_masks(crops, step)
+    return [_before_gray(images, masks) for images in pictures]
+
+
+def _before_gray(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return images [T, H, W, 3] with plain gray outside of masks [T, h, w], where these are plausible."""
+    result = images.copy()
+    size = images.shape[2], images.shape[1]
     method = cv2.INTER_AREA if size[1] < CUT_SIZE[1] else cv2.INTER_LINEAR
-    for t, mask in enumerate(figure_masks(crops, step)):
+    for t, mask in enumerate(masks):
         if _LEAST < mask.mean() < _MOST:
             soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7)
             cover = cv2.resize(soft, size, interpolation=method)[..., None]
-            result[t] = (pictures[t] * cover + (1 - cover) * _FILL).round()
+            result[t] = (images[t] * cover + (1 - cover) * _FILL).round()
     return result
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,20 @@ import numpy as np
 
 from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import CancelledError, ShotError
-from trackshade.driving.crops import crop, crop_path
+from trackshade.driving.crops import CropPath, crop, crop_hands, crop_path
 from trackshade.driving.cutting import CUT_SIZE, cut_figure
 from trackshade.driving.figures import Figure, find_figures
-from trackshade.motion.request import MAX_SECONDS, DrivingRequest
+from trackshade.driving.hand_detector import HandDetector, find_detector
+from trackshade.motion.driving_shot import hands_seen
+from trackshade.motion.hand_places import HandPlaces, read_hands
+from trackshade.motion.request import HANDS, MAX_SECONDS, DrivingRequest
 from trackshade.tracking.footage import VideoScan, find_cuts, scan_video, take_frames
 
 _SEARCHED = 25  # frames in which the figure is looked for, at most
 _LOST = 0.5  # seconds without the figure that are told of
 _SEARCH_SIZE, _CROP_SIZE = (640, 640), (1920, 1920)  # largest (width, height) of frames for finding and for cropping
+_DETECTED = (288, 384)  # (width, height) of the crops in which hands are looked for
+_HAND_SIDE = 24  # px, of the crops of hands
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _CHOOSE = "Give a box around the figure, or choose another part with a start and an end."
 Report = Callable[[str, float], None]
@@ -35,6 +41,8 @@ class DrivingClip:
         fps: frames per second.
         start: time of the first frame in the footage, seconds.
         box: left, top, right and bottom of the figure's usual box, pixels of the footage.
+        hands: [T, 2, h, h, 3] uint8 sRGB, crops around its left and its right hand, black where one is not seen; None
+            if nothing says where they are.
         warnings: sentences about what was left out or changed.
     """
 
@@ -43,6 +51,7 @@ class DrivingClip:
     fps: float
     start: float
     box: tuple[float, float, float, float]
+    hands: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -68,22 +77,24 @@ def read_driving(
         ShotError: there is no such file, no figure, several figures, a cut, or a single frame where a motion is needed.
         CancelledError: `cancelled` returned True.
     """
-    reference, changed = None, []
+    reference, warnings = None, []
     if request.reference:
         picture = Path(request.reference)
         reference, is_cut = read_picture_crop(picture, request.reference_box, size)
-        changed = _cut_warning(picture, is_cut)
+        warnings = _cut_warning(picture, is_cut)
+    known = None if request.hands in HANDS else read_hands(Path(request.hands))
+    order = _Order(path, request, size, fps, reference, known, warnings, report, cancelled)
     if path.suffix.lower() in _PICTURES and path.is_file():
-        return _still(path, request, size, fps, reference, changed)
+        return _read_picture(order)
     duration = (MAX_SECONDS if request.end is None else min(MAX_SECONDS, request.end - request.start)) + 1e-6
     if request.mode == "novel-view":
         duration = 1e-6 if request.end is None else duration
     scan = scan_video(
         path, request.start, duration, lambda done: report("Reading", 0.6 * done), cancelled, request.rate
     )
-    warnings = [*scan.warnings, *_trim_warning(path, request, scan), *changed]
+    warnings[:0] = [*scan.warnings, *_trim_warning(path, request, scan)]
     if request.mode == "novel-view":
-        return _still_of_video(path, request, size, fps, reference, scan, warnings)
+        return _read_first_frame(order, scan)
     _require_motion(path, scan)
     figure, searched = _find_in_video(path, request, scan, cancelled)
     warnings += _lost_warning(path, figure, searched)
@@ -92,27 +103,96 @@ def read_driving(
     times = scan.times[0] + np.arange(max(2, count)) / fps
     shown = scan.times[np.abs(scan.times[None] - times[:, None]).argmin(axis=1)]
     crops = crop_path(times, figure.boxes, searched, size[0] / size[1])
-    frames, larger = [], []
-    ratio = _ratio(scan.size, _CROP_SIZE)
-    for image in take_frames(path, shown, _CROP_SIZE, cancelled, request.rate):
-        t = len(frames)
-        center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
-        frames.append(crop(image, center, height, size))
-        larger.append(crop(image, center, height, CUT_SIZE))
-        report("Cropping", 0.5 + 0.2 * len(frames) / len(times))
-    taken = np.stack(frames)
+    images = take_frames(path, shown, _CROP_SIZE, cancelled, request.rate)
+    return _crop_frames(order, images, shown, scan.size, crops, figure)
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """What `read_driving` is asked for.
+
+    Attributes:
+        path: the footage.
+        request: what of it is used.
+        size: (width, height) of the crops, pixels.
+        fps: frames per second of the result.
+        reference: the crop of the reference; None for the first frame.
+        known: where the hands are, if a file says so.
+        warnings: sentences, which are added to.
+        report: called with what is done and the fraction that is.
+        cancelled: whether to end.
+    """
+
+    path: Path
+    request: DrivingRequest
+    size: tuple[int, int]
+    fps: float
+    reference: np.ndarray | None
+    known: HandPlaces | None
+    warnings: list[str]
+    report: Report
+    cancelled: Callable[[], bool]
+
+
+def _crop_frames(
+    order: _Order,
+    images: Iterable[np.ndarray],
+    times: np.ndarray,
+    footage_size: tuple[int, int],
+    crops: CropPath,
+    figure: Figure,
+) -> DrivingClip:
+    """Crop frames around the figure and its hands, and cut it out of a cluttered background.
+
+    Args:
+        order: what is asked for.
+        images: the frames, of the footage's size or smaller.
+        times: [T] their times, seconds.
+        footage_size: (width, height) of the footage.
+        crops: where the crops are, pixels of the footage.
+        figure: the figure.
+
+    Raises:
+        CancelledError: `cancelled` returned True.
+    """
+    frames, larger, places, failure = [], [], None, ""
+    python = find_detector() if order.request.hands == "auto" else None
+    with ExitStack() as stack:
+        detector = None if python is None else stack.enter_context(HandDetector(python, _DETECTED, order.cancelled))
+        for t, image in enumerate(images):
+            ratio = image.shape[1] / footage_size[0]
+            center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
+            frames.append(crop(image, center, height, order.size))
+            larger.append(crop(image, center, height, CUT_SIZE))
+            if detector is not None:
+                detector.add(crop(image, center, height, _DETECTED))
+            order.report("Cropping", 0.5 + 0.2 * (t + 1) / len(times))
+        if detector is not None:
+            places = detector.places() * CUT_SIZE[1] / _DETECTED[1]
+            failure = detector.failure
+    if order.known is not None:
+        away = order.known.at(times) * footage_size - crops.centers[:, None]
+        places = away * (CUT_SIZE[1] / crops.heights)[:, None, None] + np.array(CUT_SIZE) / 2
 
     def step(fraction: float) -> None:
-        if cancelled():
+        if order.cancelled():
             raise CancelledError
-        report("Cutting out the figure", 0.7 + 0.3 * fraction)
+        order.report("Cutting out the figure", 0.7 + 0.3 * fraction)
 
-    clip = cut_figure(taken, np.stack(larger), step)
-    report("Cropping", 1.0)
+    taken, shown = np.stack(frames), np.stack(larger)
+    clip, shown = cut_figure(shown, [taken, shown], step)
+    order.report("Cropping", 1.0)
+    hands = None if places is None or failure else crop_hands(shown, places, _HAND_SIDE)
+    warnings, reference = list(order.warnings), order.reference
     if reference is None:
-        warnings += _cut_warning(path, (clip[0] != taken[0]).any())
+        warnings += _cut_warning(order.path, bool((clip[0] != taken[0]).any()))
         reference = clip[0]
-    return DrivingClip(clip, reference, fps, float(times[0]), figure.corners, tuple(warnings))
+    if failure:
+        warnings.append(f"The hands were not read: the detector in {python} has failed ({failure}).")
+    elif hands is not None and not hands_seen(hands).any():
+        warnings.append("No hand of the figure was found: the motion is read from the body alone.")
+        hands = None
+    return DrivingClip(clip, reference, order.fps, float(times[0]), figure.corners, hands, tuple(warnings))
 
 
 def read_picture_crop(
@@ -141,56 +221,29 @@ def read_picture_crop(
     return _crop_around(image, np.array(box), size)
 
 
-def _still(
-    path: Path,
-    request: DrivingRequest,
-    size: tuple[int, int],
-    fps: float,
-    reference: np.ndarray | None,
-    warnings: list[str],
-) -> DrivingClip:
+def _read_picture(order: _Order) -> DrivingClip:
     """Return the clip of a single picture."""
-    if request.mode != "novel-view":
+    if order.request.mode != "novel-view":
         raise ShotError(
             "one-frame",
-            f"{path.name} is a single picture: there is no motion in it.",
+            f"{order.path.name} is a single picture: there is no motion in it.",
             "Give a video, or use the mode novel-view, which moves the camera only.",
         )
-    image = read_rgb(path)
-    return _frozen(path, image, request, size, fps, reference, 0.0, warnings)
+    return _read_still(order, read_rgb(order.path), 0.0)
 
 
-def _still_of_video(
-    path: Path,
-    request: DrivingRequest,
-    size: tuple[int, int],
-    fps: float,
-    reference: np.ndarray | None,
-    scan: VideoScan,
-    warnings: list[str],
-) -> DrivingClip:
+def _read_first_frame(order: _Order, scan: VideoScan) -> DrivingClip:
     """Return the clip of a video's first frame."""
-    image = next(take_frames(path, scan.times[:1], (1 << 16, 1 << 16), lambda: False, request.rate))
-    return _frozen(path, image, request, size, fps, reference, float(scan.times[0]), warnings)
+    image = next(take_frames(order.path, scan.times[:1], (1 << 16, 1 << 16), lambda: False, order.request.rate))
+    return _read_still(order, image, float(scan.times[0]))
 
 
-def _frozen(
-    path: Path,
-    image: np.ndarray,
-    request: DrivingRequest,
-    size: tuple[int, int],
-    fps: float,
-    reference: np.ndarray | None,
-    start: float,
-    warnings: list[str],
-) -> DrivingClip:
+def _read_still(order: _Order, image: np.ndarray, start: float) -> DrivingClip:
     """Return a clip of one frame."""
-    figure = _choose(path, request, image[None], np.array([start]), (image.shape[1], image.shape[0]))
-    frame, is_cut = _crop_around(image, figure.box, size)
-    if reference is None:
-        warnings = [*warnings, *_cut_warning(path, is_cut)]
-        reference = frame
-    return DrivingClip(frame[None], reference, fps, start, figure.corners, tuple(warnings))
+    size, time = (image.shape[1], image.shape[0]), np.array([start])
+    figure = _choose(order.path, order.request, image[None], time, size)
+    crops = crop_path(time, figure.box[None], time, order.size[0] / order.size[1])
+    return _crop_frames(order, [image], time, size, crops, figure)
 
 
 def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -198,8 +251,8 @@ def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> t
     crops = crop_path(np.zeros(1), box[None], np.zeros(1), size[0] / size[1])
     center, height = crops.centers[0], float(crops.heights[0])
     taken = crop(image, center, height, size)
-    result = cut_figure(taken[None], crop(image, center, height, CUT_SIZE)[None])[0]
-    return result, bool((result != taken).any())
+    (result,) = cut_figure(crop(image, center, height, CUT_SIZE)[None], [taken[None]])
+    return result[0], bool((result != taken).any())
 
 
 def _cut_warning(path: Path, is_cut: bool) -> list[str]:
@@ -311,8 +364,3 @@ def _box_of_mask(path: Path, size: tuple[int, int]) -> tuple[float, float, float
     rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
     x, y = size[0] / white.shape[1], size[1] / white.shape[0]
     return columns[0] * x, rows[0] * y, (columns[-1] + 1) * x, (rows[-1] + 1) * y
-
-
-def _ratio(size: tuple[int, int], limit: tuple[int, int]) -> float:
-    """Return by how much frames of a size are made smaller to fit a limit."""
-    return min(1.0, limit[0] / size[0], limit[1] / size[1])

@@ -90,7 +90,7 @@ class ArrayEntry:
 # Type and dimensions of the optional arrays of a manifest.
 _OPTIONAL = {"packed": ("|u1", 1), "first_frame": ("|u1", 3), "input_render": ("|u1", 4)}
 # Those that earlier versions do not know: a manifest that has none is sent without the names.
-_ADDED = {"light": ("<f2", 4), "keys": ("|u1", 3), "references": ("|u1", 3)}
+_ADDED = {"light": ("<f2", 4), "hands": ("|u1", 4), "keys": ("|u1", 3), "references": ("|u1", 3)}
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,14 @@ class Manifest:
     # Clay renders of all samples, float16 [T, h, w, 3] scene-linear, and further pictures by the sample that they show,
     # each uint8 [h, w, 3] sRGB; of any size of the shot's aspect.
     light: ArrayEntry | None = None
+    hands: ArrayEntry | None = None  # crops of hands, uint8 [T, 2h, h, 3] sRGB: the left one above the right one
     keys: Mapping[int, ArrayEntry] = field(default_factory=dict)
     references: tuple[ArrayEntry, ...] = ()  # pictures of what is to be seen, uint8 [h, w, 3] sRGB of any size
 
     def entries(self) -> tuple[ArrayEntry, ...]:
         """Return all arrays with chunks: those of the shot, then the packed one and the images."""
         pictures = (*self.keys.values(), *self.references)
-        optional = (self.packed, self.first_frame, self.input_render, self.light, *pictures)
+        optional = (self.packed, self.first_frame, self.input_render, self.light, self.hands, *pictures)
         return (*(e for e in self.arrays if e.chunks), *(e for e in optional if e is not None))
 
     def chunk_sizes(self) -> dict[bytes, int]:
@@ -127,6 +128,7 @@ class Manifest:
             "arrays": [entry.to_dict() for entry in self.arrays],
             **{name: entry.to_dict() if entry else None for name, entry in optional.items()},
             **({"light": self.light.to_dict()} if self.light else {}),
+            **({"hands": self.hands.to_dict()} if self.hands else {}),
             **({"keys": keys} if keys else {}),
             **({"references": [entry.to_dict() for entry in self.references]} if self.references else {}),
         }
@@ -139,7 +141,7 @@ class Manifest:
         is_typed = isinstance(found["shot"], dict) and isinstance(found["arrays"], list)
         _require(is_typed, "its shot is not a map or its arrays are not a list")
         arrays = tuple(map(ArrayEntry.from_dict, found["arrays"]))
-        optional = {name: _optional_array(found.get(name), name) for name in (*_OPTIONAL, "light")}
+        optional = {name: _optional_array(found.get(name), name) for name in (*_OPTIONAL, "light", "hands")}
         packed, small = optional["packed"], sum(entry.nbytes for entry in arrays if not entry.chunks)
         _require(small == (packed.nbytes if packed else 0), "its packed array has not the size of its small arrays")
         return Manifest(

@@ -2,7 +2,8 @@
 """The shot of a motion job: no meshes, but a camera that moves around a figure.
 
 A motion job is sent as any other: the driving frames take the place of the input render and the reference that of the
-first frame. Where the camera stands around the figure says what the model is asked for.
+first frame; crops of hands, where these are known, are sent beside them. Where the camera stands around the figure says
+what the model is asked for.
 """
 
 from __future__ import annotations
@@ -54,3 +55,15 @@ def driving_shot(
     figure = ObjectTrack(FIGURE, "EMPTY", np.tile(np.eye(4), (count, 1, 1)))
     numbers = np.arange(1.0, count + 1) if frame_numbers is None else np.asarray(frame_numbers, np.float64)
     return Shot(numbers, fps, size, track, (), (), (figure,), source=dict(source or {}))
+
+
+def repeat_still(pictures: np.ndarray, count: int) -> np.ndarray:
+    """Return what a clip of one frame shows in several, [count, ...]; longer clips are returned as they are."""
+    return np.repeat(pictures, count, axis=0) if len(pictures) == 1 else pictures
+
+
+def hands_seen(
+    hands: np.ndarray,  # [T, 2, h, h, 3]
+) -> np.ndarray:
+    """Return which crops of hands show one, [T, 2] bool; those of hands that are not seen are black."""
+    return hands.any(axis=(2, 3, 4))

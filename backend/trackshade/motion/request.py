@@ -13,6 +13,8 @@ from typing import Any
 from trackshade.core.errors import UsageError
 
 MODES = ("reenact", "stabilise", "novel-view")
+HANDS = ("auto", "none")
+"""Ways to find hands, besides a file that says where they are."""
 MAX_SECONDS = 60.0
 """Longest part of footage that is used; of longer footage it is the first part."""
 
@@ -33,6 +35,8 @@ class DrivingRequest:
         person: number of the figure, from the left and from 1; None if there is one only.
         reference: picture of the figure that is to move; empty for the first frame of the footage.
         reference_box: box around the figure in the reference, pixels; None to find it.
+        hands: file that says where the hands are (see `trackshade.motion.hand_places`), "auto" to look for them where a
+            detector is installed, or "none" to read the body alone.
 
     Raises:
         UsageError: a value is out of its range.
@@ -47,6 +51,7 @@ class DrivingRequest:
     person: int | None = None
     reference: str = ""
     reference_box: tuple[float, float, float, float] | None = None
+    hands: str = "auto"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -92,8 +97,8 @@ class DrivingRequest:
                 if values.get(name) is not None:
                     left, top, right, bottom = values[name]
                     values[name] = (float(left), float(top), float(right), float(bottom))
-            for name in ("mask", "reference"):
-                values[name] = os.fspath(values.get(name) or "")
+            for name, default in (("mask", ""), ("reference", ""), ("hands", "auto")):
+                values[name] = os.fspath(values.get(name) or default)
             if values.get("person") is not None:
                 values["person"] = int(values["person"])
         except (TypeError, ValueError) as error:

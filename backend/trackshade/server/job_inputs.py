@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a job has besides its shot: the first frame, the input render, the light and the key pictures."""
+"""What a job has besides its shot: the first frame, the input render, the light, the key pictures and the hands."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class JobInputs:
     light: StoredFrames | None
     keys: dict[int, np.ndarray]
     references: tuple[np.ndarray, ...] = ()
+    hands: np.ndarray | None = None  # [T, 2h, h, 3]
 
 
 def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
@@ -36,6 +37,7 @@ def read_inputs(store: ChunkStore, manifest: Manifest) -> JobInputs:
         None if light is None else StoredFrames(store, light),
         {sample: store.array(entry) for sample, entry in manifest.keys.items()},
         tuple(store.array(entry) for entry in manifest.references),
+        None if manifest.hands is None else store.array(manifest.hands),
     )
 
 

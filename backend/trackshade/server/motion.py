@@ -16,7 +16,7 @@ from trackshade.core.errors import ModelError, ShotError
 from trackshade.ipc import protocol as states
 from trackshade.motion.bvh import JointMotion, write_bvh
 from trackshade.motion.camera_words import angles_of_path
-from trackshade.motion.driving_shot import FIGURE
+from trackshade.motion.driving_shot import FIGURE, hands_seen
 from trackshade.motion.retargeting import motion_of_rotations
 from trackshade.results.frames import FrameWriter, write_png
 from trackshade.results.motion_sheet import draw_skeleton
@@ -41,7 +41,7 @@ def run_motion(
 
         motion.bvh          the joint rotations of the driving footage
         driving.mp4         the crops around the figure that the model has seen
-        sheet.png           these, the skeleton, and the result below each other
+        sheet.png           these, the hands that are seen, the skeleton, and the result below each other
         frames/, video.mp4  the figure of the reference in that motion, if there is a reference
         first_frame.png     the reference
         job.json            the record
@@ -58,7 +58,7 @@ def run_motion(
         The record.
 
     Raises:
-        ShotError: there are no driving frames, or the shot has no figure.
+        ShotError: there are no driving frames, the shot has no figure, or the hands are not those of the frames.
         ModelError: the model cannot be loaded, or takes another size.
         OutputError: the result cannot be written.
         CancelledError: the job was cancelled.
@@ -67,7 +67,7 @@ def run_motion(
 
     timings: dict[str, float] = {}
     spec = registry.motion_spec(settings.model)
-    driving, reference = _check_inputs(shot, inputs)
+    driving, reference, hands = _check_inputs(shot, inputs)
     with timed(timings, "load"):
         pipeline = models.load_motion(spec, reporter.report)
     if pipeline.frame_size != shot.size:
@@ -79,7 +79,7 @@ def run_motion(
         )
     reporter.report(states.RUNNING, "Reading the motion")
     with timed(timings, "motion"):
-        tokens = pipeline.encode_motion(driving.astype(np.float32) / 255)
+        tokens = _read_tokens(pipeline, driving, hands)
         motion = motion_of_rotations(pipeline.joint_rotations(tokens), shot.fps)
     reporter.check()
     frames = None
@@ -87,11 +87,17 @@ def run_motion(
         with timed(timings, "shade"):
             frames = _generate(pipeline, shot, reference, tokens, settings, spec, reporter)
     reporter.report(states.DECODING, "Writing the result")
-    files = _write(folder, shot, driving, motion, reference, frames)
+    files = _write(folder, shot, driving, hands, motion, reference, frames)
     return write_record(
         folder,
         files,
-        {"motion": {"file": MOTION_FILE, "has_frames": frames is not None}},
+        {
+            "motion": {
+                "file": MOTION_FILE,
+                "has_frames": frames is not None,
+                "hands": 0.0 if hands is None else round(float(hands_seen(hands).mean()), 3),
+            }
+        },
         shot=shot,
         settings=settings,
         spec=spec,
@@ -102,8 +108,12 @@ def run_motion(
     )
 
 
-def _check_inputs(shot: Shot, inputs: JobInputs) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the driving frames [T, H, W, 3] and the reference [H, W, 3] or None. Raise ShotError."""
+def _check_inputs(shot: Shot, inputs: JobInputs) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return the driving frames [T, H, W, 3], and the reference [H, W, 3] and the hands [T, 2, h, h, 3], or None.
+
+    Raises:
+        ShotError: they are not of the shot's number of frames or size.
+    """
     count, (width, height) = len(shot.frame_numbers), shot.size
     if inputs.input_render is None or inputs.input_render.shape != (count, height, width, 3):
         raise ShotError(
@@ -112,9 +122,27 @@ def _check_inputs(shot: Shot, inputs: JobInputs) -> tuple[np.ndarray, np.ndarray
         )  # fmt: skip
     if inputs.first_frame is not None and inputs.first_frame.shape != (height, width, 3):
         raise ShotError("bad-image", f"The reference is not of {width} × {height} pixels.")
+    hands, size = None, 0
+    if inputs.hands is not None:
+        size = inputs.hands.shape[2]
+        if inputs.hands.shape != (count, 2 * size, size, 3):
+            raise ShotError(
+                "bad-image",
+                f"The crops of hands are {list(inputs.hands.shape)}, and the job needs [{count}, 2h, h, 3].",
+                "Send two square ones for each driving frame.",
+            )
+        hands = inputs.hands.reshape(count, 2, size, size, 3)
     if not any(item.name == FIGURE for item in shot.objects):
         raise ShotError("no-driving-frames", "The shot of the job has no figure.", "Send one with it.")
-    return np.stack([inputs.input_render[t] for t in range(count)]), inputs.first_frame
+    return np.stack([inputs.input_render[t] for t in range(count)]), inputs.first_frame, hands
+
+
+def _read_tokens(pipeline: MotionPipeline, driving: np.ndarray, hands: np.ndarray | None) -> np.ndarray:
+    """Return the motion tokens of driving frames, [T, K, C]."""
+    frames = driving.astype(np.float32) / 255
+    if hands is None:
+        return pipeline.encode_motion(frames)
+    return pipeline.encode_motion(frames, hands.astype(np.float32) / 255, hands_seen(hands))
 
 
 def _generate(
@@ -146,6 +174,7 @@ def _write(
     folder: Path,
     shot: Shot,
     driving: np.ndarray,
+    hands: np.ndarray | None,
     motion: JointMotion,
     reference: np.ndarray | None,
     frames: np.ndarray | None,
@@ -154,6 +183,8 @@ def _write(
     files = [MOTION_FILE, "driving.mp4", "sheet.png"]
     skeleton = np.stack([draw_skeleton(motion, t, shot.size) for t in range(len(driving))])
     rows = [("driving", driving), ("motion", skeleton)]
+    if hands is not None:
+        rows.insert(1, ("hands", _below_each_other(hands, shot.size)))
     with writing("The result", folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_bvh(folder / MOTION_FILE, motion)
@@ -167,3 +198,15 @@ def _write(
             files += ["frames", "video.mp4", "first_frame.png"]
         contact_sheet(rows, shot.frame_numbers.tolist()).save(folder / "sheet.png")
     return files
+
+
+def _below_each_other(hands: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return crops of hands [T, 2, h, h, 3] in frames of a (width, height): the left one above the right one."""
+    pictures = np.zeros((len(hands), size[1], size[0], 3), np.uint8)
+    side = min(size[0], size[1] // 2)
+    for picture, pair in zip(pictures, hands, strict=True):
+        for index, hand in enumerate(pair):
+            rows = np.arange(side) * len(hand) // side  # the nearest pixels
+            left = (size[0] - side) // 2
+            picture[index * side : (index + 1) * side, left : left + side] = hand[rows[:, None], rows]
+    return pictures
