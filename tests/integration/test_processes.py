@@ -50,7 +50,7 @@ STARTERS = {
     "addon/trackshade_addon/capture/first_frame.py", "backend/trackshade/cli/app.py",
     "backend/trackshade/cli/batch/run.py", "backend/trackshade/cli/blender.py",
     "backend/trackshade/client/backend_process.py", "backend/trackshade/core/file_systems.py",
-    "backend/trackshade/driving/hand_detector.py",
+    "backend/trackshade/driving/person_detector.py",
     "backend/trackshade/pipelines/parallel/ranks.py", "backend/trackshade/server/memory.py",
     "backend/trackshade/server/worker_pool.py", "backend/trackshade_lab/scenes/shards.py",
 }  # fmt: skip

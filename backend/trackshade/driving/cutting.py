@@ -56,6 +56,7 @@ def cut_figure(
     crops: np.ndarray,  # [T, h, w, 3] uint8, in order, of `CUT_SIZE`
     pictures: Sequence[np.ndarray],  # each [T, H, W, 3] uint8
     step: Step = lambda fraction: None,
+    known: Sequence[np.ndarray | None] | None = None,  # each [h, w] bool
 ) -> list[np.ndarray]:
     """Return pictures of a figure before plain gray where the background is cluttered, and as they are elsewhere.
 
@@ -63,13 +64,17 @@ def cut_figure(
         crops: crops around the figure as `crops.crop` makes them, in which it is cut out.
         pictures: the same crops at other sizes.
         step: called with the fraction that is done; it may raise an error, such as CancelledError, to end.
+        known: where the figure is seen in each of the crops, None for a crop where it is not known.
 
     Returns:
         The pictures, [T, H, W, 3] uint8 each; a frame whose cut is implausible is left as it was.
     """
     if not is_cluttered(crops):
         return list(pictures)
-    masks = figure_masks(crops, step)
+    if known is None or any(mask is None for mask in known):
+        masks = list(figure_masks(crops, step))
+        known = [own if mask is None else mask for own, mask in zip(masks, known or [None] * len(crops), strict=True)]
+    masks = np.stack([mask for mask in known if mask is not None])
     return [_before_gray(images, masks) for images in pictures]
 
 

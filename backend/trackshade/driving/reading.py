@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from trackshade.control.picture_files import read_rgb
@@ -15,7 +16,7 @@ from trackshade.core.errors import CancelledError, ShotError
 from trackshade.driving.crops import CropPath, crop, crop_hands, crop_path
 from trackshade.driving.cutting import CUT_SIZE, cut_figure
 from trackshade.driving.figures import Figure, find_figures
-from trackshade.driving.hand_detector import HandDetector, find_detector
+from trackshade.driving.person_detector import Person, PersonDetector, find_detector
 from trackshade.motion.driving_shot import hands_seen
 from trackshade.motion.hand_places import HandPlaces, read_hands
 from trackshade.motion.request import HANDS, MAX_SECONDS, DrivingRequest
@@ -24,7 +25,7 @@ from trackshade.tracking.footage import VideoScan, find_cuts, scan_video, take_f
 _SEARCHED = 25  # frames in which the figure is looked for, at most
 _LOST = 0.5  # seconds without the figure that are told of
 _SEARCH_SIZE, _CROP_SIZE = (640, 640), (1920, 1920)  # largest (width, height) of frames for finding and for cropping
-_DETECTED = (288, 384)  # (width, height) of the crops in which hands are looked for
+_DETECTED = (384, 384)  # (width, height) of the crops in which a person's hands and silhouette are looked for
 _HAND_SIDE = 24  # px, of the crops of hands
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _CHOOSE = "Give a box around the figure, or choose another part with a start and an end."
@@ -155,10 +156,11 @@ def _crop_frames(
     Raises:
         CancelledError: `cancelled` returned True.
     """
-    frames, larger, places, failure = [], [], None, ""
+    frames, larger, failure = [], [], ""
+    people: list[Person] = []
     python = find_detector() if order.request.hands == "auto" else None
     with ExitStack() as stack:
-        detector = None if python is None else stack.enter_context(HandDetector(python, _DETECTED, order.cancelled))
+        detector = None if python is None else stack.enter_context(PersonDetector(python, _DETECTED, order.cancelled))
         for t, image in enumerate(images):
             ratio = image.shape[1] / footage_size[0]
             center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
@@ -168,11 +170,14 @@ def _crop_frames(
                 detector.add(crop(image, center, height, _DETECTED))
             order.report("Cropping", 0.5 + 0.2 * (t + 1) / len(times))
         if detector is not None:
-            places = detector.places() * CUT_SIZE[1] / _DETECTED[1]
-            failure = detector.failure
-    if order.known is not None:
+            people, failure = detector.found(), detector.failure
+    ratio, places = CUT_SIZE[1] / _DETECTED[1], None
+    middle = np.array(CUT_SIZE) / 2
+    if people and not failure:
+        places = np.stack([person.hands - np.array(_DETECTED) / 2 for person in people]) * ratio + middle
+    elif order.known is not None:
         away = order.known.at(times) * footage_size - crops.centers[:, None]
-        places = away * (CUT_SIZE[1] / crops.heights)[:, None, None] + np.array(CUT_SIZE) / 2
+        places = away * (CUT_SIZE[1] / crops.heights)[:, None, None] + middle
 
     def step(fraction: float) -> None:
         if order.cancelled():
@@ -180,19 +185,29 @@ def _crop_frames(
         order.report("Cutting out the figure", 0.7 + 0.3 * fraction)
 
     taken, shown = np.stack(frames), np.stack(larger)
-    clip, shown = cut_figure(shown, [taken, shown], step)
+    masks = [_cut_mask(person.mask) for person in people] or None
+    clip, shown = cut_figure(shown, [taken, shown], step, masks)
     order.report("Cropping", 1.0)
-    hands = None if places is None or failure else crop_hands(shown, places, _HAND_SIDE)
+    hands = None if places is None else crop_hands(shown, places, _HAND_SIDE)
     warnings, reference = list(order.warnings), order.reference
     if reference is None:
         warnings += _cut_warning(order.path, bool((clip[0] != taken[0]).any()))
         reference = clip[0]
     if failure:
-        warnings.append(f"The hands were not read: the detector in {python} has failed ({failure}).")
+        warnings.append(f"The hands were not read: the detector of {python} has failed ({failure}).")
     elif hands is not None and not hands_seen(hands).any():
         warnings.append("No hand of the figure was found: the motion is read from the body alone.")
         hands = None
     return DrivingClip(clip, reference, order.fps, float(times[0]), figure.corners, hands, tuple(warnings))
+
+
+def _cut_mask(mask: np.ndarray | None) -> np.ndarray | None:
+    """Return a person's silhouette in the crop in which figures are cut out, [h, w] bool."""
+    if mask is None:
+        return None
+    beside = (_DETECTED[0] - _DETECTED[1] * CUT_SIZE[0] // CUT_SIZE[1]) // 2
+    inside = mask[:, beside : _DETECTED[0] - beside].astype(np.float32)
+    return cv2.resize(inside, CUT_SIZE, interpolation=cv2.INTER_AREA) > 0.5
 
 
 def read_picture_crop(

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # It runs in an interpreter of its own, which has mediapipe and neither Trackshade nor its other packages.
 # pyright: reportMissingImports=false
-"""Finds the hands of a person in pictures by mediapipe's pose network, as a program of its own.
+"""Finds a person's hands and silhouette in pictures by mediapipe's pose network, as a program of its own.
 
 The arguments are the width and the height of the pictures. Standard input has one picture after the other, uint8 RGB;
-standard output gets a line of JSON for each: for the left and the right hand [x, y] in pixels, or null if it is not
-seen. The first line is {"ready": true}.
+standard output gets a line of JSON for each: {"left": [x, y], "right": null, "mask": "..."}. Places of hands are in
+pixels, null for one that is not seen; the mask has a bit for each pixel, packed row by row and in base64, null if there
+is nobody. The first line is {"ready": true}.
 """
 
+import base64
 import json
 import os
 import sys
@@ -25,12 +27,17 @@ def main() -> None:
     import numpy as np
 
     width, height = int(sys.argv[1]), int(sys.argv[2])
-    # Frames are an eighth of a second apart: each is read by itself, and none is smoothed with those before.
-    with mediapipe.solutions.pose.Pose(model_complexity=1, smooth_landmarks=False) as pose:
+    # Frames are an eighth of a second apart: landmarks are not smoothed over them.
+    options = {"model_complexity": 1, "smooth_landmarks": False, "enable_segmentation": True,
+               "smooth_segmentation": False}  # fmt: skip
+    with mediapipe.solutions.pose.Pose(**options) as pose:
         _write(out, {"ready": True})
         while len(data := sys.stdin.buffer.read(3 * width * height)) == 3 * width * height:
-            found = pose.process(np.frombuffer(data, np.uint8).reshape(height, width, 3)).pose_landmarks
-            _write(out, [_middle(found, side, width, height) for side in range(2)])
+            found = pose.process(np.frombuffer(data, np.uint8).reshape(height, width, 3))
+            mask = found.segmentation_mask
+            bits = None if mask is None else base64.b64encode(np.packbits(mask > 0.5).tobytes()).decode()
+            left, right = (_middle(found.pose_landmarks, side, width, height) for side in range(2))
+            _write(out, {"left": left, "right": right, "mask": bits})
 
 
 def _middle(found: Any, side: int, width: int, height: int) -> "list[float] | None":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the hands of people by mediapipe, where that is installed in an environment of its own.
+"""Finds hands and silhouettes of people by mediapipe, where that is installed in an environment of its own.
 
 mediapipe (Apache-2.0) has its networks in its package and needs other versions of NumPy and protobuf than Trackshade.
 It is looked for in the virtual environment that TRACKSHADE_MEDIAPIPE names, else in the folder `mediapipe` of
@@ -8,6 +8,7 @@ It is looked for in the virtual environment that TRACKSHADE_MEDIAPIPE names, els
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,9 +29,10 @@ import numpy as np
 from trackshade.core import folders
 from trackshade.core.errors import CancelledError
 from trackshade.core.processes import isolated_python, last_log_line
+from trackshade.motion.hand_places import SIDES
 
 _START, _ANSWER = 120.0, 30.0  # seconds to wait until the program is ready, and for an answer
-_SCRIPT = Path(__file__).with_name("mediapipe_hands.py")
+_SCRIPT = Path(__file__).with_name("mediapipe_person.py")
 
 
 def find_detector() -> Path | None:
@@ -40,10 +43,23 @@ def find_detector() -> Path | None:
     return python.absolute() if python.is_file() else None
 
 
-class HandDetector:
+@dataclass(frozen=True, eq=False)
+class Person:
+    """What was found in a picture.
+
+    Attributes:
+        hands: [2, 2] (x, y) of the middles of the left and the right hand, pixels; NaN for one that is not seen.
+        mask: [h, w] bool, where the person is seen; None if there is nobody.
+    """
+
+    hands: np.ndarray
+    mask: np.ndarray | None
+
+
+class PersonDetector:
     """A running detector. It answers pictures in their order, one later than they are given.
 
-    A detector that fails gives no more places; `failure` then says why. Used as a context manager, which ends it.
+    A detector that fails finds nobody any more; `failure` then says why. Used as a context manager, which ends it.
 
     Args:
         python: interpreter that has mediapipe.
@@ -58,7 +74,8 @@ class HandDetector:
         self._log = Path(self._folder.name) / "log.txt"
         self._pictures: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._places: list[np.ndarray] = []
+        self._found: list[Person] = []
+        self._size = size
         self._given = 0
         self._process: subprocess.Popen[bytes] | None = None
         start = isolated_python(python, str(_SCRIPT), *map(str, size))
@@ -71,9 +88,9 @@ class HandDetector:
             self.failure = str(error)
             return
         for work in (self._write_pictures, self._read_lines):
-            threading.Thread(target=work, args=(self._process,), name="hands", daemon=True).start()
+            threading.Thread(target=work, args=(self._process,), name="person detector", daemon=True).start()
 
-    def __enter__(self) -> HandDetector:
+    def __enter__(self) -> PersonDetector:
         return self
 
     def __exit__(
@@ -95,21 +112,25 @@ class HandDetector:
         if self._given > 1:
             self._take()
 
-    def places(self) -> np.ndarray:
-        """Return the middles of the left and the right hand in all pictures, [T, 2, 2] pixels; NaN for those not seen.
+    def found(self) -> list[Person]:
+        """Return what was found in all pictures.
 
         Raises:
             CancelledError: `cancelled` returned True.
         """
-        while len(self._places) < self._given:
+        while len(self._found) < self._given:
             self._take()
-        return np.array(self._places).reshape(-1, 2, 2)
+        return self._found
 
     def _take(self) -> None:
         """Keep the answer to a picture."""
-        answer = None if self.failure else self._answer(_ANSWER)
-        hands = [None, None] if answer is None else answer
-        self._places.append(np.array([(np.nan, np.nan) if place is None else place for place in hands], np.float64))
+        answer = {} if self.failure else self._answer(_ANSWER) or {}
+        places = [(np.nan, np.nan) if answer.get(side) is None else answer[side] for side in SIDES]
+        mask = None
+        if answer.get("mask") is not None:
+            bits = np.unpackbits(np.frombuffer(base64.b64decode(answer["mask"]), np.uint8))
+            mask = bits[: self._size[0] * self._size[1]].reshape(self._size[1], self._size[0]).astype(bool)
+        self._found.append(Person(np.array(places, np.float64), mask))
 
     def _answer(self, seconds: float) -> Any:
         """Return the next line; None if it does not come, or is not what it should be."""
