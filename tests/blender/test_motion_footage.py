@@ -20,7 +20,9 @@ from trackshade.core.images import write_png
 from trackshade_addon.capture.given_image import read_image_file
 from trackshade_addon.jobs.job import Job
 from trackshade_addon.jobs.session import current
+from trackshade_addon.motion.character import match_deforming_bones
 from trackshade_addon.motion.driving import scene_angles
+from trackshade_addon.motion.hands import project_hands
 from trackshade_addon.placement import place
 
 pytestmark = pytest.mark.once
@@ -126,6 +128,39 @@ def test_the_reference_is_rendered_and_the_camera_is_the_scenes(footage: bpy.typ
     azimuths = np.degrees(np.arctan2(places[:, 0, 0], np.negative(places[:, 1, 0])))
     wanted = np.interp(record["shot"]["frames"], found.frames, found.angles.azimuths)
     np.testing.assert_allclose(azimuths, wanted, atol=1e-4)
+
+
+def test_hands_are_where_the_camera_shows_those_of_the_armature(footage: bpy.types.Scene) -> None:
+    rig = make_rig(footage)
+    table = match_deforming_bones(rig)
+    camera, rate = footage.camera, footage.render.fps / footage.render.fps_base
+    camera.location, camera.rotation_euler = (0.3, -5, 1.2), (np.pi / 2, 0, 0)
+    hand = rig.pose.bones[table["hand_l"]]
+    found = None
+    steps = project_hands(rig, footage, table)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        found = stop.value
+    np.testing.assert_allclose(found.times, np.arange(30) / rate)
+    # The frame is 96 x 64 pixels: the sensor's width spans its width.
+    middle = (
+        np.array(rig.matrix_world @ ((hand.head + hand.tail) / 2))
+        if "fingers_l" not in table
+        else np.array(rig.matrix_world @ ((hand.head + rig.pose.bones[table["fingers_l"]].head) / 2))
+    )
+    focal = camera.data.lens / camera.data.sensor_width
+    away = (middle - np.array(camera.location)) / 5
+    depth = (middle[1] + 5) / 5
+    wanted = 0.5 + focal * away[0] / depth, 0.5 - focal * 96 / 64 * away[2] / depth
+    np.testing.assert_allclose(found.places[0, 0], wanted, atol=1e-4)
+    settings = footage.trackshade_motion
+    settings.hands = "armature"
+    assert bpy.ops.trackshade.motion_to_armature() == {"FINISHED"}
+    record = latest_record()
+    assert record["shot"]["source"]["driving"]["hands"] == "armature"
+    assert record["motion"]["hands"] > 0
 
 
 def test_the_motion_of_footage_animates_the_armature(footage: bpy.types.Scene) -> None:

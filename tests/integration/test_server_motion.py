@@ -104,6 +104,31 @@ def test_without_a_reference_the_motion_alone_is_read(
     assert not json.loads((out / "job.json").read_text())["motion"]["has_frames"]
 
 
+def test_hands_are_read_from_their_crops(client: Client, model: Path, frames: np.ndarray, tmp_path: Path) -> None:
+    settings, count = ShadeSettings(model=str(model), output="motion"), len(frames)
+    hands = np.random.default_rng(1).integers(1, 255, (count, 2, 24, 24, 3), np.uint8)
+    hands[:, 1] = 0
+    job = client.submit(shot_of("static", count), settings, None, frames, hands=hands)
+    client.wait(job)
+    out = client.fetch(job, tmp_path / "out")
+    pipeline = MotionPipeline.from_pretrained(model)
+    given = frames.astype(np.float32) / 255, hands.astype(np.float32) / 255, np.tile([True, False], (count, 1))
+    motion = read_bvh(out / "motion.bvh")
+    order = [motion.names.index(name) for name in JOINTS]
+    wanted = pipeline.joint_rotations(pipeline.encode_motion(*given))
+    np.testing.assert_allclose(motion.rotations[:, order], wanted, atol=1e-4)
+    assert np.abs(wanted - pipeline.joint_rotations(pipeline.encode_motion(given[0]))).max() > 0.01
+    assert json.loads((out / "job.json").read_text())["motion"]["hands"] == 0.5
+    plain = client.submit(shot_of("static", count), settings, None, frames)
+    client.wait(plain)
+    plain_out = client.fetch(plain, tmp_path / "plain")
+    assert json.loads((plain_out / "job.json").read_text())["motion"]["hands"] == 0
+    heights = [Image.open(folder / "sheet.png").height for folder in (out, plain_out)]
+    assert heights[0] > heights[1]  # a row more
+    with pytest.raises(ShotError, match="crops of hands"):
+        client.wait(client.submit(shot_of("static", count), settings, None, frames, hands=hands[:3]))
+
+
 def test_what_a_motion_job_lacks_is_said(client: Client, model: Path, frames: np.ndarray, tmp_path: Path) -> None:
     settings, shot = ShadeSettings(model=str(model), output="motion"), shot_of("static", len(frames))
     for bad, render in ((shot, None), (shot, frames[:3]), (replace(shot, objects=()), frames)):

@@ -26,6 +26,7 @@ from trackshade.core import folders
 from trackshade.core.errors import TrackshadeError
 from trackshade.core.processes import find_program
 from trackshade.core.text import format_size
+from trackshade.driving.person_detector import find_detector
 from trackshade.ipc import PROTOCOL
 
 PACKAGES = "numpy pyzmq msgpack torch diffusers transformers safetensors numba av openimageio bpy"
@@ -45,6 +46,7 @@ def collect_facts(blender: str | None = None) -> Facts:
         "trackshade": {"version": __version__, "protocol": PROTOCOL, "folder": str(Path(__file__).parents[1])},
         "system": {"system": platform.platform(), **python, "processors": os.cpu_count()},
         "packages": {name: _version(name) for name in PACKAGES.split()},
+        "networks": {"mediapipe": str(find_detector() or "none")},
         "devices": _devices(),
         "models": _models(),
         "blender": _blender(blender),

@@ -282,7 +282,7 @@ class Client:
 
 def _image(name: str, array: np.ndarray) -> np.ndarray:
     dtype, words = (np.float16, "16-bit float") if name == "light" else (np.uint8, "8-bit")
-    dimensions = 4 if name in ("input_render", "light") else 3
+    dimensions = 4 if name in ("input_render", "light", "hands") else 3
     if array.dtype != dtype or array.ndim != dimensions or array.shape[-1] != 3 or array.size == 0:
         what = f"The {name.replace('_', ' ')}"
         raise ShotError("bad-image", f"{what} must be {words} RGB; it is {array.dtype} {list(array.shape)}.")

@@ -86,6 +86,14 @@ def crop(
     return cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def crop_mask(mask: np.ndarray, center: np.ndarray, height: float, size: tuple[int, int]) -> np.ndarray:
+    """Return a part of a mask [H, W] at a (width, height), [h, w] bool, as `crop` does; nothing is beyond the mask."""
+    scale = size[1] / height
+    shift = np.array([size[0] / 2, size[1] / 2]) - scale * np.asarray(center)
+    warp = np.array([[scale, 0, shift[0] + 0.5 * scale - 0.5], [0, scale, shift[1] + 0.5 * scale - 0.5]])
+    return cv2.warpAffine(mask.astype(np.float32), warp, size, flags=cv2.INTER_LINEAR) > 0.5
+
+
 def crop_hands(
     crops: np.ndarray,  # [T, h, w, 3] uint8
     places: np.ndarray,  # [T, 2, 2] pixels of the crops; NaN where a hand is not seen

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from trackshade.control.picture_files import read_rgb
 from trackshade.core.errors import CancelledError, ShotError
-from trackshade.driving.crops import CropPath, crop, crop_hands, crop_path
+from trackshade.driving.crops import CropPath, crop, crop_hands, crop_mask, crop_path
 from trackshade.driving.cutting import CUT_SIZE, cut_figure
 from trackshade.driving.figures import Figure, find_figures
 from trackshade.driving.person_detector import Person, PersonDetector, find_detector
@@ -26,6 +25,8 @@ _SEARCHED = 25  # frames in which the figure is looked for, at most
 _LOST = 0.5  # seconds without the figure that are told of
 _SEARCH_SIZE, _CROP_SIZE = (640, 640), (1920, 1920)  # largest (width, height) of frames for finding and for cropping
 _DETECTED = (384, 384)  # (width, height) of the crops in which a person's hands and silhouette are looked for
+_WIDER = 1.2  # times the crop around what was found without a detector, where a person is looked for
+_MOSTLY = 0.5  # share of the frames in which a person has to be found for crops to follow its silhouette
 _HAND_SIDE = 24  # px, of the crops of hands
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _CHOOSE = "Give a box around the figure, or choose another part with a start and an end."
@@ -98,14 +99,15 @@ def read_driving(
         return _read_first_frame(order, scan)
     _require_motion(path, scan)
     figure, searched = _find_in_video(path, request, scan, cancelled)
-    warnings += _lost_warning(path, figure, searched)
     report("Finding the figure", 0.5)
     count = int(np.floor((scan.times[-1] - scan.times[0]) * fps + 1e-6)) + 1
     times = scan.times[0] + np.arange(max(2, count)) / fps
     shown = scan.times[np.abs(scan.times[None] - times[:, None]).argmin(axis=1)]
-    crops = crop_path(times, figure.boxes, searched, size[0] / size[1])
-    images = take_frames(path, shown, _CROP_SIZE, cancelled, request.rate)
-    return _crop_frames(order, images, shown, scan.size, crops, figure)
+
+    def frames() -> Iterator[np.ndarray]:
+        return take_frames(path, shown, _CROP_SIZE, cancelled, request.rate)
+
+    return _crop_frames(order, frames, shown, scan.size, figure, searched)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,47 +139,62 @@ class _Order:
 
 def _crop_frames(
     order: _Order,
-    images: Iterable[np.ndarray],
+    images: Callable[[], Iterable[np.ndarray]],
     times: np.ndarray,
     footage_size: tuple[int, int],
-    crops: CropPath,
     figure: Figure,
+    searched: np.ndarray,
 ) -> DrivingClip:
     """Crop frames around the figure and its hands, and cut it out of a cluttered background.
 
     Args:
         order: what is asked for.
-        images: the frames, of the footage's size or smaller.
+        images: gives the frames, of the footage's size or smaller; called once or twice.
         times: [T] their times, seconds.
         footage_size: (width, height) of the footage.
-        crops: where the crops are, pixels of the footage.
         figure: the figure.
+        searched: [N] times of its boxes.
 
     Raises:
         CancelledError: `cancelled` returned True.
     """
-    frames, larger, failure = [], [], ""
-    people: list[Person] = []
+    warnings, reference = list(order.warnings), order.reference
+    aspect = order.size[0] / order.size[1]
+    crops = crop_path(times, figure.boxes, searched, aspect)
     python = find_detector() if order.request.hands == "auto" else None
-    with ExitStack() as stack:
-        detector = None if python is None else stack.enter_context(PersonDetector(python, _DETECTED, order.cancelled))
-        for t, image in enumerate(images):
-            ratio = image.shape[1] / footage_size[0]
-            center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
-            frames.append(crop(image, center, height, order.size))
-            larger.append(crop(image, center, height, CUT_SIZE))
-            if detector is not None:
-                detector.add(crop(image, center, height, _DETECTED))
-            order.report("Cropping", 0.5 + 0.2 * (t + 1) / len(times))
-        if detector is not None:
-            people, failure = detector.found(), detector.failure
-    ratio, places = CUT_SIZE[1] / _DETECTED[1], None
-    middle = np.array(CUT_SIZE) / 2
-    if people and not failure:
-        places = np.stack([person.hands - np.array(_DETECTED) / 2 for person in people]) * ratio + middle
-    elif order.known is not None:
-        away = order.known.at(times) * footage_size - crops.centers[:, None]
-        places = away * (CUT_SIZE[1] / crops.heights)[:, None, None] + middle
+    people: list[Person] = []
+    coarse = CropPath(crops.centers, _WIDER * crops.heights)
+    if python is not None:
+        people, failure = _detect(order, images(), python, footage_size, coarse)
+        if failure:
+            warnings.append(f"The hands were not read: the detector of {python} has failed ({failure}).")
+    seen = np.array([person.mask is not None for person in people], bool)
+    masks = None
+    hands = None if order.known is None else order.known.at(times) * footage_size
+    if seen.any():
+        middle = np.array(_DETECTED) / 2
+        scale = coarse.heights / _DETECTED[1]
+        boxes = np.array([_mask_box(person.mask) for person in people]) - np.tile(middle, 2)
+        boxes = np.tile(coarse.centers, 2) + boxes * scale[:, None]
+        hands = (
+            coarse.centers[:, None] + (np.stack([person.hands for person in people]) - middle) * scale[:, None, None]
+        )
+        if seen.mean() > _MOSTLY and order.request.box is None and not order.request.mask:
+            figure, searched = Figure(boxes, True), times
+            crops = crop_path(times, boxes, times, aspect)
+        centers, heights = middle + (crops.centers - coarse.centers) / scale[:, None], crops.heights / scale
+        masks = [
+            None if person.mask is None else crop_mask(person.mask, center, height, CUT_SIZE)
+            for person, center, height in zip(people, centers, heights, strict=True)
+        ]
+    warnings += _lost_warning(order.path, figure, searched)
+    frames, larger = [], []
+    for t, image in enumerate(images()):
+        ratio = image.shape[1] / footage_size[0]
+        center, height = crops.centers[t] * ratio, float(crops.heights[t] * ratio)
+        frames.append(crop(image, center, height, order.size))
+        larger.append(crop(image, center, height, CUT_SIZE))
+        order.report("Cropping", 0.6 + 0.1 * (t + 1) / len(times))
 
     def step(fraction: float) -> None:
         if order.cancelled():
@@ -185,29 +202,44 @@ def _crop_frames(
         order.report("Cutting out the figure", 0.7 + 0.3 * fraction)
 
     taken, shown = np.stack(frames), np.stack(larger)
-    masks = [_cut_mask(person.mask) for person in people] or None
     clip, shown = cut_figure(shown, [taken, shown], step, masks)
     order.report("Cropping", 1.0)
-    hands = None if places is None else crop_hands(shown, places, _HAND_SIDE)
-    warnings, reference = list(order.warnings), order.reference
     if reference is None:
         warnings += _cut_warning(order.path, bool((clip[0] != taken[0]).any()))
         reference = clip[0]
-    if failure:
-        warnings.append(f"The hands were not read: the detector of {python} has failed ({failure}).")
-    elif hands is not None and not hands_seen(hands).any():
-        warnings.append("No hand of the figure was found: the motion is read from the body alone.")
-        hands = None
-    return DrivingClip(clip, reference, order.fps, float(times[0]), figure.corners, hands, tuple(warnings))
+    pairs = None
+    if hands is not None:
+        places = (hands - crops.centers[:, None]) * (CUT_SIZE[1] / crops.heights)[:, None, None]
+        pairs = crop_hands(shown, places + np.array(CUT_SIZE) / 2, _HAND_SIDE)
+        if not hands_seen(pairs).any():
+            warnings.append("No hand of the figure was found: the motion is read from the body alone.")
+            pairs = None
+    return DrivingClip(clip, reference, order.fps, float(times[0]), figure.corners, pairs, tuple(warnings))
 
 
-def _cut_mask(mask: np.ndarray | None) -> np.ndarray | None:
-    """Return a person's silhouette in the crop in which figures are cut out, [h, w] bool."""
-    if mask is None:
-        return None
-    beside = (_DETECTED[0] - _DETECTED[1] * CUT_SIZE[0] // CUT_SIZE[1]) // 2
-    inside = mask[:, beside : _DETECTED[0] - beside].astype(np.float32)
-    return cv2.resize(inside, CUT_SIZE, interpolation=cv2.INTER_AREA) > 0.5
+def _detect(
+    order: _Order, images: Iterable[np.ndarray], python: Path, footage_size: tuple[int, int], crops: CropPath
+) -> tuple[list[Person], str]:
+    """Look for a person in the crops of frames; return what was found, and why it failed, or "".
+
+    Raises:
+        CancelledError: `cancelled` returned True.
+    """
+    with PersonDetector(python, _DETECTED, order.cancelled) as detector:
+        for t, image in enumerate(images):
+            ratio = image.shape[1] / footage_size[0]
+            detector.add(crop(image, crops.centers[t] * ratio, float(crops.heights[t] * ratio), _DETECTED))
+            order.report("Finding the figure", 0.5 + 0.1 * (t + 1) / len(crops.heights))
+        return ([], detector.failure) if detector.failure else (detector.found(), detector.failure)
+
+
+def _mask_box(mask: np.ndarray | None) -> np.ndarray:
+    """Return left, top, right and bottom of a silhouette, pixels; NaN if there is none."""
+    if mask is None or not mask.any():
+        return np.full(4, np.nan)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    left, top, width, height, _ = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
+    return np.array([left, top, left + width, top + height], np.float64)
 
 
 def read_picture_crop(
@@ -257,8 +289,7 @@ def _read_still(order: _Order, image: np.ndarray, start: float) -> DrivingClip:
     """Return a clip of one frame."""
     size, time = (image.shape[1], image.shape[0]), np.array([start])
     figure = _choose(order.path, order.request, image[None], time, size)
-    crops = crop_path(time, figure.box[None], time, order.size[0] / order.size[1])
-    return _crop_frames(order, [image], time, size, crops, figure)
+    return _crop_frames(order, lambda: [image], time, size, Figure(figure.box[None], figure.is_person), time)
 
 
 def _crop_around(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -288,6 +319,8 @@ def _trim_warning(path: Path, request: DrivingRequest, scan: VideoScan) -> list[
 
 def _lost_warning(path: Path, figure: Figure, times: np.ndarray) -> list[str]:
     """Return a sentence about the longest time between searched frames in which the figure was not found."""
+    if len(times) < 2:
+        return []
     known = np.unique([times[0], *times[figure.found], times[-1]])
     gaps = np.diff(known)
     if gaps.max() <= max(_LOST, 2.5 * float(np.diff(times).max())):
