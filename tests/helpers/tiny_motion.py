@@ -19,7 +19,7 @@ SIZE = (48, 64)  # width and height of its pictures
 def save_tiny_motion(folder: Path, seed: int = 0) -> Path:
     """Write the model to a folder, and return the folder."""
     torch.manual_seed(seed)
-    encoder = MotionEncoder(*SIZE, hand_size=0, dim=32, body_tokens=2, layers=1, heads=2, channels=16)
+    encoder = MotionEncoder(*SIZE, hand_size=24, dim=32, body_tokens=2, layers=1, heads=2, channels=16)
     adapter = ViewAdapter(*SIZE, num_tokens=encoder.num_tokens, dim=32, hidden=32)
     vae = PatchAutoencoder(4, 6, refiner_width=8, refiner_layers=0)
     transformer = PuppetGuidedTransformer3DModel(
