@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import subprocess
 from collections.abc import Generator, Iterator
@@ -28,6 +29,9 @@ OPTIONAL = {
 # Examples may take any time: the machine may be busy.
 settings.register_profile("trackshade", deadline=None, max_examples=50)
 settings.load_profile("trackshade")
+
+# Footage is read alike on every machine, whether mediapipe is installed there or not.
+os.environ["TRACKSHADE_MEDIAPIPE"] = os.devnull
 
 # A run that was started in the background ignores Ctrl-C, and its children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

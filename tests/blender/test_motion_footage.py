@@ -17,6 +17,8 @@ from tests.helpers.backend_python import run_in_backend
 from tests.helpers.driving import wave, write_frames
 from trackshade.core.errors import OutputError
 from trackshade.core.images import write_png
+from trackshade.motion.hand_places import read_hands
+from trackshade_addon import commands
 from trackshade_addon.capture.given_image import read_image_file
 from trackshade_addon.jobs.job import Job
 from trackshade_addon.jobs.session import current
@@ -161,6 +163,25 @@ def test_hands_are_where_the_camera_shows_those_of_the_armature(footage: bpy.typ
     record = latest_record()
     assert record["shot"]["source"]["driving"]["hands"] == "armature"
     assert record["motion"]["hands"] > 0
+
+
+def test_the_command_hands_writes_what_reenact_reads(
+    footage: bpy.types.Scene, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_rig(footage)
+    footage.camera.location, footage.camera.rotation_euler = (0.3, -5, 1.2), (np.pi / 2, 0, 0)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "rig.blend"), copy=True)
+    capfd.readouterr()  # what Blender says when it saves
+    arguments = ["hands", str(tmp_path / "rig.blend"), "--out", str(tmp_path / "hands.json")]
+    assert commands.main("trackshade", [*arguments, "--json"]) == 0
+    made = json.loads(capfd.readouterr().out)
+    assert made["shown"] == {"left": 1.0, "right": 1.0}
+    found = read_hands(tmp_path / "hands.json")
+    assert len(found.times) == 30
+    # The figure looks at the camera, so its left hand is on the right of the frame.
+    assert (found.places[:, 0, 0] > found.places[:, 1, 0]).all()
+    assert commands.main("trackshade", arguments) == 3
+    assert "hands.json exists and was kept" in capfd.readouterr().err
 
 
 def test_the_motion_of_footage_animates_the_armature(footage: bpy.types.Scene) -> None:
