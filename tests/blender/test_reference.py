@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
+from tests.helpers import stage
 from trackshade.core.errors import UsageError
 from trackshade.core.fitting import fit_frames, fit_size
 from trackshade.shot import Shot
@@ -128,6 +129,25 @@ def test_a_file_is_rendered(tmp_path: Path) -> None:
     assert reference(tmp_path / "own", "--every=2", "--", str(tmp_path / "own.blend")) == 0
     assert len(Shot.load(tmp_path / "own" / "scene.shot").frame_numbers) == 3
     assert [path.stem for path in sorted((tmp_path / "own" / "truth").iterdir())] == ["0000", "0002"]
+
+
+def test_noise_of_footage_does_not_stand_still(tmp_path: Path, scene: bpy.types.Scene) -> None:
+    """Trackers take noise that is alike in all frames for points that do not move."""
+    stage.add_camera(scene, (0, -4, 0))
+    stage.add(scene, "Plane", stage.grid("Plane", 1)).rotation_euler.x = 1.0
+    light = stage.add(scene, "Light", bpy.data.lights.new("Light", "AREA"))
+    light.location, light.data.energy, light.data.size = (1, -3, 2), 200, 3
+    scene.frame_start, scene.frame_end = 1, 2
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "still.blend"))
+    frames = {}
+    for options in ((), ("--all-frames",)):
+        folder = tmp_path / f"still{len(options)}"
+        assert reference(folder, *options, "--every=1", "--", str(tmp_path / "still.blend")) == 0
+        frames[options] = [read_picture(path).astype(int) for path in sorted((folder / "truth").iterdir())]
+    assert np.array_equal(*frames[()])
+    first, second = frames["--all-frames",]
+    assert first.std() > 4  # there is something to see
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("options", [(), ("--kind=orbit", "--size=pad"), ("--kind=orbit", "--every=0")])

@@ -73,6 +73,8 @@ def render_reference(
         raise UsageError("bad-setting", "The distance of frames and the samples must be 1 or more.")
     scene = bpy.context.scene
     full = _set_render(scene, size, samples)
+    # Noise that stands still on the screen would look like points that do not move.
+    scene.cycles.use_animated_seed = all_frames
     settings = {**description, "size": list(full), "samples": samples}
     first, last = scene.frame_start, scene.frame_end
     count = last - first + 1
