@@ -31,6 +31,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "addon/README.md", "backend/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted(GUIDE.glob("*.md")),
+    *sorted((ROOT / "backend" / "trackshade").rglob("README.md")),
 ]
 said_now = functools.cache(guide_messages.messages)  # by the whole code
 RENEW = "Run: python addon/tools/guide_messages.py (an entry's heading and advice are written by hand)"
@@ -151,6 +152,22 @@ def test_commands_are_those_that_there_are() -> None:
         taken = options.COMMANDS[words[0]][1] if in_blender else COMMANDS[" ".join(words[:count])].options
         parsing.parser_of("trackshade", "", taken).parse_intermixed_args(words[count:])  # raises UsageError
     assert {"render", "export", "shade", "serve", "models", "doctor"} <= seen
+
+
+def test_commands_in_sentences_are_those_that_there_are() -> None:
+    """A sentence may leave out what a command needs, but names no command and no option that there is not."""
+    known, count = {*COMMANDS, *(command.split()[0] for command in COMMANDS), *PASSED_ON}, 0
+    for page in PAGES:
+        for command in re.findall(r"`trackshade ([a-z][^`]*)`", page.read_text(encoding="utf-8")):
+            count += 1
+            words = command.split()
+            name = next((name for name in (" ".join(words[:2]), words[0]) if name in COMMANDS), words[0])
+            assert name in known, f"{page.name} names {command}"
+            if name in COMMANDS:
+                flags = {option.name for option in COMMANDS[name].options}
+                named = {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"}
+                assert named <= flags | {"--help"}, f"{page.name} names {command}"
+    assert count > 50
 
 
 # The cookbook's Python
