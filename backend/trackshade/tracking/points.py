@@ -14,6 +14,7 @@ from trackshade.tracking.camera import CameraSolve
 from trackshade.tracking.depth import sweep_depth
 from trackshade.tracking.features import Features
 from trackshade.tracking.photometric import Patches, patch_offsets, smoothed
+from trackshade.tracking.planes import apply_planes
 from trackshade.tracking.smoothing import fill_depth
 
 ALIKE = 0.5  # least correlation of a point that is seen
@@ -22,8 +23,8 @@ _BLUR = 0.7  # px: of the pictures that are compared
 _COMPARED = 16  # frames that points are compared with
 _CAMERA_POINTS = 1500
 _CAMERA_ROUNDS = 2
-# Times the standard deviation that corners give the focal length, which is too small: on four rendered scenes it was off
-# by two of them (root mean square).
+# Times the standard deviation that corners give the focal length, which is too small: on four rendered scenes it was
+# off by two of them (root mean square).
 _FOCAL_TRUST = 2.0
 _STEEPEST = 0.03  # most that the inverse depth changes from pixel to pixel, relative
 
@@ -102,7 +103,7 @@ def place_points(
 
     def refine(shape: np.ndarray) -> np.ndarray:
         shape, deviations = patches.refine(solution, shape, order, 8, 100.0)
-        shape = fill_depth(shape[:, 0], deviations, colors, grid, distance)
+        shape = fill_depth(*apply_planes(shape[:, 0], deviations, colors, points, grid), colors, grid, distance)
         shape = patches.refine(solution, shape, order, 4, 1000.0)[0]
         shape[:, 0] = np.clip(shape[:, 0], 0.5 * limits[0], 2 * limits[1])  # of the sky there is no depth
         return shape
