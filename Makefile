@@ -10,7 +10,7 @@
 #   make bench      the benchmark table
 #   make campaigns  damaged files, messages and stores, kill -9 and floods: a table of what went wrong
 #   make mini       the embedded model from nothing, data first, into runs/mini: hours; where it was stopped, it goes on
-#   make mini-motion  the embedded model for motion from footage, from nothing: about 6.5 hours on one core without bfloat16, 2.5 with it; resumes
+#   make mini-motion  the embedded model for motion from footage, from nothing: about 10 hours on one core without bfloat16, 4 with it; resumes
 #   make mini-matrix  the embedded model for many cameras, from mini: 66 minutes on one core; goes on where it was stopped
 #   make extension  the add-on as installable zips, one for each platform, and a repository index, in dist/
 
@@ -159,8 +159,8 @@ mini-matrix: setup
 MINI_MOTION := runs/mini-motion
 TRAIN_MOTION := PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 .venv/bin/python -m trackshade_lab.training motion --device cpu --threads 1
 mini-motion: setup
-	@$(TRAIN_MOTION) --out $(MINI_MOTION)/baselines --sources baselines --steps 1500
-	@$(TRAIN_MOTION) --out $(MINI_MOTION)/run --steps 20000 --generator-steps 5500 --baselines $(MINI_MOTION)/baselines
+	@$(TRAIN_MOTION) --out $(MINI_MOTION)/baselines --sources baselines --steps 6000
+	@$(TRAIN_MOTION) --out $(MINI_MOTION)/run --steps 30000 --generator-steps 7000 --baselines $(MINI_MOTION)/baselines
 
 docs: setup
 	@.venv/bin/pdoc -d google --no-show-source -o build/docs trackshade
