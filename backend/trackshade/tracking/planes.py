@@ -17,7 +17,8 @@ _ON = 0.03  # of the inverse depth: how far points of a plane may be from it
 _MOST = 5  # planes
 _LEAST, _FEW = 0.05, 30  # share of the sure points that a plane needs, and their number
 _TRIES, _REACH = 300, 0.3  # samples of three points, which are within this share of the width
-_NEIGHBORS = 6  # of the 24 around a sure point, which have to agree with it
+_NEIGHBORS, _OTHERS = 6, 3  # of the 24 around a point: which have to agree with it, and which are on its plane
+_CLUSTERED = 0.5  # share of a plane's points that have to be among each other: else they are on it by chance
 _NEAR, _COLOR = 0.1, 14.0  # spread of what belongs together: shares of the width, and levels
 _ALIKE = 3.0  # spreads of color beyond which a plane says nothing of a point
 _SHARE, _RIM_SHARE = 0.5, 0.85  # of the votes, for a point to be taken to a plane, and for one at the rim of a thing
@@ -49,17 +50,17 @@ def apply_planes(
         Inverse depths and deviations, changed where a plane says them.
     """
     inverse, deviations = inverse_depths.copy(), deviations.copy()
-    sure, width = deviations < _SURE, float(np.ptp(points[:, 0]))
+    sure, width = deviations < _SURE, max(float(np.ptp(points[:, 0])), 1.0)
+    agree = _agreeing(np.where(sure, inverse, np.nan), grid)
     rng = np.random.default_rng(0)
-    planes = _find_planes(points / width, inverse, np.flatnonzero(sure), rng)
+    found = _find_planes(points / width, inverse, np.flatnonzero(sure), rng)
+    planes = [(plane, own) for plane, own in found if _clustered(own, grid) > _CLUSTERED]
     if not planes:
         return inverse, deviations
-    agree = _agreeing(np.where(sure, inverse, np.nan), grid)
     member = np.zeros((len(points), len(planes)), np.float32)
     for number, (_, own) in enumerate(planes):
         member[own, number] = 1
-    on_plane = member.any(axis=1)
-    sure &= agree | on_plane
+    sure &= agree | member.any(axis=1)
     voters = np.sort(rng.permutation(np.flatnonzero(sure))[:_VOTERS])
     shares = _votes(points / width, colors, voters, member)
     window = np.ones((5, 5), np.uint8)
@@ -68,7 +69,7 @@ def apply_planes(
     for number, (plane, _) in enumerate(planes):
         value = np.c_[np.ones(len(points)), points / width] @ plane
         unsure = ~sure & (shares[:, number] > _SHARE)
-        rim = sure & ~on_plane & edge & (shares[:, number] > _RIM_SHARE) & (inverse > value)
+        rim = sure & ~member.any(axis=1) & edge & (shares[:, number] > _RIM_SHARE) & (inverse > value)
         chosen = (unsure | rim) & (value > 0)
         inverse[chosen], deviations[chosen] = value[chosen], _DEVIATION
     return inverse, deviations
@@ -129,6 +130,14 @@ def _agreeing(inverse: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return count.ravel() > _NEIGHBORS  # the point itself is one more
 
 
+def _clustered(own: np.ndarray, grid: tuple[int, int]) -> float:
+    """Return the share of some points, given as indices, that have enough others of them around."""
+    picture = np.zeros(grid, np.float32)
+    picture.ravel()[own] = 1
+    around = cv2.boxFilter(picture, -1, (5, 5), normalize=False, borderType=cv2.BORDER_CONSTANT).ravel()
+    return float((around[own] > _OTHERS).mean())
+
+
 def _votes(points: np.ndarray, colors: np.ndarray, voters: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Return the share of each plane among the voters, by how near and alike in color they are.
 
@@ -147,7 +156,7 @@ def _votes(points: np.ndarray, colors: np.ndarray, voters: np.ndarray, member: n
         near = np.square(points[part, None] - points[voters]).sum(axis=2) / (2 * _NEAR**2)
         unlike = np.square(colors[part, None] - colors[voters]).sum(axis=2) / (2 * _COLOR**2)
         weight = (1 + near + unlike) ** -3
-        weight[voters[None] == np.arange(len(points))[part, None]] = 0  # nobody votes for himself
+        weight[voters == np.arange(len(points))[part, None]] = 0  # nobody votes for himself
         out[part] = weight @ member[voters] / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
         alike = (unlike < _ALIKE**2 / 2).astype(np.float32)
         out[part][alike @ member[voters] == 0] = 0

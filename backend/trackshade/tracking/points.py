@@ -15,7 +15,7 @@ from trackshade.tracking.depth import sweep_depth
 from trackshade.tracking.features import Features
 from trackshade.tracking.photometric import Patches, patch_offsets, smoothed
 from trackshade.tracking.planes import apply_planes
-from trackshade.tracking.smoothing import fill_depth
+from trackshade.tracking.smoothing import fill_depth, sharpen_steps
 
 ALIKE = 0.5  # least correlation of a point that is seen
 _OFFSETS = patch_offsets(4, 2)
@@ -104,6 +104,7 @@ def place_points(
     def refine(shape: np.ndarray) -> np.ndarray:
         shape, deviations = patches.refine(solution, shape, order, 8, 100.0)
         shape = fill_depth(*apply_planes(shape[:, 0], deviations, colors, points, grid), colors, grid, distance)
+        shape = sharpen_steps(shape, colors, grid, distance)
         shape = patches.refine(solution, shape, order, 4, 1000.0)[0]
         shape[:, 0] = np.clip(shape[:, 0], 0.5 * limits[0], 2 * limits[1])  # of the sky there is no depth
         return shape
