@@ -95,26 +95,29 @@ def _find_planes(
     least = max(_FEW, round(_LEAST * len(sure)))
     left = sure
     while len(planes) < _MOST and len(left) >= least:
-        place, value = points[left], inverse[left]
-        design = np.c_[np.ones(len(left)), place]
-        best, most = np.zeros(len(left), bool), 0
+        value, design = inverse[left], np.c_[np.ones(len(left)), points[left]]
+        some = rng.permutation(len(left))[:_VOTERS]
+        few, place, known = design[some], design[some, 1:], value[some]
+        best, most = np.zeros(3), 0
         for _ in range(_TRIES):
-            first = rng.integers(len(left))
+            first = rng.integers(len(some))
             near = np.flatnonzero(np.square(place - place[first]).sum(axis=1) < _REACH**2)
             sample = np.r_[first, rng.choice(near, 2)]
-            if abs(np.linalg.det(design[sample])) < 1e-6:
+            if abs(np.linalg.det(few[sample])) < 1e-6:
                 continue
-            close = np.abs(design @ np.linalg.solve(design[sample], value[sample]) - value) < _ON * value
-            if np.count_nonzero(close) > most:
-                best, most = close, np.count_nonzero(close)
-        if most < least:
+            plane = np.linalg.solve(few[sample], known[sample])
+            count = np.count_nonzero(np.abs(few @ plane - known) < _ON * known)
+            if count > most:
+                best, most = plane, count
+        if most * len(left) < least * len(some):
             break
-        plane = np.zeros(3)
+        plane = best
+        close = np.abs(design @ plane - value) < _ON * value
         for _ in range(3):
-            plane = np.linalg.lstsq(design[best] / value[best, None], np.ones(np.count_nonzero(best)), rcond=None)[0]
-            best = np.abs(design @ plane - value) < _ON * value
-        planes.append((plane, left[best]))
-        left = left[~best]
+            plane = np.linalg.lstsq(design[close] / value[close, None], np.ones(np.count_nonzero(close)), rcond=None)[0]
+            close = np.abs(design @ plane - value) < _ON * value
+        planes.append((plane, left[close]))
+        left = left[~close]
     return planes
 
 
@@ -150,14 +153,23 @@ def _votes(points: np.ndarray, colors: np.ndarray, voters: np.ndarray, member: n
     Returns:
         [N, P]; 0 where no point of a plane is alike in color.
     """
+    place = (points / (np.sqrt(2) * _NEAR)).astype(np.float32)
+    tone = (colors / (np.sqrt(2) * _COLOR)).astype(np.float32)
     out = np.zeros_like(member)
     for start in range(0, len(points), _CHUNK):
         part = slice(start, start + _CHUNK)
-        near = np.square(points[part, None] - points[voters]).sum(axis=2) / (2 * _NEAR**2)
-        unlike = np.square(colors[part, None] - colors[voters]).sum(axis=2) / (2 * _COLOR**2)
-        weight = (1 + near + unlike) ** -3
+        unlike = _squares(tone[part], tone[voters])
+        weight = 1 + _squares(place[part], place[voters]) + unlike
+        weight = 1 / (weight * weight * weight)
         weight[voters == np.arange(len(points))[part, None]] = 0  # nobody votes for himself
         out[part] = weight @ member[voters] / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
-        alike = (unlike < _ALIKE**2 / 2).astype(np.float32)
-        out[part][alike @ member[voters] == 0] = 0
+        out[part][(unlike < _ALIKE**2 / 2).astype(np.float32) @ member[voters] == 0] = 0
     return out
+
+
+def _squares(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the squared distances between points [A, D] and [B, D], [A, B]."""
+    center = one.mean(axis=0)
+    one, other = one - center, other - center
+    total = np.square(one).sum(axis=1)[:, None] + np.square(other).sum(axis=1) - 2 * one @ other.T
+    return np.maximum(total, 0)
