@@ -9,6 +9,7 @@ bundle adjustment. An unknown focal length is tried at several values, since one
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,7 +59,7 @@ class CameraSolve:
 
 
 def solve_camera(
-    features: Features, size: tuple[int, int], focal: float | None, step: Callable[[float], None]
+    features: Features, size: tuple[int, int], focal: float | None, step: Callable[[float], None], threads: int = 1
 ) -> CameraSolve | None:
     """Solve the camera; None with too few features.
 
@@ -67,6 +68,7 @@ def solve_camera(
         size: (width, height), pixels.
         focal: focal length, pixels; None if unknown.
         step: called with the fraction that is done.
+        threads: number of threads, over which lengths are spread that are tried.
     """
     if len(features.hosts) < 12:
         return None
@@ -85,16 +87,21 @@ def solve_camera(
                                      np.full(len(trial.hosts), 1e-9))) for item in focals]  # fmt: skip
     _, turned = min(turning, key=lambda item: item[0])
     step(0.1)
-    candidates = []
-    for number, item in enumerate(focals):
-        begun = _begin(trial, replace(turned, focal=item), center)
+
+    def attempt(length: float) -> list[tuple[Solution, float, float]]:
+        begun = _begin(trial, replace(turned, focal=length), center)
         found = [_robustly(trial, one, focal is None, 12, 1e-3) for one in begun]
         for one, *_ in sorted(found, key=lambda candidate: candidate[1])[:1]:
             reversed_one = _reversed(trial, one, turned)
             if reversed_one is not None:
                 found.append(_robustly(trial, reversed_one, focal is None, 12, 1e-3))
-        candidates += found
-        step(0.1 + 0.6 * (number + 1) / len(focals))
+        return found
+
+    candidates = []
+    with ThreadPoolExecutor(threads) as pool:
+        for number, found in enumerate(pool.map(attempt, focals)):
+            candidates += found
+            step(0.1 + 0.6 * (number + 1) / len(focals))
     turn_error = residuals(trial, Observations.of(trial), turned)
     if not candidates:
         return _finish("turns", features, _with_depths(turned, features, 1e-9), 1.0 if focal is None else 0.0)

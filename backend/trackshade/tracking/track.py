@@ -100,7 +100,7 @@ def track_video(
     focal = _known_focal(request, footage.size)
     given = None if focal is None else focal * size[0] / footage.size[0]
     features = follow_features(grays, _corner_count(size), stage("Following corners", 0.08, 0.2))
-    camera = solve_camera(_outside(features, masks), size, given, stage("Solving the camera", 0.2, 0.3))
+    camera = solve_camera(_outside(features, masks), size, given, stage("Solving the camera", 0.2, 0.3), threads)
     if camera is None:
         camera = _no_camera(features, len(grays), size, given)
     solved = place_points(
