@@ -68,7 +68,7 @@ def solve_camera(
         size: (width, height), pixels.
         focal: focal length, pixels; None if unknown.
         step: called with the fraction that is done.
-        threads: number of threads, over which lengths are spread that are tried.
+        threads: number of threads, in which candidate focal lengths are tried.
     """
     if len(features.hosts) < 12:
         return None

@@ -12,11 +12,13 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
+from trackshade.tracking.joining import CUT_JUMP
+
 _CURVATURE = 0.002  # second difference of the inverse depth from point to point that is usual, relative
 _COLOR = 20.0  # levels: change of color at which neighbors say half as much of each other
 _WRONG = 3.0  # standard deviations from which a known depth counts less
 _ROUNDS = 6
-_STEP, _STEP_REACH = 0.05, (2, 4)  # of the inverse depth by which surfaces are apart; points that are looked at
+_STEP_REACH = 2, 4  # points to each side: in which a discontinuity is looked for, and that predict a depth
 _LEAST = 0.004  # standard deviation of what is known best, relative
 
 
@@ -73,11 +75,11 @@ def fill_depth(
 
 
 def sharpen_steps(shape: np.ndarray, colors: np.ndarray, grid: tuple[int, int], spacing: float) -> np.ndarray:
-    """Move points that lie between two surfaces to that of their color.
+    """Move points whose depth was interpolated between two surfaces to one of them.
 
-    Smoothing leads from one surface to the other over a few points, which looks like a slope. Such a point takes the
-    median of what the planes of the points around it say there, of those that are on one surface, weighted by the
-    likeness of their colors.
+    Smoothing turns a depth discontinuity into a slope over a few points. Such a point takes the weighted median of the
+    depths that the tangent planes of the points around it predict for it. Their weights are the similarity of their
+    colors, and points on the slope itself do not count.
 
     Args:
         shape: [N, 3] inverse depths and slopes of points on a grid, row by row.
@@ -89,29 +91,29 @@ def sharpen_steps(shape: np.ndarray, colors: np.ndarray, grid: tuple[int, int], 
         [N, 3] inverse depths and slopes.
     """
     own = shape[:, 0]
-    value, weight = _said_around(shape, colors, grid, spacing, _STEP_REACH[0])
-    is_step = _quantile(value, weight, 0.85) - _quantile(value, weight, 0.15) > _STEP * own
+    value, weight = _predictions(shape, colors, grid, spacing, _STEP_REACH[0])
+    is_step = _quantile(value, weight, 0.85) - _quantile(value, weight, 0.15) > CUT_JUMP * own
     steady = np.where(is_step[:, None], np.nan, shape)
-    middle = _quantile(*_said_around(steady, colors, grid, spacing, _STEP_REACH[1]), 0.5)
+    middle = _quantile(*_predictions(steady, colors, grid, spacing, _STEP_REACH[1]), 0.5)
     found = np.where(is_step & (middle > 0), middle, own)
     picture = found.reshape(grid)
     return np.stack([found, *(_slopes(picture, axis).ravel() / spacing for axis in (1, 0))], axis=1)
 
 
-def _said_around(
+def _predictions(
     shape: np.ndarray, colors: np.ndarray, grid: tuple[int, int], spacing: float, reach: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the planes of the points around each point say of it, in order, and the sums of their weights.
+    """Predict the inverse depth of each point from the tangent planes of the points around it.
 
     Args:
-        shape: [N, 3] inverse depths and slopes; NaN for points that say nothing.
+        shape: [N, 3] inverse depths and slopes; NaN for points that do not count.
         colors: [N, 3] levels.
         grid: (rows, columns).
         spacing: distance of the points, pixels.
         reach: rows and columns to each side.
 
     Returns:
-        [K, N] inverse depths, ascending, and the shares of the weight up to each; NaN where nothing is said.
+        [K, N] predicted inverse depths, ascending, and the cumulative weights, as shares of their sum; NaN without any.
     """
     rows, columns = grid
     pads = (reach, reach)
@@ -126,14 +128,14 @@ def _said_around(
             unlike = np.square(tones[part].reshape(-1, 3) - colors).sum(axis=1)
             weights.append(np.where(np.isfinite(values[-1]), 1 / np.square(1 + unlike / (2 * _COLOR**2)), 0.0))
     value, weight = np.stack(values), np.stack(weights)
-    order = np.argsort(value, axis=0)  # what is not said comes last
+    order = np.argsort(value, axis=0)  # NaN comes last
     total = np.take_along_axis(weight, order, 0).cumsum(axis=0)
     with np.errstate(invalid="ignore"):
         return np.take_along_axis(value, order, 0), total / total[-1]
 
 
 def _quantile(value: np.ndarray, weight: np.ndarray, share: float) -> np.ndarray:
-    """Return weighted quantiles of ordered values [K, N], [N]."""
+    """Return weighted quantiles, [N], of ascending values [K, N] with cumulative weights [K, N]."""
     return np.take_along_axis(value, (weight < share).sum(axis=0)[None], 0)[0]
 
 
